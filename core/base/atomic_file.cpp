@@ -1,0 +1,106 @@
+#include "core/base/atomic_file.h"
+
+#include "core/base/error.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace nibble {
+namespace {
+constexpr size_t kBufferBytes = 1 << 20;
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path)
+    : m_path(std::move(path)), m_buffer(new std::byte[kBufferBytes]) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(m_path, ignored))
+        fail(ErrorKind::CannotWrite, "{} is a folder; choose a file name.",
+             printable(m_path.string(), 400));
+    m_temporary = m_path;
+    m_temporary += ".part-" + std::to_string(getpid());
+    m_descriptor = open(m_temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (m_descriptor < 0)
+        failed("opening it", errno);
+}
+
+AtomicFile::~AtomicFile() {
+    if (m_descriptor < 0)
+        return;
+    close(m_descriptor);
+    unlink(m_temporary.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+    m_written += bytes.size();
+    while (!bytes.empty()) {
+        const size_t n = std::min(bytes.size(), kBufferBytes - m_buffered);
+        std::memcpy(m_buffer.get() + m_buffered, bytes.data(), n);
+        m_buffered += n;
+        bytes = bytes.subspan(n);
+        if (m_buffered == kBufferBytes)
+            flush();
+    }
+}
+
+void AtomicFile::write(std::string_view text) {
+    write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void AtomicFile::flush() {
+    size_t done = 0;
+    while (done < m_buffered) {
+        const ssize_t n = ::write(m_descriptor, m_buffer.get() + done, m_buffered - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            failed("writing", errno);
+        done += static_cast<size_t>(n);
+    }
+    m_buffered = 0;
+}
+
+void AtomicFile::commit() {
+    flush();
+    if (fsync(m_descriptor) != 0)
+        failed("saving", errno);
+    if (close(m_descriptor) != 0) {
+        m_descriptor = -1;
+        const int code = errno;
+        unlink(m_temporary.c_str());
+        failed("saving", code);
+    }
+    m_descriptor = -1;
+    if (rename(m_temporary.c_str(), m_path.c_str()) != 0) {
+        const int code = errno;
+        unlink(m_temporary.c_str());
+        failed("renaming the finished file", code);
+    }
+    auto folder = m_path.parent_path();
+    if (folder.empty())
+        folder = ".";
+    // Without this a power cut could forget the rename; where folders cannot be synced, the
+    // file itself is complete all the same.
+    const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor >= 0) {
+        fsync(descriptor);
+        close(descriptor);
+    }
+}
+
+void AtomicFile::failed(const char* doing, int code) {
+    fail(ErrorKind::CannotWrite, "{}: {} failed: {}. {} What was there before is unchanged.",
+         printable(m_path.string(), 400), doing, std::strerror(code),
+         code == ENOSPC || code == EDQUOT ? "Free some space or choose another disk."
+                                          : "Choose another place.");
+}
+
+void writeFileAtomically(const std::filesystem::path& path, std::string_view text) {
+    AtomicFile file(path);
+    file.write(text);
+    file.commit();
+}
+
+} // namespace nibble

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+
+/// Every bound on what a file may ask for, in one place. A file beyond a limit is refused with a
+/// sentence that names it.
+namespace nibble::limits {
+
+inline constexpr uint64_t kMetadataEntries = 65'536;
+inline constexpr uint64_t kTensors = 262'144;
+inline constexpr uint64_t kNameBytes = 255;
+inline constexpr uint64_t kKeyBytes = 65'535;
+inline constexpr uint64_t kStringBytes = 64ull << 20;
+inline constexpr uint64_t kArrayElements = 16ull << 20;
+inline constexpr uint64_t kTensorElements = 1ull << 48;
+inline constexpr uint64_t kMinAlignment = 8, kMaxAlignment = 65'536;
+inline constexpr uint64_t kSafetensorsHeaderBytes = 100'000'000;
+inline constexpr uint64_t kJsonBytes = 256ull << 20;
+inline constexpr int kJsonDepth = 64;
+inline constexpr uint64_t kShards = 4'096;
+inline constexpr uint64_t kVocabulary = 4ull << 20;
+inline constexpr uint64_t kTokenBytes = 65'536;
+inline constexpr uint64_t kMerges = 8ull << 20;
+inline constexpr uint64_t kTextBytes = 1ull << 30;
+inline constexpr int kLayers = 4'096;
+inline constexpr int64_t kWidth = 1 << 20;
+inline constexpr uint32_t kRegexMatchLimit = 10'000'000;
+inline constexpr uint32_t kRegexDepthLimit = 10'000'000;
+
+} // namespace nibble::limits

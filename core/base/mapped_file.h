@@ -1,0 +1,25 @@
+#pragma once
+
+#include "core/base/bytes.h"
+
+#include <filesystem>
+#include <string>
+
+namespace nibble {
+
+/// Maps a regular file read-only. Refuses folders, FIFOs, devices and unreadable files with
+/// Error{BadInput}; never blocks on opening. The bytes keep the mapping alive.
+Bytes mapFile(const std::filesystem::path& path);
+
+/// Reads a small regular file whole; Error{BadInput} when it is missing, not regular, or larger
+/// than `limit` bytes.
+std::string readTextFile(const std::filesystem::path& path, uint64_t limit);
+
+/// Tells the kernel that the pages of `view` (part of a mapping) are no longer needed soon, so
+/// that loading does not keep the file's pages resident beside the transcoded planes.
+void releasePages(std::span<const std::byte> view);
+
+/// zlib-compressed bytes to text; Error{BadInput} when damaged or larger than `limit`.
+std::string inflateText(std::span<const std::byte> compressed, uint64_t limit);
+
+} // namespace nibble

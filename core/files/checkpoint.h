@@ -1,0 +1,93 @@
+#pragma once
+
+#include "core/files/metadata.h"
+#include "core/tensor/tensor.h"
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace nibble {
+
+/// How a file stores a tensor: one row per GGUF type or safetensors dtype (block_types.cpp).
+/// `format` is null for types that only a later decoder understands (IQ1–IQ3 lattices): they
+/// open for inspection, and loading them says so.
+struct BlockType {
+    const char* name;      ///< "q4_k", "f16", "iq3_xxs", …
+    int ggufType;          ///< ggml_type number, or -1
+    const char* dtype;     ///< safetensors dtype ("F16", "BF16", …), or null
+    const Format* format;  ///< planes it translates to and from bit-exactly, or null
+    uint32_t blockValues;  ///< values a block
+    uint32_t blockBytes;   ///< bytes a block
+    /// One row of `blocks` blocks into row `row` of the builder; null for floats (zero copy).
+    void (*toPlanes)(const std::byte* blocks, int64_t row, int64_t count, TensorBuilder& out);
+    /// One row of a tensor back to blocks, bit-exact; null for floats.
+    void (*toBlocks)(const Tensor& tensor, int64_t row, std::byte* blocks);
+};
+std::span<const BlockType> blockTypes();
+const BlockType* findBlockType(int ggufType);
+/// The block type that stores `format` in a GGUF file, or null when no engine's type does.
+const BlockType* blockTypeOf(const Format& format);
+
+/// A tensor in a file. dims are outermost first ([experts,] rows, cols; a vector has one).
+struct TensorInfo {
+    std::string name;
+    std::vector<int64_t> dims;
+    const BlockType* type = nullptr;
+    Bytes bytes; ///< the stored bytes, mapped
+
+    int64_t cols() const { return dims.empty() ? 1 : dims.back(); }
+    int64_t experts() const { return dims.size() > 2 ? dims[0] : 1; }
+    int64_t values() const;
+    int64_t rows() const { return cols() == 0 ? 0 : values() / cols(); }
+};
+
+/// An opened model on disk: metadata and named tensors, memory-mapped and immutable. Opening
+/// reads only the headers.
+struct Checkpoint {
+    enum class Container { Gguf, Safetensors, Memory };
+
+    std::filesystem::path path;
+    Container container = Container::Gguf;
+    Metadata metadata;
+    std::vector<TensorInfo> tensors; ///< in file order
+    std::filesystem::path tokenizerJson; ///< beside a safetensors folder's config.json; may be empty
+    uint64_t fileBytes = 0;
+
+    const TensorInfo* find(std::string_view name) const;
+    /// Throws Error{BadInput} naming the file and the tensor.
+    const TensorInfo& get(std::string_view name) const;
+    /// Built by the opener: name → index.
+    std::map<std::string, size_t, std::less<>> byName;
+};
+
+/// Opens a GGUF file (v2, v3; all its shards when it is one of several) or a folder with config.json and
+/// safetensors. Every size is checked against the file first. Error{BadInput} otherwise.
+std::shared_ptr<const Checkpoint> openCheckpoint(const std::filesystem::path& path);
+
+/// The tensor in canonical planes: floats are views of the mapping, block types are transcoded
+/// (in parallel) and the source pages released. Types without a Format: Error{BadInput}.
+Tensor loadTensor(const TensorInfo& info);
+
+/// A tensor to be written, in GGUF dimension order given by `dims` as in TensorInfo.
+struct GgufTensor {
+    std::string name;
+    std::vector<int64_t> dims;
+    const BlockType* type;
+    uint64_t bytes;
+};
+
+/// Writes a GGUF v3 file: metadata, tensor table, then each tensor's stored bytes in order as
+/// `produce(index)` gives them, so that only one is in memory at a time. Atomic (AtomicFile).
+void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
+               std::span<const GgufTensor> tensors,
+               const std::function<Bytes(size_t index)>& produce);
+
+/// The stored bytes of a tensor as block type `type` (its format must be type.format).
+Bytes toStoredBytes(const Tensor& tensor, const BlockType& type);
+
+} // namespace nibble

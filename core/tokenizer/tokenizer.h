@@ -1,0 +1,74 @@
+#pragma once
+
+#include "core/files/checkpoint.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nibble {
+
+using TokenId = int32_t;
+
+/// Text to token ids and back, by the model's own data. Immutable; safe from several threads.
+class Tokenizer {
+public:
+    virtual ~Tokenizer() = default;
+
+    /// Ids of `text`, without BOS. With `parseSpecial` control tokens written in the text
+    /// ("<|im_start|>") become their ids; without, they are ordinary text.
+    virtual std::vector<TokenId> encode(std::string_view text, bool parseSpecial) const = 0;
+
+    /// The bytes of one token as decoding emits them (control tokens: empty unless `special`).
+    virtual std::string piece(TokenId token, bool special = false) const = 0;
+
+    /// Text of a sequence; the inverse of encode where the vocabulary allows (a leading space
+    /// that SPM adds is removed).
+    virtual std::string decode(std::span<const TokenId> tokens, bool special = false) const = 0;
+
+    /// What the vocabulary is made of.
+    struct Info {
+        std::string model;        ///< "llama" (SPM) or "gpt2" (byte-level BPE)
+        std::string preTokenizer; ///< name of the split rules, "" for SPM
+        std::string warning;      ///< a sentence when something was unknown, else empty
+        int32_t size = 0;
+        TokenId bos = -1, eos = -1, eot = -1, unknown = -1;
+        bool addBos = false;
+        std::vector<TokenId> stops; ///< every token that ends an answer (eos, eot, eom…)
+    };
+    const Info& info() const { return m_info; }
+
+protected:
+    Info m_info;
+};
+
+/// The tokenizer of a checkpoint: GGUF metadata, or tokenizer.json beside config.json. Returns null
+/// when the checkpoint has none. Error{BadInput} when its data is damaged.
+std::shared_ptr<const Tokenizer> openTokenizer(const Checkpoint& checkpoint);
+/// From a tokenizer.json alone (`tokenize` accepts a folder with only that).
+std::shared_ptr<const Tokenizer> openTokenizerJson(const std::filesystem::path& file);
+/// From ranked vocabulary and merges with a named pre-tokenizer ("llama-bpe", "qwen2", "gpt-2").
+std::shared_ptr<const Tokenizer> makeBpeTokenizer(std::vector<std::string> tokens,
+                                                  std::vector<int32_t> tokenTypes,
+                                                  std::vector<std::string> merges,
+                                                  std::string preTokenizer, Tokenizer::Info info);
+
+/// Turns a stream of tokens into valid UTF-8: bytes of an unfinished character are kept back.
+class TokenStream {
+public:
+    explicit TokenStream(std::shared_ptr<const Tokenizer> tokenizer);
+    /// Text that is complete after this token; may be empty.
+    std::string push(TokenId token);
+    /// What is left at the end, invalid bytes replaced by U+FFFD.
+    std::string finish();
+
+private:
+    std::shared_ptr<const Tokenizer> m_tokenizer;
+    std::string m_pending;
+    bool m_first = true;
+};
+
+} // namespace nibble

@@ -1,0 +1,67 @@
+# Compiler flags and the helper functions that every folder's CMakeLists.txt uses.
+
+add_library(nibble_options INTERFACE)
+target_include_directories(nibble_options INTERFACE "${CMAKE_SOURCE_DIR}")
+target_compile_options(nibble_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+                       -Wno-sign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
+                       -ffp-contract=off)
+if(NIBBLE_WERROR)
+    target_compile_options(nibble_options INTERFACE -Werror)
+endif()
+if(NIBBLE_SANITIZE)
+    target_compile_options(nibble_options INTERFACE -fsanitize=${NIBBLE_SANITIZE}
+                           -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(nibble_options INTERFACE -fsanitize=${NIBBLE_SANITIZE})
+endif()
+
+find_program(NIBBLE_CCACHE ccache)
+if(NIBBLE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+    set(CMAKE_CXX_COMPILER_LAUNCHER "${NIBBLE_CCACHE}")
+    set(CMAKE_C_COMPILER_LAUNCHER "${NIBBLE_CCACHE}")
+endif()
+
+# nibble_library(NAME [LINK targets...]): a static library of every source in the calling folder.
+# The link list is the layering: a folder can only include what it links.
+function(nibble_library name)
+    cmake_parse_arguments(ARG "RECURSE" "" "LINK" ${ARGN})
+    if(ARG_RECURSE)
+        file(GLOB_RECURSE sources CONFIGURE_DEPENDS "*.cpp" "*.h")
+    else()
+        file(GLOB sources CONFIGURE_DEPENDS "*.cpp" "*.h")
+    endif()
+    if(NOT sources MATCHES "\\.cpp") # a layer of headers alone still is a library to link
+        file(WRITE "${CMAKE_BINARY_DIR}/empty.cpp" "")
+        list(APPEND sources "${CMAKE_BINARY_DIR}/empty.cpp")
+    endif()
+    add_library(${name} STATIC ${sources})
+    set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+    target_link_libraries(${name} PUBLIC nibble_options ${ARG_LINK})
+endfunction()
+
+# nibble_tests(FOLDER LABEL label LINK targets...): one Qt Test executable per tests/FOLDER/test_*.cpp.
+# A source may carry its own ctest settings in lines of the form "// ctest: KEY=VALUE ...", where
+# KEY is LABELS, TIMEOUT, ENVIRONMENT or RUN_SERIAL.
+function(nibble_tests folder)
+    cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+    string(REPLACE "/" "_" prefix ${folder})
+    file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${folder}/test_*.cpp")
+    foreach(source ${sources})
+        get_filename_component(stem ${source} NAME_WE)
+        string(REPLACE "test_" "" stem ${stem})
+        set(target test_${prefix}_${stem})
+        add_executable(${target} ${source})
+        set_target_properties(${target} PROPERTIES AUTOMOC ON)
+        target_link_libraries(${target} PRIVATE nibble_test_support ${ARG_LINK} Qt6::Test)
+        add_test(NAME ${prefix}.${stem} COMMAND ${target})
+        set_tests_properties(${prefix}.${stem} PROPERTIES LABELS quick TIMEOUT 300)
+        file(STRINGS ${source} settings REGEX "^// ctest: ")
+        foreach(line ${settings})
+            string(REGEX REPLACE "^// ctest: " "" line "${line}")
+            string(REPLACE " " ";" pairs "${line}")
+            foreach(pair ${pairs})
+                string(REGEX MATCH "^([A-Z_]+)=(.*)$" ok "${pair}")
+                set_property(TEST ${prefix}.${stem} PROPERTY ${CMAKE_MATCH_1} "${CMAKE_MATCH_2}")
+            endforeach()
+        endforeach()
+    endforeach()
+endfunction()

@@ -1,0 +1,102 @@
+#include "core/base/atomic_file.h"
+#include "core/base/checked.h"
+#include "core/base/half.h"
+#include "core/base/mapped_file.h"
+#include "core/base/parallel.h"
+
+#include <QTemporaryDir>
+#include <QTest>
+#include <numeric>
+#include <sys/stat.h>
+
+using namespace nibble;
+
+class TestBase : public QObject {
+    Q_OBJECT
+private slots:
+    void halfRoundTripsEveryBitPattern() {
+        for (uint32_t h = 0; h < 0x10000; ++h) {
+            const float f = halfToFloat(static_cast<uint16_t>(h));
+            if (std::isnan(f))
+                QVERIFY(std::isnan(halfToFloat(floatToHalf(f))));
+            else
+                QCOMPARE(floatToHalf(f), static_cast<uint16_t>(h));
+        }
+    }
+    void halfRoundsToNearestEven() {
+        QCOMPARE(floatToHalf(1.0f + 0x1p-11f), floatToHalf(1.0f));            // tie to even
+        QCOMPARE(floatToHalf(1.0f + 3 * 0x1p-11f), floatToHalf(1.0f + 0x1p-9f)); // tie up to even
+        QCOMPARE(floatToHalf(65519.0f), uint16_t(0x7bff));
+        QCOMPARE(floatToHalf(65520.0f), uint16_t(0x7c00));
+        QCOMPARE(floatToHalf(0x1p-25f), uint16_t(0));
+        QCOMPARE(floatToHalf(0x1.8p-25f), uint16_t(1));
+    }
+    void fileSizeRefusesToWrap() {
+        const FileSize huge(std::numeric_limits<uint64_t>::max());
+        QVERIFY_EXCEPTION_THROWN(huge + 1, Error);
+        QVERIFY_EXCEPTION_THROWN(huge * 2, Error);
+        QVERIFY_EXCEPTION_THROWN(FileSize(1) - 2, Error);
+        QVERIFY_EXCEPTION_THROWN(huge.aligned(32), Error);
+        QVERIFY_EXCEPTION_THROWN(FileSize(300).to<uint8_t>(), Error);
+        QCOMPARE(FileSize(33).aligned(32).value(), uint64_t(64));
+    }
+    void messagesCannotBeForged() {
+        QCOMPARE(printable("a\nb\x1b[31m"), std::string("a\\x0ab\\x1b[31m"));
+        QCOMPARE(printable("x\xe2\x80\xaey"), std::string("x\\u202ey"));
+        QVERIFY(printable(std::string(500, 'a'), 10).size() < 20);
+    }
+    void onlyRegularFilesAreOpened() {
+        QTemporaryDir folder;
+        const std::filesystem::path base(folder.path().toStdString());
+        mkfifo((base / "fifo").c_str(), 0600);
+        for (const auto& path : {base, base / "fifo", base / "absent", std::filesystem::path("/dev/zero")})
+            QVERIFY_EXCEPTION_THROWN(mapFile(path), Error);
+    }
+    void atomicFileLeavesNothingBehind() {
+        QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString() + "/out.txt";
+        { AtomicFile(path).write("lost"); }
+        QVERIFY(std::filesystem::is_empty(folder.path().toStdString()));
+        writeFileAtomically(path, "first");
+        QVERIFY_EXCEPTION_THROWN(writeFileAtomically("/nonexistent-folder/x", "no"), Error);
+        writeFileAtomically(path, "second");
+        QCOMPARE(readTextFile(path, 100), std::string("second"));
+        QVERIFY_EXCEPTION_THROWN(readTextFile(path, 3), Error);
+    }
+    void fullDiskIsOneSentence() {
+        if (!std::filesystem::exists("/dev/full"))
+            QSKIP("no /dev/full here");
+        // The temporary lies beside the target; a link to /dev/full stands in for a full disk.
+        QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString() + "/out.bin";
+        std::filesystem::create_symlink("/dev/full", path.string() + ".part-" + std::to_string(getpid()));
+        try {
+            writeFileAtomically(path, std::string(3 << 20, 'x'));
+            QFAIL("writing to a full disk must throw");
+        } catch (const Error& error) {
+            QCOMPARE(error.exitCode(), 4);
+            QVERIFY(std::string(error.what()).find("No space left") != std::string::npos);
+        }
+        QVERIFY(!std::filesystem::exists(path));
+        QVERIFY(std::filesystem::is_empty(folder.path().toStdString()));
+    }
+    void parallelForCoversEachIndexOnce() {
+        std::vector<std::atomic<int>> seen(10'007);
+        parallelFor(seen.size(), 16, [&](size_t begin, size_t end) {
+            for (size_t i = begin; i < end; ++i)
+                ++seen[i];
+        });
+        QVERIFY(std::all_of(seen.begin(), seen.end(), [](const auto& n) { return n == 1; }));
+    }
+    void parallelForRethrows() {
+        QVERIFY_EXCEPTION_THROWN(
+            parallelFor(1000, 1, [](size_t begin, size_t) {
+                if (begin > 200)
+                    fail(ErrorKind::BadInput, "planted");
+            }),
+            Error);
+    }
+};
+
+QTEST_GUILESS_MAIN(TestBase)
+#include "test_base.moc"
