@@ -17,12 +17,12 @@ namespace nibble {
 /// `format` is null for types that only a later decoder understands (IQ1–IQ3 lattices): they
 /// open for inspection, and loading them says so.
 struct BlockType {
-    const char* name;      ///< "q4_k", "f16", "iq3_xxs", …
-    int ggufType;          ///< ggml_type number, or -1
-    const char* dtype;     ///< safetensors dtype ("F16", "BF16", …), or null
-    const Format* format;  ///< planes it translates to and from bit-exactly, or null
-    uint32_t blockValues;  ///< values a block
-    uint32_t blockBytes;   ///< bytes a block
+    const char* name;     ///< "q4_k", "f16", "iq3_xxs", …
+    int ggufType;         ///< ggml_type number, or -1
+    const char* dtype;    ///< safetensors dtype ("F16", "BF16", …), or null
+    const Format* format; ///< planes it translates to and from bit-exactly, or null
+    uint32_t blockValues; ///< values a block
+    uint32_t blockBytes;  ///< bytes a block
     /// One row of `blocks` blocks into row `row` of the builder; null for floats (zero copy).
     void (*toPlanes)(const std::byte* blocks, int64_t row, int64_t count, TensorBuilder& out);
     /// One row of a tensor back to blocks, bit-exact; null for floats.
@@ -55,7 +55,8 @@ struct Checkpoint {
     Container container = Container::Gguf;
     Metadata metadata;
     std::vector<TensorInfo> tensors; ///< in file order
-    std::filesystem::path tokenizerJson; ///< beside a safetensors folder's config.json; may be empty
+    std::filesystem::path
+        tokenizerJson; ///< beside a safetensors folder's config.json; may be empty
     uint64_t fileBytes = 0;
 
     const TensorInfo* find(std::string_view name) const;
@@ -65,8 +66,9 @@ struct Checkpoint {
     std::map<std::string, size_t, std::less<>> byName;
 };
 
-/// Opens a GGUF file (v2, v3; all its shards when it is one of several) or a folder with config.json and
-/// safetensors. Every size is checked against the file first. Error{BadInput} otherwise.
+/// Opens a GGUF file (v2, v3; all its shards when it is one of several) or a folder with
+/// config.json and safetensors. Every size is checked against the file first. Error{BadInput}
+/// otherwise.
 std::shared_ptr<const Checkpoint> openCheckpoint(const std::filesystem::path& path);
 
 /// The tensor in canonical planes: floats are views of the mapping, block types are transcoded

@@ -17,7 +17,8 @@ struct MetadataValue {
     using Integers = std::vector<int64_t>;
     using Floats = std::vector<float>;
     using Booleans = std::vector<bool>;
-    std::variant<int64_t, uint64_t, double, bool, std::string, Strings, Integers, Floats, Booleans> value;
+    std::variant<int64_t, uint64_t, double, bool, std::string, Strings, Integers, Floats, Booleans>
+        value;
     uint32_t storedType = 0;        ///< GGUF value type; 9 for arrays
     uint32_t storedElementType = 0; ///< of arrays
 };

@@ -48,7 +48,9 @@ struct Format {
         return code == CodeKind::Float32 || code == CodeKind::Float16 || code == CodeKind::BFloat16;
     }
     int64_t groupLength(int64_t cols) const { return group == 0 ? cols : group; }
-    int64_t groupCount(int64_t cols) const { return (cols + groupLength(cols) - 1) / groupLength(cols); }
+    int64_t groupCount(int64_t cols) const {
+        return (cols + groupLength(cols) - 1) / groupLength(cols);
+    }
     int64_t superCount(int64_t cols) const { return super == 0 ? 0 : (cols + super - 1) / super; }
     /// Low and high bit planes of a code: 3 = 2+1, 5 = 4+1, 6 = 4+2, else one plane.
     int lowBits() const { return bits == 3 ? 2 : bits == 5 || bits == 6 ? 4 : bits; }

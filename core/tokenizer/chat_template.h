@@ -22,7 +22,8 @@ struct ChatTemplate {
 };
 std::span<const ChatTemplate> chatTemplates();
 const ChatTemplate& getChatTemplate(std::string_view name);
-/// The built-in format that a model's template stands for; "plain" when it has none or none matches.
+/// The built-in format that a model's template stands for; "plain" when it has none or none
+/// matches.
 const ChatTemplate& detectChatTemplate(std::string_view jinja);
 
 } // namespace nibble

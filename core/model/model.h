@@ -1,0 +1,82 @@
+#pragma once
+
+#include "core/files/checkpoint.h"
+#include "core/model/config.h"
+#include "core/tokenizer/tokenizer.h"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace nibble {
+
+/// Where a role's tensor stands in each container; "{}" is the layer. Null = the container has
+/// none.
+struct RoleName {
+    Role role;
+    const char* gguf;
+    const char* huggingFace;
+    bool required;
+};
+
+/// One family: its name in GGUF ("llama") and in config.json ("LlamaForCausalLM"), how its config
+/// is read, and its tensor names. Adding a family is one file and one row in architectures().
+struct Architecture {
+    const char* name;
+    const char* huggingFaceClass;
+    ModelConfig (*readGguf)(const Metadata& metadata);
+    ModelConfig (*readHuggingFace)(const Metadata& metadata);
+    std::span<const RoleName> names;
+};
+std::span<const Architecture* const> architectures();
+
+/// A checkpoint understood: config, tensors by role, tokenizer. When the architecture is not
+/// known, `unsupported` says why in one sentence and only inspection works.
+class Model {
+public:
+    std::string name;
+    std::shared_ptr<const Checkpoint> checkpoint;
+    ModelConfig config;
+    std::shared_ptr<const Tokenizer> tokenizer; ///< null when the checkpoint has none
+    std::string chatTemplate;                   ///< the model's own Jinja source, may be empty
+    std::string unsupported;
+
+    /// Shape and stored type of a tensor; null when the model has none (a tied head, no bias).
+    const TensorInfo* find(TensorKey key) const;
+    const TensorInfo& get(TensorKey key) const;
+    /// The tensor's values in canonical planes, shaped [rows][cols].
+    Tensor load(TensorKey key) const;
+    /// Every tensor of the forward pass, in order: embedding, layer by layer, norm, head.
+    std::span<const TensorKey> keys() const { return m_keys; }
+    /// The role of a stored tensor, or nothing for one that the forward pass does not use.
+    std::optional<TensorKey> keyOf(std::string_view tensorName) const;
+    /// The tensor that the head multiplies with: Output, or the embedding when tied.
+    TensorKey headKey() const;
+    int64_t parameters() const;
+
+    /// Throws Error{BadInput} with `unsupported` when the model cannot run.
+    void requireRunnable() const;
+
+private:
+    friend std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint>);
+    friend std::shared_ptr<const Model> makeSyntheticModel(std::string_view, uint64_t);
+    std::vector<TensorKey> m_keys;
+    std::map<TensorKey, size_t> m_index;
+    std::function<Tensor(const TensorInfo&, TensorKey)> m_generate; ///< synthetic models only
+};
+
+/// Opens and understands a model; an unknown architecture still opens (see Model::unsupported).
+/// Shapes of all tensors are checked against the config; Error{BadInput} otherwise.
+std::shared_ptr<const Model> openModel(const std::filesystem::path& path);
+std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkpoint);
+
+/// A random llama model of a named shape ("100m", "1b", "7b" of design.md §8, and "tiny" for tests:
+/// 2 layers, width 64, ffn 160, 4/2 heads, vocabulary 256). Weights are f16, normal with σ =
+/// 1/√cols, made tensor by tensor when loaded, so that nothing large is held. No tokenizer.
+/// Error{Usage} for an unknown name.
+std::shared_ptr<const Model> makeSyntheticModel(std::string_view shape, uint64_t seed = 1);
+
+} // namespace nibble

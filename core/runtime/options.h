@@ -1,0 +1,39 @@
+#pragma once
+
+#include "core/model/config.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace nibble {
+
+/// How a matrix product sees its activations: as floats, or as int8 with one f16-rounded scale per
+/// block of 32/64/128 values or one f32 scale per token. s = absmax / 127, code = round half away
+/// from zero (x / s), as other engines compute it.
+enum class ActivationFormat : uint8_t { Float, Int8Block32, Int8Block64, Int8Block128, Int8Token };
+std::string_view
+name(ActivationFormat format); ///< "float", "int8", "int8_64", "int8_128", "int8_token"
+ActivationFormat activationFormat(std::string_view name);
+/// Values per scale; 0 for Float and for a whole row.
+int activationBlock(ActivationFormat format);
+
+/// How keys and values of past tokens are kept. Int8 and Int4: one f16 scale per 32 values.
+enum class KvFormat : uint8_t { F32, F16, Int8, Int4 };
+std::string_view name(KvFormat format);
+KvFormat kvFormat(std::string_view name);
+double bitsPerValue(KvFormat format);
+
+/// Layers [begin, end).
+struct LayerRange {
+    int32_t begin = 0, end = 0;
+    friend bool operator==(const LayerRange&, const LayerRange&) = default;
+};
+
+/// Bytes by purpose; what the ledger shows and what `devices` measures.
+struct MemoryUse {
+    uint64_t weights = 0, kv = 0, scratch = 0;
+    uint64_t total() const { return weights + kv + scratch; }
+};
+
+} // namespace nibble
