@@ -1,0 +1,32 @@
+#pragma once
+
+#include "core/evaluate/quality.h"
+
+namespace nibble {
+
+/// One level of a model, measured or only sized.
+struct LadderRow {
+    std::string level;
+    RecipeSize size;
+    MemoryUse memory; ///< predicted for the asked context on the device
+    bool fits = false;
+    bool measured = false;
+    QualityReport quality;
+    double generateTps = 0, promptTps = 0;
+    std::string problem; ///< a sentence when the level could not be measured
+};
+
+struct LadderOptions {
+    std::vector<std::string> levels; ///< empty = all
+    std::string device = "auto";
+    int32_t context = 2048;
+    EvaluateOptions evaluate;
+    bool speed = true;
+};
+
+/// Runs the base once and every level after it on the same windows; calls back as rows land.
+std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const EvaluationText& text,
+                                     const LadderOptions& options, const Progress& progress = {},
+                                     const std::function<void(const LadderRow&)>& onRow = {});
+
+} // namespace nibble

@@ -1,0 +1,80 @@
+#pragma once
+
+#include "core/base/progress.h"
+#include "core/quant/recipe.h"
+#include "core/runtime/runner.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nibble {
+
+/// The text that numbers are measured on.
+struct EvaluationText {
+    std::string label; ///< "shipped text", or a file name
+    std::string text;
+};
+/// The text that ships (zlib-compressed in resources/text), or a file. Error{BadInput}.
+EvaluationText shippedEvaluationText();
+EvaluationText evaluationTextFile(const std::filesystem::path& path);
+
+struct EvaluateOptions {
+    int32_t context = 512; ///< window length
+    int32_t chunks = 0;    ///< windows to score; 0 = all that the text has
+    bool layers = false;   ///< also per-layer error through the tap
+};
+
+/// Error of one layer's output, or one product's input, in the variant's own pass against the
+/// base's.
+struct LayerError {
+    int32_t layer = 0;
+    double relativeError = 0; ///< ‖x − x̂‖ / ‖x‖
+    double sqnr = 0;          ///< dB
+    double cosine = 0;
+};
+/// Error of one quantized matrix by itself.
+struct TensorError {
+    TensorKey key;
+    std::string format;
+    double relativeError = 0, sqnr = 0, cosine = 0;
+    double bitsPerWeight = 0;
+    uint64_t bytes = 0;
+};
+
+/// What a measurement found. Conventions of llama-perplexity: windows of `context` tokens, BOS in
+/// front of each when the model wants it, the second half scored. Every number carries its sample
+/// count and error.
+struct QualityReport {
+    double ppl = 0, pplError = 0;
+    bool hasReference = false; ///< the fields below are measured
+    double kldMean = 0, kldError = 0, kldMedian = 0, kldP99 = 0, kldMax = 0;
+    double sameTop = 0, sameTopError = 0; ///< fractions
+    double basePpl = 0, pplRatio = 1, pplRatioError = 0;
+    int64_t tokens = 0; ///< scored
+    int32_t windows = 0, context = 0;
+    uint64_t bytes = 0;
+    double bitsPerWeight = 0;
+    std::vector<LayerError> layers;
+    std::string text, textHash, device, level, recipeHash;
+    double seconds = 0;
+};
+
+/// Perplexity of a runner; with `base` (another runner over the same vocabulary) also KLD and
+/// agreement, both run in lockstep so that no logits are stored. Called back with partial reports
+/// as windows land.
+QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationText& text,
+                             const EvaluateOptions& options, const Progress& progress = {},
+                             const std::function<void(const QualityReport&)>& onPartial = {});
+
+/// Error of every matrix of a recipe against the base's values, tensor by tensor (no forward pass).
+std::vector<TensorError> measureTensors(const Model& model, const Recipe& recipe,
+                                        const Progress& progress = {},
+                                        const std::function<void(const TensorError&)>& onEach = {});
+TensorError measureTensor(const Model& model, const Recipe& recipe, TensorKey key);
+
+/// Base logits per window kept for several variants in a row: the top entries and the tail's mass,
+/// with a stated bound. (KLD of a ladder of levels without running the base each time.)
+std::string toJson(const QualityReport& report);
+
+} // namespace nibble

@@ -1,0 +1,85 @@
+#pragma once
+
+#include "core/model/model.h"
+#include "core/quant/method.h"
+#include "core/runtime/options.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nibble {
+
+/// How one tensor is stored and multiplied.
+struct TensorChoice {
+    const Format* format = nullptr; ///< null: as the base stores it
+    const Method* method = nullptr;
+    ActivationFormat activations = ActivationFormat::Float;
+    friend bool operator==(const TensorChoice&, const TensorChoice&) = default;
+};
+
+/// One rule: tensors whose name (core/model/names.h) matches `match` get these. `match` is a glob
+/// ("*", "blk.*.ffn_down", "blk.0.*"); the last matching rule wins.
+struct RecipeRule {
+    std::string match, format, method = "rtn", activations = "float";
+    friend bool operator==(const RecipeRule&, const RecipeRule&) = default;
+};
+
+/// Per tensor: format, method and activation format; plus the formats of K and V. Small, JSON,
+/// undoable. A level is a named recipe. Norms, biases and RoPE factors are always f32.
+struct Recipe {
+    std::string name; ///< level name, or the user's own
+    std::vector<RecipeRule> rules;
+    KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
+    friend bool operator==(const Recipe&, const Recipe&) = default;
+
+    /// What this recipe says of a tensor of this model. A format whose group or block does not
+    /// divide the row falls back to one that does (the choice says so by its format). Error{Usage}
+    /// for unknown names.
+    TensorChoice choose(const Model& model, TensorKey key) const;
+    /// Adds or replaces the rule for exactly this tensor.
+    void set(TensorKey key, RecipeRule rule);
+
+    std::string toJson() const;
+    /// Error{BadInput} that names `source` and the field.
+    static Recipe fromJson(std::string_view text, std::string_view source);
+    uint64_t hash() const;
+};
+
+/// A named recipe: one row in levels().
+struct Level {
+    const char* name;  ///< "int4_g128"
+    const char* title; ///< "INT4 g128"
+    const char* glyph; ///< strip glyph of its main format, "I4"
+    const char* about; ///< one sentence for people
+    Recipe (*make)();
+};
+std::span<const Level> levels();
+/// Error{Usage} that lists the known names.
+const Level& getLevel(std::string_view name);
+Recipe levelRecipe(std::string_view name);
+
+/// Glyph of a format in the layer strip: letter of the family and digit of the bits ("I4", "K6",
+/// "16").
+std::string formatGlyph(const Format& format, std::string_view method);
+
+/// Size of a model under a recipe, from shapes alone.
+struct RecipeSize {
+    uint64_t bytes = 0; ///< all tensors by exact bits (what a file needs, without its header)
+    uint64_t residentBytes = 0; ///< planes as kept in memory
+    double bitsPerWeight = 0;   ///< bytes · 8 / parameters
+};
+RecipeSize recipeSize(const Model& model, const Recipe& recipe);
+/// Plane bytes of one tensor under a recipe.
+uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key);
+
+/// The variant's tensor: the base's own when the choice keeps it, else quantized from it.
+Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,
+                     const Progress& progress = {});
+
+/// Writes the variant as a GGUF file that other engines load; Error{Usage} naming the tensor when a
+/// chosen format has no GGUF type. Tensors are quantized one at a time.
+void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
+                const Progress& progress = {});
+
+} // namespace nibble

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "core/base/progress.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace nibble {
+
+enum class Priority { Chat = 0, Measure = 1, Calibrate = 2 };
+
+/// The one thread that uses Backends, Runners and Sessions. Jobs run one after the other, the more
+/// urgent first; a running measurement yields to a chat at its next Progress::check(), on the same
+/// thread. Of waiting jobs with the same non-empty tag the newest wins, the older is dropped.
+class DeviceQueue {
+public:
+    DeviceQueue();
+    /// Cancels what runs, drops what waits, joins.
+    ~DeviceQueue();
+
+    struct Ticket {
+        std::shared_ptr<std::atomic<bool>> cancel;
+        void requestCancel() const {
+            if (cancel)
+                cancel->store(true);
+        }
+    };
+    /// `work` must not throw anything but Error; `finished` (may be empty) is called on the device
+    /// thread with what it threw, or null. A dropped job's `finished` gets Error{Cancelled}.
+    Ticket
+    post(Priority priority, std::string tag, std::function<void(const Progress&)> work,
+         std::function<void(const Error*)> finished = {},
+         std::function<void(double done, double total, std::string_view what)> onReport = {});
+    /// Waits until nothing is queued or running.
+    void drain();
+
+private:
+    struct State;
+    std::unique_ptr<State> m_state;
+};
+
+} // namespace nibble

@@ -1,0 +1,87 @@
+#pragma once
+
+#include "core/evaluate/ladder.h"
+#include "core/serve/generate.h"
+#include "core/tokenizer/chat_template.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nibble {
+
+struct EngineOptions {
+    std::string device = "auto";
+    int32_t context = 2048;
+    std::optional<ActivationFormat> activations; ///< overrides the recipe's for every product
+};
+
+/// Memory by purpose on the running device, predicted or used.
+struct Ledger {
+    MemoryUse use;
+    uint64_t other = 0;  ///< what other programs hold (0 where unknown)
+    uint64_t budget = 0; ///< the device's memory
+    bool fits(uint64_t keepFree = 0) const { return use.total() + other + keepFree <= budget; }
+    uint64_t free() const {
+        const uint64_t t = use.total() + other;
+        return t < budget ? budget - t : 0;
+    }
+};
+
+struct ChatRequest {
+    std::vector<ChatMessage> messages; ///< the whole conversation so far, the system prompt first
+    std::string rawPrompt;             ///< used instead of messages when not empty
+    std::string templateName;          ///< empty = detected from the model
+    GenerateOptions options;
+};
+
+/// A base model with its running variant: what the window and the command line both drive. Used
+/// from the device thread only; takes and returns plain structs.
+class Engine {
+public:
+    Engine();
+    ~Engine();
+
+    /// Loads base under `recipe`. On failure what ran before keeps running.
+    void open(std::shared_ptr<const Model> base, const Recipe& recipe, const EngineOptions& options,
+              const Progress& progress = {});
+    /// Makes another recipe the running variant: only tensors that differ are made and uploaded;
+    /// the conversation's tokens are kept and its cache is computed again with the next answer.
+    /// With another context or KV format the runner is built anew.
+    void apply(const Recipe& recipe, const EngineOptions& options, const Progress& progress = {});
+    void close();
+
+    bool isOpen() const;
+    std::shared_ptr<const Model> model() const;
+    const Recipe& recipe() const;
+    const EngineOptions& options() const;
+    DeviceInfo device() const;
+
+    /// Answers; the conversation's common prefix with the last request is not computed again.
+    GenerateResult
+    chat(const ChatRequest& request, const Progress& progress = {},
+         const std::function<void(std::string_view text, TokenId token)>& onText = {});
+
+    /// KLD, perplexity and agreement of a recipe (not necessarily the running one) against the
+    /// base.
+    QualityReport measure(const Recipe& recipe, const EvaluationText& text,
+                          const EvaluateOptions& options, const Progress& progress = {},
+                          const std::function<void(const QualityReport&)>& onPartial = {});
+
+    Ledger usedMemory() const;
+    /// Before loading: what `recipe` would take with `options`.
+    static Ledger predictedMemory(const Model& model, const Recipe& recipe,
+                                  const EngineOptions& options, const DeviceInfo& device);
+    std::vector<PathReport> paths() const;
+    int32_t contextUsed() const;
+
+private:
+    struct State;
+    std::unique_ptr<State> m_state;
+};
+
+/// Resident bytes of this process, from the operating system.
+uint64_t residentBytes();
+
+} // namespace nibble
