@@ -34,7 +34,9 @@ public:
     std::span<const T> as() const {
         return {reinterpret_cast<const T*>(m_view.data()), m_view.size() / sizeof(T)};
     }
-    Bytes slice(size_t from, size_t count) const { return Bytes(m_owner, m_view.subspan(from, count)); }
+    Bytes slice(size_t from, size_t count) const {
+        return Bytes(m_owner, m_view.subspan(from, count));
+    }
 
 private:
     std::shared_ptr<const void> m_owner;

@@ -10,8 +10,10 @@ namespace {
 bool isHidden(std::string_view at) {
     if (at.size() < 3 || at[0] != '\xe2')
         return false;
-    const auto second = static_cast<unsigned char>(at[1]), third = static_cast<unsigned char>(at[2]);
-    return (second == 0x80 && ((third >= 0x8b && third <= 0x8f) || (third >= 0xaa && third <= 0xae))) ||
+    const auto second = static_cast<unsigned char>(at[1]),
+               third = static_cast<unsigned char>(at[2]);
+    return (second == 0x80 &&
+            ((third >= 0x8b && third <= 0x8f) || (third >= 0xaa && third <= 0xae))) ||
            (second == 0x81 && third >= 0xa0 && third <= 0xa9);
 }
 
@@ -27,7 +29,8 @@ std::string printable(std::string_view text, size_t limit) {
         if (c < 0x20 || c == 0x7f) {
             out += fmt::format("\\x{:02x}", c);
         } else if (isHidden(text.substr(i))) {
-            out += "\\u" + fmt::format("{:04x}", 0x2000 + ((text[i + 1] & 1) << 6) + (text[i + 2] & 0x3f));
+            out += "\\u" +
+                   fmt::format("{:04x}", 0x2000 + ((text[i + 1] & 1) << 6) + (text[i + 2] & 0x3f));
             i += 2;
         } else {
             out += text[i];

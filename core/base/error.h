@@ -23,7 +23,8 @@ enum class ErrorKind : int {
 /// what was expected, and what to do.
 class Error : public std::runtime_error {
 public:
-    Error(ErrorKind kind, const std::string& sentence) : std::runtime_error(sentence), m_kind(kind) {}
+    Error(ErrorKind kind, const std::string& sentence)
+        : std::runtime_error(sentence), m_kind(kind) {}
 
     ErrorKind kind() const { return m_kind; }
     int exitCode() const { return static_cast<int>(m_kind); }

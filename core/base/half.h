@@ -37,7 +37,9 @@ inline uint16_t floatToHalf(float value) {
 }
 
 /// bfloat16 bits to float32, exact.
-inline float bfloatToFloat(uint16_t b) { return std::bit_cast<float>(uint32_t(b) << 16); }
+inline float bfloatToFloat(uint16_t b) {
+    return std::bit_cast<float>(uint32_t(b) << 16);
+}
 
 /// float32 to bfloat16 bits, round to nearest even; NaN stays NaN.
 inline uint16_t floatToBfloat(float value) {

@@ -57,9 +57,8 @@ Bytes mapFile(const std::filesystem::path& path) {
     if (address == MAP_FAILED)
         fail(ErrorKind::OutOfMemory, "{}: cannot be mapped into memory ({}).",
              printable(path.string(), 400), std::strerror(errno));
-    std::shared_ptr<const void> owner(address, [size](const void* p) {
-        munmap(const_cast<void*>(p), size);
-    });
+    std::shared_ptr<const void> owner(
+        address, [size](const void* p) { munmap(const_cast<void*>(p), size); });
     return Bytes(owner, {static_cast<const std::byte*>(address), size});
 }
 
@@ -76,7 +75,8 @@ std::string readTextFile(const std::filesystem::path& path, uint64_t limit) {
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            fail(ErrorKind::BadInput, "{}: {}", printable(path.string(), 400), std::strerror(errno));
+            fail(ErrorKind::BadInput, "{}: {}", printable(path.string(), 400),
+                 std::strerror(errno));
         if (n == 0)
             break;
         done += static_cast<size_t>(n);

@@ -38,7 +38,8 @@ struct TensorInfo {
     std::string name;
     std::vector<int64_t> dims;
     const BlockType* type = nullptr;
-    Bytes bytes; ///< the stored bytes, mapped
+    Bytes bytes;         ///< the stored bytes
+    bool mapped = false; ///< they are a file's mapping, so that loading may release their pages
 
     int64_t cols() const { return dims.empty() ? 1 : dims.back(); }
     int64_t experts() const { return dims.size() > 2 ? dims[0] : 1; }

@@ -19,8 +19,9 @@ struct MetadataValue {
     using Booleans = std::vector<bool>;
     std::variant<int64_t, uint64_t, double, bool, std::string, Strings, Integers, Floats, Booleans>
         value;
-    uint32_t storedType = 0;        ///< GGUF value type; 9 for arrays
-    uint32_t storedElementType = 0; ///< of arrays
+    static constexpr uint32_t kUnstated = ~0u; ///< not from a GGUF file: the writer chooses
+    uint32_t storedType = kUnstated;           ///< GGUF value type; 9 for arrays
+    uint32_t storedElementType = kUnstated;    ///< of arrays
 };
 
 /// Keys and values of a checkpoint: a GGUF file's own, or a Hugging Face config.json flattened with

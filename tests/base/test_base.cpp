@@ -24,7 +24,7 @@ private slots:
         }
     }
     void halfRoundsToNearestEven() {
-        QCOMPARE(floatToHalf(1.0f + 0x1p-11f), floatToHalf(1.0f));            // tie to even
+        QCOMPARE(floatToHalf(1.0f + 0x1p-11f), floatToHalf(1.0f));               // tie to even
         QCOMPARE(floatToHalf(1.0f + 3 * 0x1p-11f), floatToHalf(1.0f + 0x1p-9f)); // tie up to even
         QCOMPARE(floatToHalf(65519.0f), uint16_t(0x7bff));
         QCOMPARE(floatToHalf(65520.0f), uint16_t(0x7c00));
@@ -49,7 +49,8 @@ private slots:
         QTemporaryDir folder;
         const std::filesystem::path base(folder.path().toStdString());
         mkfifo((base / "fifo").c_str(), 0600);
-        for (const auto& path : {base, base / "fifo", base / "absent", std::filesystem::path("/dev/zero")})
+        for (const auto& path :
+             {base, base / "fifo", base / "absent", std::filesystem::path("/dev/zero")})
             QVERIFY_EXCEPTION_THROWN(mapFile(path), Error);
     }
     void atomicFileLeavesNothingBehind() {
@@ -69,7 +70,8 @@ private slots:
         // The temporary lies beside the target; a link to /dev/full stands in for a full disk.
         QTemporaryDir folder;
         const std::filesystem::path path = folder.path().toStdString() + "/out.bin";
-        std::filesystem::create_symlink("/dev/full", path.string() + ".part-" + std::to_string(getpid()));
+        std::filesystem::create_symlink("/dev/full",
+                                        path.string() + ".part-" + std::to_string(getpid()));
         try {
             writeFileAtomically(path, std::string(3 << 20, 'x'));
             QFAIL("writing to a full disk must throw");
@@ -89,12 +91,12 @@ private slots:
         QVERIFY(std::all_of(seen.begin(), seen.end(), [](const auto& n) { return n == 1; }));
     }
     void parallelForRethrows() {
-        QVERIFY_EXCEPTION_THROWN(
-            parallelFor(1000, 1, [](size_t begin, size_t) {
-                if (begin > 200)
-                    fail(ErrorKind::BadInput, "planted");
-            }),
-            Error);
+        QVERIFY_EXCEPTION_THROWN(parallelFor(1000, 1,
+                                             [](size_t begin, size_t) {
+                                                 if (begin > 200)
+                                                     fail(ErrorKind::BadInput, "planted");
+                                             }),
+                                 Error);
     }
 };
 

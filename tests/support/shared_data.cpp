@@ -27,7 +27,8 @@ Npy readNpy(const std::filesystem::path& path) {
     const std::string file = text.str();
     if (file.size() < 10 || file.compare(0, 6, "\x93NUMPY") != 0)
         throw std::runtime_error("not a .npy file: " + path.string());
-    const size_t header = static_cast<unsigned char>(file[8]) + 256u * static_cast<unsigned char>(file[9]);
+    const size_t header =
+        static_cast<unsigned char>(file[8]) + 256u * static_cast<unsigned char>(file[9]);
     const std::string description = file.substr(10, header);
     if (description.find("<f4") == std::string::npos)
         throw std::runtime_error("not float32: " + path.string());
