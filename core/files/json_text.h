@@ -1,0 +1,17 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace nibble {
+
+/// JSON text from a file as a document. Error{BadInput} naming `file` when it is not valid JSON,
+/// nests deeper than `depth`, repeats a key in one object, or holds a number beyond double.
+nlohmann::json parseJson(std::string_view text, const std::string& file, int depth);
+
+/// readTextFile (at most limits::kJsonBytes) and parseJson.
+nlohmann::json readJson(const std::string& path, int depth);
+
+} // namespace nibble

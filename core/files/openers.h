@@ -1,0 +1,37 @@
+#pragma once
+
+#include "core/files/checkpoint.h"
+
+/// The containers behind openCheckpoint, one source file each.
+namespace nibble {
+
+using CheckpointPointer = std::shared_ptr<const Checkpoint>;
+
+/// A GGUF file whose bytes are already mapped; its other shards are found beside it.
+CheckpointPointer openGguf(const std::filesystem::path& path, const Bytes& file);
+
+/// A folder with *.safetensors, config.json and tokenizer.json.
+CheckpointPointer openSafetensorsFolder(const std::filesystem::path& folder);
+
+/// One .safetensors file; config.json and tokenizer.json are taken from its folder when present.
+CheckpointPointer openSafetensorsFile(const std::filesystem::path& path);
+
+/// The tensors of one safetensors file, checked, in the order of their data.
+std::vector<TensorInfo> readSafetensors(const std::filesystem::path& path, const Bytes& file);
+
+/// Adds a tensor, or Error{BadInput} when the checkpoint already has one of that name.
+void addTensor(Checkpoint& checkpoint, TensorInfo info, const std::filesystem::path& file);
+
+/// Why a file that is neither GGUF nor safetensors is refused: what it looks like and what is
+/// accepted instead.
+[[noreturn]] void refuseForeign(const std::filesystem::path& path, std::span<const std::byte> head);
+
+/// Whether the name belongs to Python pickles (.bin, .pt, .pth, .ckpt, .pkl), which are never
+/// opened.
+bool isPickleName(const std::filesystem::path& path);
+
+/// Product of sizes, at most limits::kTensorElements; Error{BadInput} naming file and tensor.
+int64_t checkedValues(std::span<const int64_t> dims, const std::filesystem::path& file,
+                      std::string_view tensor);
+
+} // namespace nibble
