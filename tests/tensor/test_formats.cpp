@@ -1,0 +1,254 @@
+// ctest: ENVIRONMENT=ASAN_OPTIONS=allocator_may_return_null=1
+#include "core/base/error.h"
+#include "core/base/half.h"
+#include "core/base/random.h"
+#include "core/tensor/planes.h"
+#include "core/tensor/tensor.h"
+
+#include <QTest>
+#include <cmath>
+#include <cstring>
+
+using namespace nibble;
+
+namespace {
+
+/// What a tensor was filled with, one entry a value, so that the expected values need no planes.
+struct Filled {
+    Tensor tensor;
+    std::vector<uint8_t> codes;
+    std::vector<float> expected;
+};
+
+float scaleOf(ScaleKind kind, uint32_t bits) {
+    switch (kind) {
+    case ScaleKind::F32:
+        return std::bit_cast<float>(bits);
+    case ScaleKind::F16:
+        return halfToFloat(static_cast<uint16_t>(bits));
+    case ScaleKind::BF16:
+        return bfloatToFloat(static_cast<uint16_t>(bits));
+    case ScaleKind::E8M0:
+        return std::pow(2.0f, static_cast<float>(bits) - 127);
+    case ScaleKind::E4M3:
+        return (bits >> 3) == 0 ? static_cast<float>(bits & 7) / 512
+                                : (1 + static_cast<float>(bits & 7) / 8) *
+                                      std::pow(2.0f, static_cast<float>(bits >> 3) - 7);
+    default:
+        return 1;
+    }
+}
+
+/// Random codes and finite scales, and w = unit · s · (c − z) + o computed value by value.
+Filled fill(const Format& f, int64_t rows, int64_t cols) {
+    Random random(static_cast<uint64_t>(rows * 1000 + cols));
+    const auto half = [&] { return floatToHalf(static_cast<float>(random.normal())); };
+    Filled out;
+    TensorBuilder builder("t", f, rows, cols, 1);
+    for (int64_t row = 0; row < rows; ++row) {
+        std::vector<float> superScales, superOffsets;
+        for (int64_t s = 0; s < f.superCount(cols); ++s) {
+            const uint16_t scale = half(), offset = half();
+            builder.setSuperScale(row, s, scale);
+            if (f.offset == OffsetKind::Code)
+                builder.setSuperOffset(row, s, offset);
+            superScales.push_back(halfToFloat(scale));
+            superOffsets.push_back(halfToFloat(offset));
+        }
+        std::vector<float> scales, offsets, zeros;
+        for (int64_t g = 0; g < f.groupCount(cols); ++g) {
+            const auto super =
+                static_cast<size_t>(f.super == 0 ? 0 : g * f.groupLength(cols) / f.super);
+            uint32_t bits = half();
+            if (f.scale == ScaleKind::F32)
+                bits = std::bit_cast<uint32_t>(static_cast<float>(random.normal()));
+            if (f.scale == ScaleKind::E8M0)
+                bits = static_cast<uint32_t>(1 + random.next() % 200);
+            if (f.scale == ScaleKind::E4M3)
+                bits = static_cast<uint32_t>(random.next() % 0x7f);
+            if (f.scale == ScaleKind::Code)
+                bits = static_cast<uint32_t>(random.next()) & ((1u << f.scaleBits) - 1);
+            builder.setScale(row, g, bits);
+            if (f.scale == ScaleKind::Code) {
+                const int code = f.scaleBits == 8 && bits > 127 ? int(bits) - 256 : int(bits);
+                scales.push_back(static_cast<float>(code - f.scaleZero) * superScales[super]);
+            } else {
+                scales.push_back(scaleOf(f.scale, bits));
+            }
+            uint16_t offset = half();
+            if (f.offset == OffsetKind::Code || f.offset == OffsetKind::Zero)
+                offset = static_cast<uint16_t>(random.next() & ((1u << f.offsetBits) - 1));
+            if (f.offset != OffsetKind::None)
+                builder.setOffset(row, g, offset);
+            offsets.push_back(f.offset == OffsetKind::Value  ? halfToFloat(offset)
+                              : f.offset == OffsetKind::Code ? offset * superOffsets[super]
+                                                             : 0);
+            zeros.push_back(f.offset == OffsetKind::Zero ? offset : 0);
+        }
+        std::vector<uint8_t> codes(static_cast<size_t>(cols));
+        for (size_t c = 0; c < codes.size(); ++c) {
+            codes[c] = static_cast<uint8_t>(random.next() & ((1u << f.bits) - 1));
+            const size_t g = c / static_cast<size_t>(f.groupLength(cols));
+            const int number = f.bits == 8 && codes[c] > 127 ? codes[c] - 256 : codes[c];
+            const float unit = f.table ? 1 : f.unit;
+            const float symbol =
+                f.table ? f.table->exact[codes[c]] : static_cast<float>(number - f.zero) - zeros[g];
+            const float product = unit * scales[g] * symbol;
+            const bool adds = f.offset == OffsetKind::Value || f.offset == OffsetKind::Code;
+            out.expected.push_back(adds ? product + offsets[g] : product);
+        }
+        builder.setCodes(row, codes.data());
+        out.codes.insert(out.codes.end(), codes.begin(), codes.end());
+    }
+    out.tensor = builder.finish();
+    return out;
+}
+
+} // namespace
+
+class TestFormats : public QObject {
+    Q_OBJECT
+private slots:
+    void everyFormatDecodesByItsFormula_data() {
+        QTest::addColumn<QString>("name");
+        QTest::addColumn<int>("cols");
+        for (const Format& f : formats())
+            if (!f.isFloat())
+                for (const int cols : {1, 31, 32, 33, 96, 256, 300, 768})
+                    QTest::addRow("%s %d", f.name, cols) << QString(f.name) << cols;
+    }
+    void everyFormatDecodesByItsFormula() {
+        QFETCH(QString, name);
+        QFETCH(int, cols);
+        const Format& f = getFormat(name.toStdString());
+        const Filled filled = fill(f, 5, cols);
+        const auto values = decode(filled.tensor);
+        QCOMPARE(values.size(), filled.expected.size());
+        for (size_t i = 0; i < values.size(); ++i)
+            QCOMPARE(std::bit_cast<uint32_t>(values[i]),
+                     std::bit_cast<uint32_t>(filled.expected[i]));
+        std::vector<float> middle(static_cast<size_t>(2 * cols));
+        decodeRows(filled.tensor, 2, 4, middle.data());
+        QVERIFY(std::memcmp(middle.data(), values.data() + 2 * cols, middle.size() * 4) == 0);
+        std::vector<uint8_t> codes(static_cast<size_t>(cols));
+        for (int64_t row = 0; row < 5; ++row) {
+            unpackCodes(filled.tensor, row, codes.data());
+            QVERIFY(std::memcmp(codes.data(), filled.codes.data() + row * cols, codes.size()) == 0);
+        }
+    }
+
+    void recordsFollowTheirDefinition() {
+        for (const int bits : {1, 2, 4, 8}) {
+            for (int v = 0; v < 32; ++v) {
+                uint8_t codes[32] = {}, record[32] = {}, back[32] = {};
+                codes[v] = 1;
+                packRecord(bits, codes, 0, record);
+                // Value 4d + j is byte j of word d mod b, at bit b·⌊d/b⌋.
+                const int d = v / 4, j = v % 4;
+                QCOMPARE(int(record[4 * (d % bits) + j]), 1 << (bits * (d / bits)));
+                unpackRecord(bits, record, 0, back);
+                QVERIFY(std::memcmp(codes, back, 32) == 0);
+            }
+        }
+    }
+    void planesByHand() {
+        // q5_0, one row of 32: code of value 20 is 0x1b: low plane nibble b in byte 4 high, high
+        // plane (1 word) bit: d = 5, byte 0 at bit 5.
+        TensorBuilder builder("t", getFormat("q5_0"), 1, 32);
+        uint8_t codes[32] = {};
+        codes[20] = 0x1b;
+        builder.setCodes(0, codes);
+        builder.setScale(0, 0, 0x3c00);
+        const Tensor t = builder.finish();
+        QCOMPARE(t.codes.size(), size_t(20));
+        QCOMPARE(int(t.codes.view()[4]), 0xb0);
+        QCOMPARE(int(t.codes.view()[16]), 0x20);
+        QCOMPARE(t.scales.as<uint16_t>()[0], uint16_t(0x3c00));
+        QCOMPARE(decode(t)[20], 11.0f);
+        QCOMPARE(t.planeBytes(), uint64_t(22));
+        QCOMPARE(t.storedBytes(), uint64_t(22));
+    }
+    void bitsPerWeightAreThePublishedOnes_data() {
+        QTest::addColumn<double>("expected");
+        const std::pair<const char*, double> rows[] = {{"f16", 16},
+                                                       {"q4_0", 4.5},
+                                                       {"q4_1", 5},
+                                                       {"q5_0", 5.5},
+                                                       {"q5_1", 6},
+                                                       {"q8_0", 8.5},
+                                                       {"q2_k", 2.625},
+                                                       {"q3_k", 3.4375},
+                                                       {"q4_k", 4.5},
+                                                       {"q5_k", 5.5},
+                                                       {"q6_k", 6.5625},
+                                                       {"iq4_nl", 4.5},
+                                                       {"iq4_xs", 4.25},
+                                                       {"mxfp4", 4.25},
+                                                       {"nvfp4", 4.5},
+                                                       {"tq2_0", 2.0625},
+                                                       {"int4_g128", 4.125},
+                                                       {"int4_g128z", 4.15625},
+                                                       {"int8", 8 + 32.0 / 256},
+                                                       {"int4_g32z", 4.625},
+                                                       {"int8_g128", 8.125}};
+        for (const auto& [name, expected] : rows)
+            QTest::newRow(name) << expected;
+    }
+    void bitsPerWeightAreThePublishedOnes() {
+        QFETCH(double, expected);
+        QCOMPARE(getFormat(QTest::currentDataTag()).bitsPerWeight(256), expected);
+    }
+    void tablesAgreeWithTheirIntegers() {
+        for (const Format& f : formats())
+            if (f.table)
+                for (size_t c = 0; c < 16; ++c)
+                    QCOMPARE(f.table->exact[c], f.unit * f.table->integer[c]);
+    }
+    void namesAreUniqueAndFound() {
+        for (const Format& f : formats())
+            QCOMPARE(findFormat(f.name), &f);
+        QVERIFY(findFormat("q4") == nullptr);
+        try {
+            getFormat("q4");
+            QFAIL("found");
+        } catch (const Error& e) {
+            QCOMPARE(e.kind(), ErrorKind::Usage);
+            QVERIFY(std::string_view(e.what()).find("q4_k") != std::string_view::npos);
+        }
+    }
+    void floatTensorsRoundOnce() {
+        const std::vector<float> values = {1.0f,     -0.0f,    1.0f + 0x1p-11f,
+                                           65520.0f, 0x1p-24f, 3.14159f};
+        for (const char* name : {"f32", "f16", "bf16"}) {
+            const Tensor t = makeFloatTensor("t", getFormat(name), 2, 3, values);
+            const auto back = decode(t);
+            for (size_t i = 0; i < values.size(); ++i) {
+                const float expected = t.format->code == CodeKind::Float32 ? values[i]
+                                       : t.format->code == CodeKind::Float16
+                                           ? halfToFloat(floatToHalf(values[i]))
+                                           : bfloatToFloat(floatToBfloat(values[i]));
+                QCOMPARE(std::bit_cast<uint32_t>(back[i]), std::bit_cast<uint32_t>(expected));
+            }
+            QCOMPARE(t.planeBytes(), uint64_t(6 * t.format->bits / 8));
+        }
+    }
+    void float8Scales() {
+        QCOMPARE(e4m3ToFloat(0x38), 1.0f);
+        QCOMPARE(e4m3ToFloat(0x01), 0x1p-9f);
+        QCOMPARE(e4m3ToFloat(0x7e), 448.0f);
+        QCOMPARE(e4m3ToFloat(0x7f), 0.0f);
+        QCOMPARE(e8m0ToDouble(0), 0x1p-127);
+        QCOMPARE(e8m0ToDouble(255), 0x1p128);
+    }
+    void absurdSizesAreOutOfMemory() {
+        try {
+            TensorBuilder("huge", getFormat("q8_0"), int64_t(1) << 28, int64_t(1) << 19);
+            QFAIL("allocated 2^47 bytes");
+        } catch (const Error& e) {
+            QCOMPARE(e.kind(), ErrorKind::OutOfMemory);
+        }
+    }
+};
+
+QTEST_GUILESS_MAIN(TestFormats)
+#include "test_formats.moc"
