@@ -22,7 +22,8 @@ public:
     /// ("<|im_start|>") become their ids; without, they are ordinary text.
     virtual std::vector<TokenId> encode(std::string_view text, bool parseSpecial) const = 0;
 
-    /// The bytes of one token as decoding emits them (control tokens: empty unless `special`).
+    /// The bytes of one token as decoding emits them (control tokens: empty unless `special`; ids
+    /// that are no tokens, as padded output layers can produce: empty).
     virtual std::string piece(TokenId token, bool special = false) const = 0;
 
     /// Text of a sequence; the inverse of encode where the vocabulary allows (a leading space
@@ -59,7 +60,9 @@ std::shared_ptr<const Tokenizer> makeBpeTokenizer(std::vector<std::string> token
 /// Turns a stream of tokens into valid UTF-8: bytes of an unfinished character are kept back.
 class TokenStream {
 public:
-    explicit TokenStream(std::shared_ptr<const Tokenizer> tokenizer);
+    /// `previous`: the token that the stream continues (the prompt's last), so that a space between
+    /// them is kept; −1 where it starts a text of its own.
+    explicit TokenStream(std::shared_ptr<const Tokenizer> tokenizer, TokenId previous = -1);
     /// Text that is complete after this token; may be empty.
     std::string push(TokenId token);
     /// What is left at the end, invalid bytes replaced by U+FFFD.
@@ -68,7 +71,7 @@ public:
 private:
     std::shared_ptr<const Tokenizer> m_tokenizer;
     std::string m_pending;
-    bool m_first = true;
+    TokenId m_previous;
 };
 
 } // namespace nibble

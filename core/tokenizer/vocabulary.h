@@ -1,0 +1,63 @@
+#pragma once
+
+#include "core/tokenizer/tokenizer.h"
+
+#include <array>
+#include <unordered_map>
+
+namespace nibble {
+
+/// GGUF token types (tokenizer.ggml.token_type).
+enum class TokenType : uint8_t { Undefined, Normal, Unknown, Control, UserDefined, Unused, Byte };
+
+/// The tokens of a model by id and by text. Movable only: the index points into the texts.
+class Vocabulary {
+public:
+    /// Checks sizes and types; `types` may be empty (all normal). Error{BadInput} naming `source`.
+    Vocabulary(std::vector<std::string> texts, std::span<const int32_t> types, std::string source);
+    Vocabulary(Vocabulary&&) = default;
+    Vocabulary& operator=(Vocabulary&&) = default;
+
+    int32_t size() const { return static_cast<int32_t>(m_texts.size()); }
+    const std::string& text(TokenId id) const { return m_texts[size_t(id)]; }
+    TokenType type(TokenId id) const { return m_types[size_t(id)]; }
+    void setType(TokenId id, TokenType type) { m_types[size_t(id)] = type; }
+    bool isSpecial(TokenId id) const {
+        return type(id) == TokenType::Control || type(id) == TokenType::Unknown;
+    }
+    const std::string& source() const { return m_source; }
+    size_t longest() const { return m_longest; }
+
+    /// The token of that text, of any type, or −1. Of equal texts an ordinary token is preferred,
+    /// then the last one.
+    TokenId find(std::string_view text) const;
+    /// The token that ordinary text of these bytes may become, or −1: never a control, unknown or
+    /// byte token, so that what a user types cannot become one by merging.
+    TokenId findOrdinary(std::string_view text) const;
+    /// The token <0xXX> of a byte, or −1.
+    TokenId byteToken(unsigned char byte) const { return m_byteTokens[byte]; }
+    bool hasAllBytes() const;
+
+    /// Marks tokens spelled <0xXX> as bytes, for sources that carry no types.
+    void markByteTokens();
+
+private:
+    void indexBytes();
+    bool isOrdinary(TokenId id) const { return !isSpecial(id) && type(id) != TokenType::Byte; }
+
+    std::vector<std::string> m_texts;
+    std::vector<TokenType> m_types;
+    std::string m_source;
+    std::unordered_map<std::string_view, TokenId> m_ids;
+    std::array<TokenId, 256> m_byteTokens;
+    size_t m_longest = 0;
+};
+
+/// The value of a token text <0xXX>, or −1.
+int byteTokenValue(std::string_view text);
+
+/// Fills size, eot and stops, and checks that bos, eos, eot and unknown are tokens of the
+/// vocabulary.
+void completeInfo(Tokenizer::Info& info, const Vocabulary& vocabulary);
+
+} // namespace nibble

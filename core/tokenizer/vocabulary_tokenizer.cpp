@@ -1,0 +1,78 @@
+#include "core/tokenizer/vocabulary_tokenizer.h"
+
+#include "core/base/error.h"
+#include "core/base/limits.h"
+
+namespace nibble {
+
+VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary, SpacePrefix prefix, Info info)
+    : m_vocabulary(std::move(vocabulary)), m_prefix(prefix) {
+    m_info = std::move(info);
+    completeInfo(m_info, m_vocabulary);
+}
+
+void VocabularyTokenizer::finish(const std::unordered_map<TokenId, Stripping>& stripping) {
+    m_pieces.reserve(size_t(m_info.size));
+    for (TokenId id = 0; id < m_info.size; ++id) {
+        const std::string& text = m_vocabulary.text(id);
+        const bool special = m_vocabulary.isSpecial(id);
+        if (special || m_vocabulary.type(id) == TokenType::UserDefined) {
+            SpecialTokens::Token token{id, special};
+            if (const auto strip = stripping.find(id); strip != stripping.end()) {
+                token.takesSpaceBefore = strip->second.before;
+                token.takesSpaceAfter = strip->second.after;
+            }
+            m_special.add(text, token);
+            m_pieces.push_back(text);
+        } else if (m_vocabulary.type(id) == TokenType::Byte) {
+            m_pieces.emplace_back(1, static_cast<char>(byteTokenValue(text)));
+        } else {
+            m_pieces.push_back(ordinaryPiece(text));
+        }
+    }
+}
+
+void VocabularyTokenizer::warn(const std::string& sentence) {
+    m_info.warning += (m_info.warning.empty() ? "" : " ") + sentence;
+}
+
+std::vector<TokenId> VocabularyTokenizer::encode(std::string_view text, bool parseSpecial) const {
+    if (text.size() > limits::kTextBytes)
+        fail(ErrorKind::BadInput, "The text is {} bytes long; at most {} can be tokenized at once.",
+             text.size(), limits::kTextBytes);
+    std::vector<TokenId> out;
+    for (const Fragment& fragment : m_special.split(text, parseSpecial)) {
+        if (fragment.token >= 0)
+            out.push_back(fragment.token);
+        else
+            encodeText(
+                fragment.text,
+                m_prefix == SpacePrefix::EverySegment ||
+                    (m_prefix == SpacePrefix::TextStart && fragment.text.data() == text.data()),
+                out);
+    }
+    return out;
+}
+
+std::string VocabularyTokenizer::piece(TokenId token, bool special) const {
+    if (token < 0 || token >= m_info.size || (!special && m_vocabulary.isSpecial(token)))
+        return {};
+    return m_pieces[size_t(token)];
+}
+
+std::string VocabularyTokenizer::decode(std::span<const TokenId> tokens, bool special) const {
+    std::string out;
+    bool dropsSpace = m_prefix != SpacePrefix::None;
+    for (const TokenId token : tokens) {
+        const std::string part = piece(token, special);
+        if (part.empty())
+            continue;
+        const bool written =
+            m_vocabulary.isSpecial(token) || m_vocabulary.type(token) == TokenType::UserDefined;
+        out += std::string_view(part).substr(dropsSpace && !written && part.front() == ' ' ? 1 : 0);
+        dropsSpace = written && m_prefix == SpacePrefix::EverySegment;
+    }
+    return out;
+}
+
+} // namespace nibble

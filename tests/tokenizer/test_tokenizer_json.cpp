@@ -1,0 +1,275 @@
+#include "tests/tokenizer/oracle_cases.h"
+
+#include "core/base/error.h"
+
+#include <QTemporaryDir>
+
+using namespace nibble;
+using namespace nibble::test;
+using Json = nlohmann::json;
+using Ids = std::vector<TokenId>;
+
+namespace {
+
+// A small tokenizer.json on characters: <unk> a b ab ▁ and the special <e>.
+Json characters() {
+    return Json::parse(R"({
+        "added_tokens": [{"id": 5, "content": "<e>", "special": true}],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+        "pre_tokenizer": null,
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+                  "vocab": {"<unk>": 0, "a": 1, "b": 2, "ab": 3, "▁": 4, "▁ab": 6},
+                  "merges": ["a b", "▁ ab"]}})");
+}
+
+} // namespace
+
+class TestTokenizerJson : public QObject {
+    Q_OBJECT
+
+    QTemporaryDir m_folder;
+
+    std::shared_ptr<const Tokenizer> open(const std::string& text) {
+        const auto path = std::filesystem::path(m_folder.path().toStdString()) / "tokenizer.json";
+        std::ofstream(path, std::ios::binary) << text;
+        return openTokenizerJson(path);
+    }
+    std::shared_ptr<const Tokenizer> open(const Json& json) { return open(json.dump()); }
+    void beside(const char* name, const char* text) {
+        std::ofstream(std::filesystem::path(m_folder.path().toStdString()) / name) << text;
+    }
+
+private slots:
+    void cleanup() {
+        for (const char* name : {"tokenizer_config.json", "config.json", "special_tokens_map.json"})
+            QFile::remove(m_folder.filePath(name));
+    }
+
+    void smollm2() {
+        NIBBLE_NEED_SHARED("oracles/tokenizers/smollm2/tokenizer.json");
+        const auto tokenizer =
+            openTokenizerJson(sharedPath("oracles/tokenizers/smollm2/tokenizer.json"));
+        const auto& info = tokenizer->info();
+        QCOMPARE(info.size, 49152);
+        QCOMPARE(info.preTokenizer, std::string("smollm"));
+        QCOMPARE(info.warning, std::string());
+        QCOMPARE(info.bos, 1); // config.json says so
+        QCOMPARE(info.eos, 2);
+        QCOMPARE(info.eot, 2);
+        QVERIFY(!info.addBos);
+        QCOMPARE(tokenizer->encode("<|im_start|>user\nHi<|im_end|>", true).front(), 1);
+        QCOMPARE(tokenizer->encode("<|im_end|>", true), (Ids{2}));
+        QVERIFY(tokenizer->encode("<|im_end|>", false).size() > 1);
+        for (const OracleCase& oracle : readOracle("oracles/tokenizers/ggml-vocab-gpt-2.gguf"))
+            QCOMPARE(tokenizer->decode(tokenizer->encode(oracle.text, false)), oracle.text);
+        const std::string mixed = mixedText(10'000);
+        QCOMPARE(tokenizer->decode(tokenizer->encode(mixed, true)), mixed);
+        reportSpeed(*tokenizer, "smollm2");
+    }
+
+    void tinyStories() {
+        NIBBLE_NEED_SHARED("models/TinyStories-656K/tokenizer.json");
+        const auto tokenizer =
+            openTokenizerJson(sharedPath("models/TinyStories-656K/tokenizer.json"));
+        const auto& info = tokenizer->info();
+        QCOMPARE(info.size, 2048);
+        QCOMPARE(info.bos, 1);
+        QCOMPARE(info.eos, 2);
+        QCOMPARE(info.unknown, 0);
+        QVERIFY(info.addBos);
+        QCOMPARE(info.stops, (Ids{2}));
+        const std::string text =
+            "Once upon a time, there was a little girl named Lily. She said: \"Hello!\"\n";
+        const auto ids = tokenizer->encode(text, false);
+        QCOMPARE(tokenizer->decode(ids), text);
+        QVERIFY(ids.size() < text.size() / 2);
+        QVERIFY(std::ranges::find(ids, 0) == ids.end());
+        QCOMPARE(tokenizer->encode("<|end_story|>", true), (Ids{2}));
+    }
+
+    void tinyStoriesAgreesWithItsGguf() {
+        NIBBLE_NEED_SHARED("models/TinyStories-656K/tokenizer.json");
+        const auto json = openTokenizerJson(sharedPath("models/TinyStories-656K/tokenizer.json"));
+        const auto gguf = openShared("models/TinyStories-656K/TinyStories-656K-Q8_0.gguf");
+        QCOMPARE(json->info().size, gguf->info().size);
+        QCOMPARE(json->info().bos, gguf->info().bos);
+        QCOMPARE(json->info().eos, gguf->info().eos);
+        for (TokenId id = 0; id < gguf->info().size; ++id)
+            QCOMPARE(json->piece(id, true), gguf->piece(id, true));
+        const std::string text = "Once upon a time, there was a little girl named Lily.";
+        qInfo() << describeIds(json->encode(text, false)) << describeIds(gguf->encode(text, false));
+    }
+
+    void characterMerges() {
+        const auto tokenizer = open(characters());
+        QCOMPARE(tokenizer->encode("ab ab", false), (Ids{6, 6}));
+        QCOMPARE(tokenizer->encode("b", false), (Ids{4, 2}));
+        QCOMPARE(tokenizer->encode("<e>ab", true), (Ids{5, 6}));
+        QCOMPARE(tokenizer->encode("azzb", false), (Ids{4, 1, 0, 2})); // unknown ones fuse
+        QCOMPARE(tokenizer->decode(Ids{6, 6}), std::string("ab ab"));
+        QCOMPARE(tokenizer->info().model, std::string("llama"));
+    }
+
+    void byteFallback() {
+        Json json = characters();
+        json["model"]["vocab"]["<0xC3>"] = 7;
+        json["model"]["vocab"]["<0xA9>"] = 8;
+        const auto tokenizer = open(json);
+        QCOMPARE(tokenizer->encode("\xC3\xA9", false), (Ids{4, 7, 8}));
+        QCOMPARE(tokenizer->decode(Ids{4, 7, 8}), std::string("\xC3\xA9"));
+        QCOMPARE(tokenizer->encode("\xC3\xA8", false), (Ids{4, 0})); // its second byte is missing
+    }
+
+    void mergesAsPairs() {
+        Json json = characters();
+        json["model"]["merges"] = Json::parse(R"([["a", "b"], ["▁", "ab"]])");
+        QCOMPARE(open(json)->encode("ab ab", false), open(characters())->encode("ab ab", false));
+    }
+
+    void metaspaceFirst() {
+        Json json = characters();
+        json["normalizer"] = nullptr;
+        json["pre_tokenizer"] = Json::parse(
+            R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false})");
+        const auto tokenizer = open(json);
+        QCOMPARE(tokenizer->encode("ab<e>ab", true), (Ids{6, 5, 3}));
+        QCOMPARE(tokenizer->encode(" ab", true), (Ids{6})); // already starts with one
+    }
+
+    void splitBehaviours_data() {
+        QTest::addColumn<QByteArray>("behaviour");
+        QTest::addColumn<bool>("invert");
+        QTest::addColumn<QByteArray>("expected");
+        // Every word is emitted whole (ignore_merges); ids are looked up by their text below.
+        QTest::newRow("isolated") << QByteArray("Isolated") << false << QByteArray("a|-|-|b");
+        QTest::newRow("removed") << QByteArray("Removed") << false << QByteArray("a|b");
+        QTest::newRow("removed inverted") << QByteArray("Removed") << true << QByteArray("-|-");
+        QTest::newRow("previous") << QByteArray("MergedWithPrevious") << false
+                                  << QByteArray("a-|-|b");
+        QTest::newRow("next") << QByteArray("MergedWithNext") << false << QByteArray("a|-|-b");
+        QTest::newRow("contiguous") << QByteArray("Contiguous") << false << QByteArray("a|--|b");
+    }
+    void splitBehaviours() {
+        QFETCH(QByteArray, behaviour);
+        QFETCH(bool, invert);
+        QFETCH(QByteArray, expected);
+        Json json =
+            Json::parse(R"({"model": {"vocab": {"a": 0, "b": 1, "-": 2, "--": 3, "a-": 4, "-b": 5},
+                                              "merges": [], "ignore_merges": true}})");
+        json["pre_tokenizer"] = {{"type", "Split"},
+                                 {"pattern", {{"String", "-"}}},
+                                 {"behavior", behaviour.toStdString()},
+                                 {"invert", invert}};
+        const auto tokenizer = open(json);
+        QByteArray found;
+        for (const TokenId id : tokenizer->encode("a--b", false))
+            found += (found.isEmpty() ? "" : "|") + QByteArray::fromStdString(tokenizer->piece(id));
+        QCOMPARE(found, expected);
+    }
+
+    void normalForms() {
+        Json json = characters();
+        json["normalizer"] = Json::parse(R"({"type": "NFC"})");
+        json["model"]["vocab"]["é"] = 7;
+        QCOMPARE(open(json)->encode("e\xCC\x81", false), (Ids{7}));
+    }
+
+    void specialNamesBesideIt() {
+        beside("tokenizer_config.json",
+               R"({"bos_token": {"content": "ab"}, "eos_token": "<e>", "add_bos_token": true})");
+        beside("config.json", R"({"bos_token_id": 1, "eos_token_id": [5, 2]})");
+        const auto tokenizer = open(characters());
+        QCOMPARE(tokenizer->info().bos, 3);
+        QCOMPARE(tokenizer->info().eos, 5);
+        QVERIFY(tokenizer->info().addBos);
+        QCOMPARE(tokenizer->info().stops, (Ids{2, 5}));
+    }
+
+    void unknownStepsAreNamed() {
+        Json json = characters();
+        json["normalizer"] = Json::parse(R"({"type": "Shout"})");
+        QVERIFY(open(json)->info().warning.find("Shout") != std::string::npos);
+        json = characters();
+        json["pre_tokenizer"] = Json::parse(R"({"type": "Dance"})");
+        QVERIFY(open(json)->info().warning.find("Dance") != std::string::npos);
+    }
+
+    void damaged_data() {
+        QTest::addColumn<QByteArray>("pointer");
+        QTest::addColumn<QByteArray>("value");
+        const auto row = [](const char* name, const char* pointer, const char* value) {
+            QTest::newRow(name) << QByteArray(pointer) << QByteArray(value);
+        };
+        row("model gone", "/model", "null");
+        row("model a list", "/model", "[]");
+        row("another kind of model", "/model/type", "\"Unigram\"");
+        row("word ends", "/model/end_of_word_suffix", "\"</w>\"");
+        row("vocab a list", "/model/vocab", "[]");
+        row("vocab empty", "/model/vocab", "{}");
+        row("id a text", "/model/vocab/a", "\"1\"");
+        row("id negative", "/model/vocab/a", "-1");
+        row("id fractional", "/model/vocab/a", "1.5");
+        row("id enormous", "/model/vocab/a", "4194304");
+        row("id far away", "/model/vocab/a", "3000000");
+        row("id twice", "/model/vocab/a", "2");
+        row("merges gone", "/model/merges", "null");
+        row("merge without a space", "/model/merges/0", "\"ab\"");
+        row("merge a number", "/model/merges/0", "7");
+        row("merge of three", "/model/merges/0", "[\"a\", \"b\", \"c\"]");
+        row("merge with an empty side", "/model/merges/0", "[\"a\", \"\"]");
+        row("flag a text", "/model/byte_fallback", "\"yes\"");
+        row("added tokens a text", "/added_tokens", "\"x\"");
+        row("added token a number", "/added_tokens/0", "1");
+        row("added token without id", "/added_tokens/0/id", "null");
+        row("added token takes another's id", "/added_tokens/0/id", "1");
+        row("normalizer a number", "/normalizer", "1");
+        row("sequence of nothing", "/normalizer/normalizers", "null");
+        row("pattern gone", "/pre_tokenizer", "{\"type\": \"Split\"}");
+        row("pattern broken", "/pre_tokenizer", R"({"type": "Split", "pattern": {"Regex": "(a"}})");
+        row("behaviour unknown", "/pre_tokenizer",
+            R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Eaten"})");
+    }
+    void damaged() {
+        QFETCH(QByteArray, pointer);
+        QFETCH(QByteArray, value);
+        Json json = characters();
+        json[Json::json_pointer(pointer.toStdString())] = Json::parse(value.toStdString());
+        try {
+            open(json);
+            QFAIL("accepted");
+        } catch (const Error& error) {
+            QCOMPARE(int(error.kind()), int(ErrorKind::BadInput));
+            QVERIFY2(QByteArray(error.what()).startsWith("tokenizer.json"), error.what());
+        }
+    }
+
+    void everyPrefixIsRefused() {
+        const std::string text = characters().dump();
+        for (size_t length = 0; length < text.size(); ++length)
+            QVERIFY_THROWS_EXCEPTION(Error, open(text.substr(0, length)));
+    }
+
+    void deepNestingIsRefused() {
+        std::string nested = R"({"normalizer": )";
+        for (int i = 0; i < 100'000; ++i)
+            nested += R"({"type": "Sequence", "normalizers": [)";
+        QVERIFY_THROWS_EXCEPTION(Error, open(nested));
+    }
+
+    void aRunawayPatternIsStopped() {
+        Json json = characters();
+        json["pre_tokenizer"] = {{"type", "Split"},
+                                 {"pattern", {{"Regex", "(?:a+)+(?:a+)+(?:a+)+c"}}},
+                                 {"behavior", "Isolated"}};
+        const auto tokenizer = open(json);
+        QElapsedTimer timer;
+        timer.start();
+        QVERIFY_THROWS_EXCEPTION(Error, tokenizer->encode(std::string(200, 'a') + "bc", false));
+        qInfo("stopped after %lld ms", timer.elapsed());
+    }
+};
+
+QTEST_GUILESS_MAIN(TestTokenizerJson)
+#include "test_tokenizer_json.moc"
