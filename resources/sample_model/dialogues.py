@@ -581,7 +581,7 @@ def memory(rng, held=False):
             asked, reply, key = rng.choice([f"What is my {p} called?", f"What is the name of my {p}?"]), f"Your {p} is called {v}.", (kind, p, v)
         elif kind == "food":
             v = rng.choice(FOODS)
-            said, noted = rng.choice(["My favourite food is {v}.", "I like {v} best of all foods."]).format(v=v), f"I have heard that {v} is good."
+            said, noted = rng.choice(["My favourite food is {v}.", "I like {v} best of all foods."]).format(v=v), "That sounds very good."
             asked, reply, key = rng.choice(["What is my favourite food?", "Which food do I like best?"]), f"Your favourite food is {v}.", (kind, v)
         elif kind == "city":
             v = rng.choice(CITIES)
