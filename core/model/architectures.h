@@ -1,0 +1,33 @@
+#pragma once
+
+#include "core/base/error.h"
+#include "core/model/model.h"
+
+/// What the families' own files share. A family is one file that defines an Architecture, and one
+/// row in architectures().
+namespace nibble {
+
+/// Thrown while a config is read, when the model needs something that the forward pass does not
+/// have: the model then opens for inspection only.
+class UnsupportedModel : public Error {
+public:
+    explicit UnsupportedModel(const std::string& sentence) : Error(ErrorKind::BadInput, sentence) {}
+};
+
+/// The tensor names that the llama family shares ("blk.{}.attn_q.weight",
+/// "model.layers.{}.self_attn.q_proj.weight").
+std::span<const RoleName> llamaNames();
+
+/// The config of a llama-like GGUF file, from keys with the prefix `name` ("llama.block_count").
+/// Error{BadInput} names a missing key, UnsupportedModel what cannot run.
+ModelConfig readGgufConfig(const Metadata& metadata, const char* name);
+/// The config of a llama-like config.json.
+ModelConfig readHuggingFaceConfig(const Metadata& metadata, const char* name);
+
+/// Divisors of the rotary frequencies of Llama 3.1's "llama3" rope scaling, one for each pair.
+std::vector<float> llama3RopeFactors(const ModelConfig& config, double factor, double lowFactor,
+                                     double highFactor, double originalContext);
+
+extern const Architecture kLlama, kMistral, kQwen2;
+
+} // namespace nibble
