@@ -1,0 +1,89 @@
+#include "app/gui/units.h"
+
+#include <QCoreApplication>
+#include <QLocale>
+
+#include <algorithm>
+#include <cmath>
+
+namespace nibble::units {
+
+namespace {
+
+const QChar kThin(0x2009);
+
+QString tr(const char* text) {
+    return QCoreApplication::translate("units", text);
+}
+
+} // namespace
+
+QString minus(const QString& number) {
+    QString result = number;
+    result.replace(QLatin1Char('-'), QChar(0x2212));
+    return result;
+}
+
+QString number(double value, int digits) {
+    if (!std::isfinite(value))
+        return std::isnan(value) ? tr("not a number") : tr("infinite");
+    if (value == 0)
+        return QStringLiteral("0");
+    const int magnitude = int(std::floor(std::log10(std::abs(value))));
+    if (magnitude < -6 || magnitude > 9)
+        return minus(QString::number(value, 'g', digits));
+    return minus(QString::number(value, 'f', std::max(0, digits - 1 - magnitude)));
+}
+
+QString gigabytes(uint64_t bytes) {
+    const double gb = double(bytes) / 1e9;
+    return gb < 0.001 && bytes ? QStringLiteral("< 0.001")
+           : gb < 1            ? QString::number(gb, 'f', 3)
+                               : number(gb, 3);
+}
+
+QString bytes(uint64_t bytes) {
+    const double b = double(bytes);
+    const auto with = [](double value, const char* unit) {
+        return number(value, 3) + kThin + QLatin1String(unit);
+    };
+    if (b >= 0.9995e9)
+        return with(b / 1e9, "GB");
+    if (b >= 0.9995e6)
+        return with(b / 1e6, "MB");
+    if (b >= 0.9995e3)
+        return with(b / 1e3, "kB");
+    return with(b, "B");
+}
+
+QString count(int64_t value) {
+    return minus(QLocale(QLocale::English).toString(qlonglong(value)));
+}
+
+QString withError(double value, double error) {
+    if (!(error > 0))
+        return number(value);
+    const int magnitude = int(std::floor(std::log10(error)));
+    const int decimals = std::clamp(-magnitude, 0, 8);
+    return minus(QStringLiteral("%1 ± %2").arg(QString::number(value, 'f', decimals),
+                                               QString::number(error, 'f', decimals)));
+}
+
+QString big(double value) {
+    if (value >= 1e9)
+        return number(value / 1e9) + QLatin1Char(' ') + tr("billion");
+    if (value >= 1e6)
+        return number(value / 1e6) + QLatin1Char(' ') + tr("million");
+    return count(int64_t(std::llround(value)));
+}
+
+QString duration(double seconds) {
+    const auto s = int64_t(std::ceil(std::max(0.0, seconds)));
+    if (s < 60)
+        return QStringLiteral("%1%2s").arg(s).arg(kThin);
+    if (s < 3600)
+        return QStringLiteral("%1%2min %3%2s").arg(s / 60).arg(kThin).arg(s % 60);
+    return QStringLiteral("%1%2h %3%2min").arg(s / 3600).arg(kThin).arg(s % 3600 / 60);
+}
+
+} // namespace nibble::units

@@ -1,0 +1,206 @@
+#pragma once
+
+#include "app/gui/jobs.h"
+#include "app/gui/tensor_detail.h"
+
+#include "core/evaluate/ladder.h"
+#include "core/quant/recipe.h"
+#include "core/runtime/doctor.h"
+#include "core/serve/engine.h"
+
+#include <QObject>
+#include <QString>
+#include <QUndoStack>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace nibble {
+
+/// Where a problem is shown: as a banner inside the mode that it concerns.
+enum class Concern { Models, Tune, Chat, Inspect };
+
+/// The document that every panel shows: one model, its running variant, the recipe being edited,
+/// one selection, and all measurements. Lives on the GUI thread and does no arithmetic: everything
+/// is asked from the core through Jobs, and arrives by signal. Results of another recipe or model
+/// than the present one are dropped.
+class Workbench : public QObject {
+    Q_OBJECT
+public:
+    explicit Workbench(QObject* parent = nullptr);
+    ~Workbench() override;
+
+    Jobs& jobs() { return m_jobs; }
+
+    // The model. Null until one is opened. Signal: modelChanged.
+    std::shared_ptr<const Model> model() const { return m_model; }
+    QString modelName() const;
+    QString modelPath() const { return m_path; }
+    bool isOpening() const { return m_opening; }
+    /// Whether the model is loaded on the device and can answer.
+    bool isRunning() const { return m_running; }
+
+    // The running variant, and the recipe being edited. Signals: runningChanged, recipeChanged.
+    const Recipe& runningRecipe() const { return m_runningRecipe; }
+    const Recipe& recipe() const { return m_recipe; }
+    uint64_t recipeHash() const { return m_recipe.hash(); }
+    /// Recipe or options differ from what runs: Apply has something to do.
+    bool hasPendingChange() const;
+    bool isApplying() const { return m_applyJob != 0; }
+    QUndoStack* undoStack() { return &m_undo; }
+    /// What the edited recipe says of a tensor (its format is never null); nothing without a model.
+    std::optional<TensorChoice> choice(TensorKey key) const;
+    /// Glyph of that choice for the strip: "I4", "K6", "16".
+    QString glyph(TensorKey key) const;
+    /// "INT4 g128", "Base", "INT4 g128, 3 changes".
+    static QString recipeTitle(const Recipe& recipe);
+    QString runningTitle() const { return recipeTitle(m_runningRecipe); }
+
+    // Options and device. Signals: optionsChanged, devicesChanged, doctorChanged.
+    const EngineOptions& options() const { return m_options; } ///< asked for
+    const std::vector<DeviceInfo>& devices() const { return m_devices; }
+    /// The device in use (or that the next load will use); nothing until devices are known.
+    std::optional<DeviceInfo> device() const;
+    /// Result of the self-test of a device, if it ran.
+    const DoctorReport* doctor(const QString& deviceId) const;
+
+    // One selection for all panels. Signal: selectionChanged.
+    std::optional<TensorKey> selection() const { return m_selection; }
+
+    // Measurements. Signals: ladderChanged, tensorErrorsChanged, qualityChanged, ledgerChanged.
+    const std::vector<LadderRow>& ladder() const { return m_ladder; }
+    bool isMeasuringLadder() const { return m_jobs.isRunning(m_ladderJob); }
+    /// Error of a tensor under the edited recipe; null = not measured.
+    const TensorError* tensorError(TensorKey key) const;
+    bool isMeasuringTensors() const { return m_jobs.isRunning(m_tensorsJob); }
+    /// Per-layer error of the last measurement of the edited recipe; empty = not measured.
+    std::vector<LayerError> layerErrors() const;
+    /// Quality of a recipe (by its hash); null = not measured.
+    const QualityReport* quality(uint64_t recipeHash) const;
+    const QualityReport* quality() const { return quality(recipeHash()); }
+    /// Memory that the edited recipe and options would take; nothing until computed.
+    const std::optional<Ledger>& predictedLedger() const { return m_predicted; }
+    /// Memory in use now; nothing while no model runs.
+    const std::optional<Ledger>& usedLedger() const { return m_used; }
+    int contextUsed() const { return m_contextUsed; }
+    double lastTokensPerSecond() const { return m_tokensPerSecond; }
+    std::vector<PathReport> paths() const { return m_paths; }
+
+    /// Jobs that the status bar shows have these ids; cancel(id) or cancel() for all.
+    void cancel(quint64 id) { m_jobs.cancel(id); }
+
+    /// Where chatText and chatFinished of one answer belong.
+    struct ChatUpdate {
+        quint64 request = 0;
+        QString text; ///< what came since the last update
+    };
+    /// Asks for an answer; returns the request's number, 0 when no model runs.
+    quint64 chat(const ChatRequest& request);
+    bool isAnswering() const { return m_chatJob != 0; }
+
+public slots:
+    /// Opens a GGUF file or a safetensors folder and loads its base on the device.
+    void openModel(const QString& path);
+    void closeModel();
+
+    /// Edits the recipe as one undoable step.
+    void setRecipe(const nibble::Recipe& recipe, const QString& stepName = {});
+    void setLevel(const QString& levelName);
+    /// Adds the rule for exactly this tensor. Method empty = "rtn"; format empty = the base's own.
+    void setTensorFormat(nibble::TensorKey key, const QString& format, const QString& method = {});
+    void setKv(nibble::KvFormat k, nibble::KvFormat v);
+    void setContext(int tokens);
+    /// "float", "int8", …; empty = as the recipe says.
+    void setActivations(const QString& format);
+    /// Moves the running variant to another device at once.
+    void setDevice(const QString& spec);
+
+    /// Makes the edited recipe and options the running ones.
+    void apply();
+    /// Sets a recipe and applies it: "use this level".
+    void applyRecipe(const nibble::Recipe& recipe);
+    void applyLevel(const QString& levelName);
+
+    void setSelection(nibble::TensorKey key);
+    void clearSelection();
+
+    /// Sizes of all levels, then their quality and speed as they are measured. `chunks` windows of
+    /// the shipped text; 0 = all.
+    void measureLadder(int chunks = 4);
+    /// Quality of the edited recipe with per-layer errors.
+    void measureQuality(int chunks = 4);
+    /// Error of every matrix under the edited recipe.
+    void measureTensors();
+    /// Answers with tensorDetailReady; the newest request wins.
+    void requestTensorDetail(nibble::TensorKey key);
+
+    void refreshDevices();
+    void runDoctor(const QString& deviceId = {});
+    void stopAnswer();
+    void cancelAll() { m_jobs.cancelAll(); }
+    /// Writes the edited recipe's variant as a GGUF file; exported() or problem() follows.
+    void exportGguf(const QString& path);
+
+signals:
+    void modelChanged();
+    void openingChanged();
+    void runningChanged();
+    void recipeChanged();
+    void optionsChanged();
+    void devicesChanged();
+    void doctorChanged();
+    void selectionChanged();
+    void ladderChanged();
+    void tensorErrorsChanged();
+    void qualityChanged();
+    void ledgerChanged();
+    void tensorDetailReady(const nibble::TensorDetail& detail);
+    void chatText(const nibble::Workbench::ChatUpdate& update);
+    void chatFinished(quint64 request, const nibble::GenerateResult& result);
+    void chatFailed(quint64 request, const nibble::Failure& failure);
+    void exported(const QString& path);
+    /// One sentence for a banner.
+    void problem(nibble::Concern concern, const QString& sentence);
+    /// Good news for the status bar.
+    void notice(const QString& text);
+
+private:
+    struct Snapshot; ///< what a device job brings back about the engine
+    static Snapshot snapshot(const Engine& engine);
+    void take(const Snapshot& snapshot);
+    void load(const std::shared_ptr<const Model>& model);
+    void forgetMeasurements();
+    void replaceRecipe(const Recipe& recipe);
+    void predictLedger();
+    void sizeLevels();
+    void adopt(std::shared_ptr<const Model> model, const QString& path);
+    friend class RecipeStep;
+
+    Jobs m_jobs;
+    std::shared_ptr<Engine> m_engine; ///< touched by the device thread only
+    std::shared_ptr<const Model> m_model;
+    QString m_path;
+    uint64_t m_generation = 0; ///< counts models, so that results of a closed one are dropped
+    bool m_opening = false, m_running = false;
+    Recipe m_recipe, m_runningRecipe;
+    EngineOptions m_options, m_runningOptions;
+    QUndoStack m_undo;
+    std::vector<DeviceInfo> m_devices;
+    QString m_deviceInUse;
+    std::map<QString, DoctorReport> m_doctor;
+    std::optional<TensorKey> m_selection;
+    std::vector<LadderRow> m_ladder;
+    std::map<TensorKey, TensorError> m_tensorErrors;
+    std::map<TensorKey, uint64_t> m_tensorErrorRecipe;
+    std::map<uint64_t, QualityReport> m_quality;
+    std::optional<Ledger> m_predicted, m_used;
+    std::vector<PathReport> m_paths;
+    int m_contextUsed = 0;
+    double m_tokensPerSecond = 0;
+    quint64 m_applyJob = 0, m_ladderJob = 0, m_tensorsJob = 0, m_qualityJob = 0;
+    quint64 m_chatJob = 0, m_chatRequest = 0;
+};
+
+} // namespace nibble
