@@ -248,11 +248,11 @@ void place(const Cursor& in, std::vector<Placed>& tensors, const Bytes& file, ui
         if (tensor.offset % alignment != 0)
             in.damaged("{} starts at offset {}, which is not a multiple of the alignment {}", what,
                        tensor.offset, alignment);
-        const FileSize begin = FileSize(start) + tensor.offset;
-        if (begin > file.size() || FileSize(tensor.bytes) > FileSize(file.size()) - begin)
-            in.damaged("{} needs {} bytes from byte {}, but the file has {}", what, tensor.bytes,
-                       begin.value(), file.size());
-        tensor.info.bytes = file.slice(begin.value(), tensor.bytes);
+        const uint64_t data = file.size() > start ? file.size() - start : 0;
+        if (tensor.offset > data || tensor.bytes > data - tensor.offset)
+            in.damaged("{} needs {} bytes from offset {} of the data, which has {}", what,
+                       tensor.bytes, tensor.offset, data);
+        tensor.info.bytes = file.slice(start + tensor.offset, tensor.bytes);
         tensor.info.mapped = true;
         order.push_back(&tensor);
     }

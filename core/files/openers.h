@@ -16,8 +16,13 @@ CheckpointPointer openSafetensorsFolder(const std::filesystem::path& folder);
 /// One .safetensors file; config.json and tokenizer.json are taken from its folder when present.
 CheckpointPointer openSafetensorsFile(const std::filesystem::path& path);
 
-/// The tensors of one safetensors file, checked, in the order of their data.
-std::vector<TensorInfo> readSafetensors(const std::filesystem::path& path, const Bytes& file);
+/// One safetensors file, checked: its tensors in the order of their data, and the names of shared
+/// tensors that were stored once ("__metadata__": {"model.embed_tokens.weight": "lm_head.weight"}).
+struct SafetensorsContents {
+    std::vector<TensorInfo> tensors;
+    std::map<std::string, std::string> metadata;
+};
+SafetensorsContents readSafetensors(const std::filesystem::path& path, const Bytes& file);
 
 /// Adds a tensor, or Error{BadInput} when the checkpoint already has one of that name.
 void addTensor(Checkpoint& checkpoint, TensorInfo info, const std::filesystem::path& file);

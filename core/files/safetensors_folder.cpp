@@ -90,8 +90,12 @@ void addConfig(Checkpoint& checkpoint, const fs::path& folder) {
 void addFile(Checkpoint& checkpoint, const fs::path& path) {
     const Bytes file = mapFile(path);
     checkpoint.fileBytes += file.size();
-    for (TensorInfo& info : readSafetensors(path, file))
+    SafetensorsContents contents = readSafetensors(path, file);
+    for (TensorInfo& info : contents.tensors)
         addTensor(checkpoint, std::move(info), path);
+    for (const auto& [alias, name] : contents.metadata)
+        if (const auto at = checkpoint.byName.find(name); at != checkpoint.byName.end())
+            checkpoint.byName.emplace(alias, at->second);
 }
 
 /// Every shard that model.safetensors.index.json names, once, and every tensor where it says.

@@ -28,6 +28,7 @@ public:
     explicit HeaderReader(std::string file) : m_file(std::move(file)) {}
 
     std::vector<Entry> entries;
+    std::map<std::string, std::string> metadata;
 
     bool start_object(std::size_t) override {
         if (++m_depth > 2 || m_inArray)
@@ -46,14 +47,16 @@ public:
         if (m_depth == 1)
             startEntry(text);
         else if (m_inMetadata)
-            addUnique(m_metadataKeys, text);
+            startMetadata(text);
         else
             startField(text);
         return true;
     }
     bool string(string_t& text) override {
-        if (m_depth == 2 && m_inMetadata)
+        if (m_depth == 2 && m_inMetadata) {
+            metadata[m_field] = text;
             return true;
+        }
         if (m_depth != 2 || m_field != "dtype")
             unexpected("a string");
         entries.back().dtype = text;
@@ -119,6 +122,13 @@ private:
             damaged("the header lists more than {} tensors", limits::kTensors);
         entries.emplace_back().name = name;
     }
+    void startMetadata(const std::string& text) {
+        if (metadata.size() == limits::kTensors)
+            damaged("the header has more than {} metadata entries", limits::kTensors);
+        if (!metadata.emplace(text, "").second)
+            damaged("the header has the key \"{}\" twice", printable(text));
+        m_field = text;
+    }
     void startField(const std::string& field) {
         if (field != "dtype" && field != "shape" && field != "data_offsets")
             damaged("tensor \"{}\" has the unknown field \"{}\"", printable(entries.back().name),
@@ -128,7 +138,7 @@ private:
     }
 
     std::string m_file, m_field;
-    std::set<std::string> m_names, m_metadataKeys;
+    std::set<std::string> m_names;
     int m_depth = 0;
     bool m_inMetadata = false, m_inArray = false;
 };
@@ -173,7 +183,7 @@ TensorInfo checkEntry(const HeaderReader& header, const Entry& entry,
 
 } // namespace
 
-std::vector<TensorInfo> readSafetensors(const std::filesystem::path& path, const Bytes& file) {
+SafetensorsContents readSafetensors(const std::filesystem::path& path, const Bytes& file) {
     const std::string name = printable(path.filename().string());
     HeaderReader header(name);
     uint64_t length = 0;
@@ -195,11 +205,12 @@ std::vector<TensorInfo> readSafetensors(const std::filesystem::path& path, const
     const Bytes buffer = file.slice(8 + length, file.size() - 8 - length);
     std::sort(header.entries.begin(), header.entries.end(),
               [](const Entry& a, const Entry& b) { return a.offsets < b.offsets; });
-    std::vector<TensorInfo> tensors;
-    tensors.reserve(header.entries.size());
+    SafetensorsContents contents;
+    contents.metadata = std::move(header.metadata);
+    contents.tensors.reserve(header.entries.size());
     uint64_t covered = 0;
     for (const Entry& entry : header.entries) {
-        tensors.push_back(checkEntry(header, entry, path, buffer));
+        contents.tensors.push_back(checkEntry(header, entry, path, buffer));
         if (entry.offsets[0] != covered)
             header.damaged("tensor \"{}\" starts at byte {} of the data, where byte {} comes next: "
                            "there is {}",
@@ -210,7 +221,7 @@ std::vector<TensorInfo> readSafetensors(const std::filesystem::path& path, const
     if (covered != buffer.size())
         header.damaged("the tensors cover {} bytes of data, but the file has {}", covered,
                        buffer.size());
-    return tensors;
+    return contents;
 }
 
 } // namespace nibble
