@@ -28,8 +28,10 @@ struct Batch {
     std::vector<BatchRow> rows;
     /// Page lists, one per sequence, long enough for every row's position.
     std::vector<std::vector<int32_t>> sequences;
-    /// Rows whose logits are wanted, ascending; may be empty.
+    /// Rows whose logits are wanted, ascending; may be empty (the head is then not run).
     std::vector<int32_t> logitRows;
+    /// The layers of this stage that the call runs: all of them, or a part in a partial pass.
+    LayerRange layers;
 };
 
 /// Where a tap listens: the input of a matrix product (key = the product's tensor; products that
@@ -122,6 +124,8 @@ public:
     virtual DeviceInfo info() const = 0;
     virtual std::unique_ptr<Stage> makeStage(const ModelConfig& config,
                                              const StageOptions& options) = 0;
+    /// KV and scratch bytes of such a stage before it is made (`weights` is left 0).
+    virtual MemoryUse predict(const ModelConfig& config, const StageOptions& options) const;
 };
 
 /// Scalar: the reference for everything else, slow and plain. Simd: chosen at run time.

@@ -10,7 +10,7 @@ namespace nibble {
 
 /// How a matrix product sees its activations: as floats, or as int8 with one f16-rounded scale per
 /// block of 32/64/128 values or one f32 scale per token. s = absmax / 127, code = round half away
-/// from zero (x / s), as other engines compute it.
+/// from zero (x / s), as other engines compute it. Weights of a float format always see floats.
 enum class ActivationFormat : uint8_t { Float, Int8Block32, Int8Block64, Int8Block128, Int8Token };
 std::string_view
 name(ActivationFormat format); ///< "float", "int8", "int8_64", "int8_128", "int8_token"
