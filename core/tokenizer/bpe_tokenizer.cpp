@@ -9,6 +9,17 @@
 #include <algorithm>
 
 namespace nibble {
+namespace {
+
+// Some vocabularies lack bytes that they never saw in training: control characters, and the bytes
+// that start no assigned character (C0, C1, F1, F2 and F5 onwards).
+bool occursInText(size_t byte) {
+    if (byte < 0x20)
+        return byte == '\t' || byte == '\n' || byte == '\r';
+    return byte < 0xC0 || (byte > 0xC1 && byte < 0xF1) || byte == 0xF3 || byte == 0xF4;
+}
+
+} // namespace
 
 BpeTokenizer::BpeTokenizer(Vocabulary vocabulary, const Merges& merges, BpeOptions options,
                            Info info, const std::unordered_map<TokenId, Stripping>& stripping)
@@ -36,12 +47,12 @@ BpeTokenizer::BpeTokenizer(Vocabulary vocabulary, const Merges& merges, BpeOptio
     int missing = 0;
     for (size_t byte = 0; byte < 256 && m_options.byteLevel; ++byte) {
         m_byteSymbols[byte] = intern(byteLevelCharacters()[byte]);
-        missing += m_byteSymbols[byte] >= m_info.size;
+        missing += occursInText(byte) && m_byteSymbols[byte] >= m_info.size;
     }
     if (missing > 0 && m_info.unknown < 0)
         warn(fmt::format(
-            "The vocabulary lacks {} of the 256 bytes and has no unknown token: text with them is "
-            "not kept whole.",
+            "The vocabulary lacks {} bytes of ordinary text and has no unknown token: characters "
+            "with them are lost.",
             missing));
     else if (!m_options.byteLevel && !m_vocabulary.hasAllBytes() && m_info.unknown < 0)
         warn("The vocabulary has neither byte tokens nor an unknown token: characters outside of "

@@ -24,6 +24,35 @@ Json characters() {
                   "merges": ["a b", "▁ ab"]}})");
 }
 
+// The definition of BPE, word for word: merge the pair of lowest rank, the leftmost first, one at a
+// time.
+Ids naiveBpe(const Json& document, const std::string& text) {
+    std::vector<std::string> parts = {"\xE2\x96\x81"};
+    for (const char c : text)
+        parts.push_back(c == ' ' ? parts.front() : std::string(1, c));
+    std::map<std::string, size_t> ranks;
+    for (const auto& merge : document["model"]["merges"])
+        ranks.emplace(merge.get<std::string>(), ranks.size());
+    for (;;) {
+        size_t best = ranks.size(), at = 0;
+        for (size_t i = 0; i + 1 < parts.size(); ++i) {
+            const auto found = ranks.find(parts[i] + " " + parts[i + 1]);
+            if (found != ranks.end() && found->second < best) {
+                best = found->second;
+                at = i;
+            }
+        }
+        if (best == ranks.size())
+            break;
+        parts[at] += parts[at + 1];
+        parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    }
+    Ids ids;
+    for (const std::string& part : parts)
+        ids.push_back(document["model"]["vocab"][part].get<TokenId>());
+    return ids;
+}
+
 } // namespace
 
 class TestTokenizerJson : public QObject {
@@ -89,6 +118,16 @@ private slots:
         QCOMPARE(tokenizer->encode("<|end_story|>", true), (Ids{2}));
     }
 
+    void tinyStoriesMergesAsTheDefinitionSays() {
+        NIBBLE_NEED_SHARED("models/TinyStories-656K/tokenizer.json");
+        const auto path = sharedPath("models/TinyStories-656K/tokenizer.json");
+        const auto tokenizer = openTokenizerJson(path);
+        const std::string text =
+            "Once upon a time, there was a little girl named Lily. She said: \"It's "
+            "10 o'clock!\" and they all went home to play  together.\n";
+        QCOMPARE(tokenizer->encode(text, false), naiveBpe(Json::parse(readWhole(path)), text));
+    }
+
     void tinyStoriesAgreesWithItsGguf() {
         NIBBLE_NEED_SHARED("models/TinyStories-656K/tokenizer.json");
         const auto json = openTokenizerJson(sharedPath("models/TinyStories-656K/tokenizer.json"));
@@ -98,8 +137,12 @@ private slots:
         QCOMPARE(json->info().eos, gguf->info().eos);
         for (TokenId id = 0; id < gguf->info().size; ++id)
             QCOMPARE(json->piece(id, true), gguf->piece(id, true));
+        // The ids themselves differ: whoever wrote that file gave all tokens the same score, which
+        // loses the order of the merges.
         const std::string text = "Once upon a time, there was a little girl named Lily.";
-        qInfo() << describeIds(json->encode(text, false)) << describeIds(gguf->encode(text, false));
+        QCOMPARE(json->decode(json->encode(text, false)), text);
+        QCOMPARE(gguf->decode(gguf->encode(text, false)), text);
+        QVERIFY(json->encode(text, false).size() < gguf->encode(text, false).size());
     }
 
     void characterMerges() {
@@ -227,9 +270,10 @@ private slots:
         row("normalizer a number", "/normalizer", "1");
         row("sequence of nothing", "/normalizer/normalizers", "null");
         row("pattern gone", "/pre_tokenizer", "{\"type\": \"Split\"}");
-        row("pattern broken", "/pre_tokenizer", R"({"type": "Split", "pattern": {"Regex": "(a"}})");
+        row("pattern broken", "/pre_tokenizer",
+            "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[a\"}}");
         row("behaviour unknown", "/pre_tokenizer",
-            R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Eaten"})");
+            "{\"type\": \"Split\", \"pattern\": {\"String\": \"a\"}, \"behavior\": \"Eaten\"}");
     }
     void damaged() {
         QFETCH(QByteArray, pointer);
