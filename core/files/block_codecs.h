@@ -36,7 +36,8 @@ inline uint16_t negatedHalf(uint16_t bits) {
 
 /// Bits [shift, shift + bits) of `from[i]` joined to codes[i], for n codes.
 template <int n>
-void takeBits(const uint8_t* from, int shift, int bits, int codeShift, uint8_t* codes) {
+void takeBits(const uint8_t* __restrict from, int shift, int bits, int codeShift,
+              uint8_t* __restrict codes) {
     const unsigned mask = (1u << bits) - 1;
     for (int i = 0; i < n; ++i)
         codes[i] =
@@ -45,7 +46,8 @@ void takeBits(const uint8_t* from, int shift, int bits, int codeShift, uint8_t* 
 
 /// The inverse of takeBits.
 template <int n>
-void putBits(const uint8_t* codes, int codeShift, int bits, int shift, uint8_t* to) {
+void putBits(const uint8_t* __restrict codes, int codeShift, int bits, int shift,
+             uint8_t* __restrict to) {
     const unsigned mask = (1u << bits) - 1;
     for (int i = 0; i < n; ++i)
         to[i] = static_cast<uint8_t>(to[i] | (unsigned(codes[i]) >> codeShift & mask) << shift);

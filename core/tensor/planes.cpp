@@ -17,7 +17,7 @@ T stored(const Bytes& plane, int64_t index) {
 }
 
 template <int bits>
-void pack(const uint8_t* codes, int shift, uint8_t* record) {
+void pack(const uint8_t* __restrict codes, int shift, uint8_t* __restrict record) {
     constexpr int bytes = 4 * bits;
     for (int j = 0; j < bytes; ++j) {
         unsigned byte = 0;
@@ -29,7 +29,7 @@ void pack(const uint8_t* codes, int shift, uint8_t* record) {
 }
 
 template <int bits>
-void unpack(const uint8_t* record, int shift, uint8_t* codes) {
+void unpack(const uint8_t* __restrict record, int shift, uint8_t* __restrict codes) {
     constexpr int bytes = 4 * bits;
     for (int i = 0; i < 8 / bits; ++i)
         for (int j = 0; j < bytes; ++j)

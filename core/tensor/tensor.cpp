@@ -42,50 +42,70 @@ void decodeFloats(const Tensor& t, int64_t first, int64_t count, float* out) {
         std::transform(bits, bits + count, out, bfloatToFloat);
 }
 
-void scaleUniform(bool isSigned, const uint8_t* codes, int64_t count, float scale, int zero,
-                  float* out) {
+/// n values of one group; the loops have constant lengths so that compilers unroll and vectorise.
+template <int n>
+void scaleUniform(bool isSigned, const uint8_t* __restrict codes, float scale, int zero,
+                  float* __restrict out) {
     if (isSigned)
-        for (int64_t i = 0; i < count; ++i)
+        for (int i = 0; i < n; ++i)
             out[i] = scale * static_cast<float>(static_cast<int8_t>(codes[i]) - zero);
     else
-        for (int64_t i = 0; i < count; ++i)
+        for (int i = 0; i < n; ++i)
             out[i] = scale * static_cast<float>(static_cast<int>(codes[i]) - zero);
 }
 
-/// One row of a quantized tensor. Products of scale and code are exact in float32 for every format
-/// with narrow scales; double is needed only where a scale alone exceeds float32 (E8M0 of 255).
+/// A group's numbers ready for its values. Products of scale and code are exact in float32 for
+/// every format with narrow scales; the double is needed where a scale alone exceeds float32 (E8M0
+/// of 255).
+struct GroupDecoder {
+    float scale = 0, offset = 0, table[16] = {};
+    int zero = 0;
+    bool isSigned = false, hasTable = false, hasOffset = false;
+
+    GroupDecoder(const Format& f, const GroupValues& values)
+        : scale(static_cast<float>(f.unit * values.scale)), offset(values.offset),
+          zero(values.zero), isSigned(f.bits == 8), hasTable(f.table != nullptr),
+          hasOffset(f.offset == OffsetKind::Value || f.offset == OffsetKind::Code) {
+        if (hasTable)
+            for (size_t c = 0; c < 16; ++c)
+                table[c] = static_cast<float>(values.scale * f.table->exact[c]);
+    }
+
+    template <int n>
+    void decode(const uint8_t* __restrict codes, float* __restrict out) const {
+        if (hasTable)
+            for (int i = 0; i < n; ++i)
+                out[i] = table[codes[i] & 15];
+        else
+            scaleUniform<n>(isSigned, codes, scale, zero, out);
+        // Adding zero where there is no offset would turn −0 into +0.
+        if (hasOffset)
+            for (int i = 0; i < n; ++i)
+                out[i] += offset;
+    }
+};
+
+/// One row of a quantized tensor, in runs of 16 or 32 values: every group is a multiple of one.
 void decodeRow(const Tensor& t, int64_t row, float* out) {
     const Format& f = *t.format;
     const int64_t groupLength = f.groupLength(t.cols);
-    const bool hasOffset = f.offset == OffsetKind::Value || f.offset == OffsetKind::Code;
+    const int run = f.group % 32 == 0 ? 32 : 16;
     uint8_t codes[32];
-    float table[16];
-    GroupValues group;
-    int64_t groupEnd = 0;
-    for (int64_t block = 0; block < t.blocks(); ++block) {
-        unpackBlock(t, row * t.blocks() + block, codes);
-        const int64_t end = std::min(t.cols, block * 32 + 32);
-        for (int64_t at = block * 32; at < end;) {
-            if (at == groupEnd) {
-                group = groupValues(t, row, at / groupLength);
-                groupEnd += groupLength;
-                if (f.table)
-                    for (size_t c = 0; c < 16; ++c)
-                        table[c] = static_cast<float>(group.scale * f.table->exact[c]);
-            }
-            const int64_t runEnd = std::min(end, groupEnd);
-            const uint8_t* run = codes + (at - block * 32);
-            if (f.table)
-                for (int64_t i = 0; i < runEnd - at; ++i)
-                    out[at + i] = table[run[i] & 15];
+    float padded[32];
+    for (int64_t group = 0; group < f.groupCount(t.cols); ++group) {
+        const GroupDecoder decoder(f, groupValues(t, row, group));
+        const int64_t end = std::min(t.cols, (group + 1) * groupLength);
+        for (int64_t at = group * groupLength; at < end; at += run) {
+            if (at % 32 == 0)
+                unpackBlock(t, row * t.blocks() + at / 32, codes);
+            const int64_t left = end - at;
+            float* to = left < run ? padded : out + at;
+            if (run == 32)
+                decoder.decode<32>(codes, to);
             else
-                scaleUniform(f.bits == 8, run, runEnd - at,
-                             static_cast<float>(f.unit * group.scale), group.zero, out + at);
-            // Adding zero where there is no offset would turn −0 into +0.
-            if (hasOffset)
-                for (int64_t i = at; i < runEnd; ++i)
-                    out[i] += group.offset;
-            at = runEnd;
+                decoder.decode<16>(codes + at % 32, to);
+            if (left < run)
+                std::copy(padded, padded + left, out + at);
         }
     }
 }
