@@ -1,0 +1,118 @@
+#include "core/tensor/layout.h"
+
+#include "core/base/parallel.h"
+#include "core/tensor/planes.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace nibble {
+namespace {
+
+constexpr int64_t kRows = TiledPlanes::kRows;
+
+/// Index of a record's word in the tiles of one plane.
+int64_t wordAt(const TiledPlanes& tiles, int bits, int64_t row, int64_t block, int word) {
+    const int64_t tile = (row / kRows * tiles.blocks() + block) * kRows * bits;
+    const int64_t lane = row % kRows;
+    return tile + (tiles.order == TileOrder::Rows ? lane * bits + word : word * kRows + lane);
+}
+
+/// Moves the words of one code plane, in the direction that `move(canonical, tiled)` says.
+template <typename Move>
+void eachWord(const TiledPlanes& tiles, int bits, const Move& move) {
+    parallelFor(static_cast<size_t>(tiles.rowTiles()), 8, [&](size_t begin, size_t end) {
+        const int64_t last = std::min(tiles.rows, static_cast<int64_t>(end) * kRows);
+        for (int64_t row = static_cast<int64_t>(begin) * kRows; row < last; ++row)
+            for (int64_t block = 0; block < tiles.blocks(); ++block)
+                for (int word = 0; word < bits; ++word)
+                    move(static_cast<size_t>((row * tiles.blocks() + block) * bits + word),
+                         static_cast<size_t>(wordAt(tiles, bits, row, block, word)));
+    });
+}
+
+std::vector<uint8_t> tileFields(const Bytes& plane, int64_t rows, int64_t perRow, size_t width) {
+    if (plane.empty())
+        return {};
+    std::vector<uint8_t> out(static_cast<size_t>((rows + kRows - 1) / kRows * kRows * perRow) *
+                             width);
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t i = 0; i < perRow; ++i)
+            std::memcpy(out.data() +
+                            static_cast<size_t>((row / kRows * perRow + i) * kRows + row % kRows) *
+                                width,
+                        plane.data() + static_cast<size_t>(row * perRow + i) * width, width);
+    return out;
+}
+
+Bytes untileFields(const std::vector<uint8_t>& tiled, int64_t rows, int64_t perRow, size_t width) {
+    if (tiled.empty())
+        return {};
+    std::vector<uint8_t> out(static_cast<size_t>(rows * perRow) * width);
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t i = 0; i < perRow; ++i)
+            std::memcpy(out.data() + static_cast<size_t>(row * perRow + i) * width,
+                        tiled.data() +
+                            static_cast<size_t>((row / kRows * perRow + i) * kRows + row % kRows) *
+                                width,
+                        width);
+    return Bytes::of(std::move(out));
+}
+
+} // namespace
+
+TiledPlanes toTiles(const Tensor& tensor, TileOrder order) {
+    const Format& format = *tensor.format;
+    TiledPlanes tiles;
+    tiles.format = &format;
+    tiles.rows = tensor.rows;
+    tiles.cols = tensor.cols;
+    tiles.experts = tensor.experts;
+    tiles.order = order;
+    const auto records = static_cast<size_t>(tiles.rowTiles() * tiles.blocks() * kRows);
+    tiles.highPlane = records * static_cast<size_t>(format.lowBits());
+    tiles.codes.resize(tiles.highPlane + records * static_cast<size_t>(format.highBits()));
+    const auto from = tensor.codes.as<uint32_t>();
+    const auto lowWords = static_cast<size_t>(lowPlaneWords(tensor));
+    eachWord(tiles, format.lowBits(),
+             [&](size_t canonical, size_t tiled) { tiles.codes[tiled] = from[canonical]; });
+    eachWord(tiles, format.highBits(), [&](size_t canonical, size_t tiled) {
+        tiles.codes[tiles.highPlane + tiled] = from[lowWords + canonical];
+    });
+    const int64_t groups = format.groupCount(tensor.cols), supers = format.superCount(tensor.cols);
+    tiles.scales =
+        tileFields(tensor.scales, tensor.rows, groups, static_cast<size_t>(scaleBytes(format)));
+    tiles.offsets =
+        tileFields(tensor.offsets, tensor.rows, groups, static_cast<size_t>(offsetBytes(format)));
+    tiles.superScales = tileFields(tensor.superScales, tensor.rows, supers, 2);
+    tiles.superOffsets = tileFields(tensor.superOffsets, tensor.rows, supers, 2);
+    return tiles;
+}
+
+Tensor fromTiles(const TiledPlanes& tiles, std::string name) {
+    const Format& format = *tiles.format;
+    Tensor tensor;
+    tensor.name = std::move(name);
+    tensor.format = &format;
+    tensor.rows = tiles.rows;
+    tensor.cols = tiles.cols;
+    tensor.experts = tiles.experts;
+    const auto lowWords = static_cast<size_t>(lowPlaneWords(tensor));
+    std::vector<uint32_t> codes(lowWords + static_cast<size_t>(highPlaneWords(tensor)));
+    eachWord(tiles, format.lowBits(),
+             [&](size_t canonical, size_t tiled) { codes[canonical] = tiles.codes[tiled]; });
+    eachWord(tiles, format.highBits(), [&](size_t canonical, size_t tiled) {
+        codes[lowWords + canonical] = tiles.codes[tiles.highPlane + tiled];
+    });
+    tensor.codes = Bytes::of(std::move(codes));
+    const int64_t groups = format.groupCount(tiles.cols), supers = format.superCount(tiles.cols);
+    tensor.scales =
+        untileFields(tiles.scales, tiles.rows, groups, static_cast<size_t>(scaleBytes(format)));
+    tensor.offsets =
+        untileFields(tiles.offsets, tiles.rows, groups, static_cast<size_t>(offsetBytes(format)));
+    tensor.superScales = untileFields(tiles.superScales, tiles.rows, supers, 2);
+    tensor.superOffsets = untileFields(tiles.superOffsets, tiles.rows, supers, 2);
+    return tensor;
+}
+
+} // namespace nibble

@@ -1,0 +1,41 @@
+#pragma once
+
+#include "core/tensor/tensor.h"
+
+#include <vector>
+
+namespace nibble {
+
+/// Order of a tile's words. Rows: each row's record after the other, as one invocation of a GPU
+/// reads it. Words: the first word of all 16 rows, then the second, …, as one vector register
+/// that holds a row in each lane reads it.
+enum class TileOrder : uint8_t { Rows, Words };
+
+/// A Layout of canonical planes (permuted raw bits, nothing else): tiles of 16 rows × 32 columns;
+/// rows beyond the last are zero bits.
+struct TiledPlanes {
+    static constexpr int64_t kRows = 16;
+
+    const Format* format = nullptr;
+    int64_t rows = 0, cols = 0, experts = 1;
+    TileOrder order = TileOrder::Rows;
+    /// Low plane, then high plane (from word `highPlane` on): [row tile][block of 32 columns] tiles
+    /// of 16 records.
+    std::vector<uint32_t> codes;
+    size_t highPlane = 0;
+    /// Raw bits, [row tile][group or super-group][16 rows].
+    std::vector<uint8_t> scales, superScales, offsets, superOffsets;
+
+    int64_t rowTiles() const { return (rows + kRows - 1) / kRows; }
+    int64_t blocks() const { return (cols + 31) / 32; }
+    uint64_t bytes() const {
+        return codes.size() * 4 + scales.size() + superScales.size() + offsets.size() +
+               superOffsets.size();
+    }
+};
+
+/// Both are exact inverses of each other. `tensor` has a quantized format.
+TiledPlanes toTiles(const Tensor& tensor, TileOrder order);
+Tensor fromTiles(const TiledPlanes& tiles, std::string name);
+
+} // namespace nibble
