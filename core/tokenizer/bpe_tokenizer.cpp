@@ -171,6 +171,41 @@ void BpeTokenizer::emitUnmerged(std::string_view bytes, std::vector<TokenId>& ou
     }
 }
 
+void BpeTokenizer::putRules(Metadata& metadata) const {
+    if (!m_options.byteLevel) {
+        // Characters score nothing; a token that no merge makes comes last.
+        constexpr float kNeverMerged = -1e9f;
+        MetadataValue::Floats scores(size_t(m_info.size), kNeverMerged);
+        for (const auto& [pair, merge] : m_merges)
+            if (merge.id < m_info.size)
+                scores[size_t(merge.id)] =
+                    std::max(scores[size_t(merge.id)], -1.0f - static_cast<float>(merge.rank));
+        putEntry(metadata, "scores", std::move(scores), GgufType::Array, GgufType::Float32);
+        putEntry(metadata, "add_space_prefix", m_prefix != SpacePrefix::None, GgufType::Boolean);
+        return;
+    }
+    std::vector<const std::string*> onlyInMerges(m_onlyInMerges.size());
+    for (const auto& [text, id] : m_onlyInMerges)
+        onlyInMerges[size_t(id - m_info.size)] = &text;
+    const auto textOf = [&](uint32_t id) -> const std::string& {
+        return static_cast<int32_t>(id) < m_info.size ? m_vocabulary.text(static_cast<TokenId>(id))
+                                                      : *onlyInMerges[id - uint32_t(m_info.size)];
+    };
+    std::vector<std::pair<int32_t, std::string>> ranked;
+    ranked.reserve(m_merges.size());
+    for (const auto& [pair, merge] : m_merges)
+        ranked.emplace_back(merge.rank, textOf(uint32_t(pair >> 32)) + " " +
+                                            textOf(static_cast<uint32_t>(pair)));
+    std::ranges::sort(ranked);
+    MetadataValue::Strings merges;
+    merges.reserve(ranked.size());
+    for (auto& [rank, text] : ranked)
+        merges.push_back(std::move(text));
+    putEntry(metadata, "merges", std::move(merges), GgufType::Array, GgufType::String);
+    putEntry(metadata, "pre", m_info.preTokenizer.empty() ? "default" : m_info.preTokenizer,
+             GgufType::String);
+}
+
 BpeTokenizer::Merges parseMerges(std::span<const std::string> merges, std::string_view source) {
     BpeTokenizer::Merges pairs;
     pairs.reserve(merges.size());

@@ -35,6 +35,7 @@ public:
 private:
     void encodeText(std::string_view text, bool prefixed, std::vector<TokenId>& out) const override;
     std::string ordinaryPiece(const std::string& text) const override;
+    void putRules(Metadata& metadata) const override;
     void addSymbols(std::string_view word, std::vector<MergeSymbol>& symbols) const;
     void encodeWord(std::string_view word, std::vector<MergeSymbol>& symbols,
                     std::vector<TokenId>& out) const;

@@ -101,4 +101,9 @@ void SpmTokenizer::encodeRun(std::string_view run, std::vector<TokenId>& out) co
     }
 }
 
+void SpmTokenizer::putRules(Metadata& metadata) const {
+    putEntry(metadata, "scores", m_scores, GgufType::Array, GgufType::Float32);
+    putEntry(metadata, "add_space_prefix", m_prefix != SpacePrefix::None, GgufType::Boolean);
+}
+
 } // namespace nibble

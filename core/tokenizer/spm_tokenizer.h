@@ -18,6 +18,7 @@ public:
 private:
     void encodeText(std::string_view text, bool prefixed, std::vector<TokenId>& out) const override;
     std::string ordinaryPiece(const std::string& text) const override;
+    void putRules(Metadata& metadata) const override;
     void encodeRun(std::string_view run, std::vector<TokenId>& out) const;
 
     std::vector<float> m_scores;

@@ -42,6 +42,10 @@ public:
     };
     const Info& info() const { return m_info; }
 
+    /// Writes the vocabulary as tokenizer.ggml.* entries of a GGUF file, for engines that read one.
+    /// Merges on characters become SPM scores in the order of their ranks.
+    virtual void putInto(Metadata& metadata) const = 0;
+
 protected:
     Info m_info;
 };

@@ -75,4 +75,35 @@ std::string VocabularyTokenizer::decode(std::span<const TokenId> tokens, bool sp
     return out;
 }
 
+void VocabularyTokenizer::putInto(Metadata& metadata) const {
+    MetadataValue::Strings tokens;
+    MetadataValue::Integers types;
+    for (TokenId id = 0; id < m_info.size; ++id) {
+        // Unused ids have no text, and engines refuse a vocabulary that repeats one.
+        const std::string& text = m_vocabulary.text(id);
+        tokens.push_back(text.empty() ? fmt::format("[unused {}]", id) : text);
+        types.push_back(static_cast<int64_t>(m_vocabulary.type(id)));
+    }
+    putEntry(metadata, "model", m_info.model, GgufType::String);
+    putEntry(metadata, "tokens", std::move(tokens), GgufType::Array, GgufType::String);
+    putEntry(metadata, "token_type", std::move(types), GgufType::Array, GgufType::Int32);
+    const std::pair<const char*, TokenId> ids[] = {{"bos_token_id", m_info.bos},
+                                                   {"eos_token_id", m_info.eos},
+                                                   {"eot_token_id", m_info.eot},
+                                                   {"unknown_token_id", m_info.unknown}};
+    for (const auto& [key, id] : ids)
+        if (id >= 0)
+            putEntry(metadata, key, int64_t(id), GgufType::Uint32);
+    putEntry(metadata, "add_bos_token", m_info.addBos, GgufType::Boolean);
+    putRules(metadata);
+}
+
+void putEntry(Metadata& metadata, const char* key, decltype(MetadataValue::value) value,
+              GgufType type, GgufType elementType) {
+    MetadataValue& entry = metadata.entries["tokenizer.ggml." + std::string(key)];
+    entry.value = std::move(value);
+    entry.storedType = static_cast<uint32_t>(type);
+    entry.storedElementType = static_cast<uint32_t>(elementType);
+}
+
 } // namespace nibble

@@ -18,6 +18,7 @@ public:
     std::vector<TokenId> encode(std::string_view text, bool parseSpecial) const override;
     std::string piece(TokenId token, bool special) const override;
     std::string decode(std::span<const TokenId> tokens, bool special) const override;
+    void putInto(Metadata& metadata) const override;
 
 protected:
     /// `info` as far as the source knows it; it is completed here.
@@ -28,6 +29,8 @@ protected:
                             std::vector<TokenId>& out) const = 0;
     /// The bytes of an ordinary token.
     virtual std::string ordinaryPiece(const std::string& text) const = 0;
+    /// Adds the merges or scores, and what else only this kind of vocabulary has.
+    virtual void putRules(Metadata& metadata) const = 0;
     /// Called at the end of a subclass's constructor. `stripping` lists tokens that swallow white
     /// space.
     struct Stripping {
@@ -43,5 +46,19 @@ private:
     SpecialTokens m_special;
     std::vector<std::string> m_pieces;
 };
+
+/// GGUF's numbers for the types of values written here (specification, gguf_metadata_value_type).
+enum class GgufType : uint32_t {
+    Uint8 = 0,
+    Uint32 = 4,
+    Int32 = 5,
+    Float32 = 6,
+    Boolean = 7,
+    String = 8,
+    Array = 9
+};
+/// Sets tokenizer.ggml.KEY.
+void putEntry(Metadata& metadata, const char* key, decltype(MetadataValue::value) value,
+              GgufType type, GgufType elementType = GgufType::Uint8);
 
 } // namespace nibble

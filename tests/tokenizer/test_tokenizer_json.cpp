@@ -145,6 +145,36 @@ private slots:
         QVERIFY(json->encode(text, false).size() < gguf->encode(text, false).size());
     }
 
+    void writtenToGgufItTokenizesTheSame_data() {
+        QTest::addColumn<QByteArray>("path");
+        QTest::newRow("characters") << QByteArray("models/TinyStories-656K/tokenizer.json");
+        QTest::newRow("bytes") << QByteArray("oracles/tokenizers/smollm2/tokenizer.json");
+    }
+    void writtenToGgufItTokenizesTheSame() {
+        QFETCH(QByteArray, path);
+        NIBBLE_NEED_SHARED(path.constData());
+        const auto original = openTokenizerJson(sharedPath(path.constData()));
+        Metadata metadata;
+        original->putInto(metadata);
+        metadata.entries["general.architecture"] = {.value = std::string("llama"), .storedType = 8};
+        const std::filesystem::path file =
+            std::filesystem::path(m_folder.path().toStdString()) / "vocabulary.gguf";
+        writeGguf(file, metadata, {}, [](size_t) { return Bytes(); });
+        const auto copy = openTokenizer(*openCheckpoint(file));
+        QCOMPARE(copy->info().size, original->info().size);
+        QCOMPARE(copy->info().bos, original->info().bos);
+        QCOMPARE(copy->info().eos, original->info().eos);
+        QCOMPARE(copy->info().addBos, original->info().addBos);
+        QCOMPARE(copy->info().stops, original->info().stops);
+        const std::string text =
+            "Once upon a time, there was a little girl named Lily. She said: \"It's "
+            "10 o'clock!\" and they all went home to play  together.\n";
+        QCOMPARE(copy->encode(text, false), original->encode(text, false));
+        for (const OracleCase& oracle : readOracle("oracles/tokenizers/ggml-vocab-gpt-2.gguf"))
+            QCOMPARE(copy->decode(copy->encode(oracle.text, true)),
+                     original->decode(original->encode(oracle.text, true)));
+    }
+
     void characterMerges() {
         const auto tokenizer = open(characters());
         QCOMPARE(tokenizer->encode("ab ab", false), (Ids{6, 6}));
