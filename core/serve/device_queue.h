@@ -2,6 +2,7 @@
 
 #include "core/base/progress.h"
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,13 +27,14 @@ public:
                 cancel->store(true);
         }
     };
-    /// `work` must not throw anything but Error; `finished` (may be empty) is called on the device
-    /// thread with what it threw, or null. A dropped job's `finished` gets Error{Cancelled}.
+    /// `finished` (may be empty, must not throw) is called on the device thread with what `work`
+    /// threw as an Error, or null. The `finished` of a job that was dropped, or cancelled before it
+    /// began, gets Error{Cancelled}. May be called from any thread, from jobs as well.
     Ticket
     post(Priority priority, std::string tag, std::function<void(const Progress&)> work,
          std::function<void(const Error*)> finished = {},
          std::function<void(double done, double total, std::string_view what)> onReport = {});
-    /// Waits until nothing is queued or running.
+    /// Waits until nothing is queued or running; not from a job, which would wait for itself.
     void drain();
 
 private:

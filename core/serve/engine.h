@@ -2,6 +2,7 @@
 
 #include "core/evaluate/ladder.h"
 #include "core/serve/generate.h"
+#include "core/serve/resident.h"
 #include "core/tokenizer/chat_template.h"
 
 #include <memory>
@@ -15,7 +16,16 @@ struct EngineOptions {
     std::string device = "auto";
     int32_t context = 2048;
     std::optional<ActivationFormat> activations; ///< overrides the recipe's for every product
+    std::optional<KvFormat> kv;                  ///< overrides the recipe's for K and V
+    int32_t gpuLayers = -1; ///< the first so many layers on `device`, the rest on the CPU; -1 = all
+    friend bool operator==(const EngineOptions&, const EngineOptions&) = default;
 };
+
+/// The recipe with the options' overrides in it: what really runs.
+Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options);
+/// The options as a runner takes them, on the devices they name. Error{Usage} for a device that is
+/// not there.
+RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options);
 
 /// Memory by purpose on the running device, predicted or used.
 struct Ledger {
@@ -36,8 +46,17 @@ struct ChatRequest {
     GenerateOptions options;
 };
 
+/// The request's tokens as the model wants them: BOS where it adds one, the conversation in its
+/// chat format. Error{BadInput} when the model has no tokenizer or a chat format that is not built
+/// in.
+std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request);
+/// The chat format of that name; with an empty name the one that the model's own template stands
+/// for. Error{BadInput} when that one is not among the built-in formats.
+const ChatTemplate& chatTemplateFor(const Model& model, std::string_view name);
+
 /// A base model with its running variant: what the window and the command line both drive. Used
-/// from the device thread only; takes and returns plain structs.
+/// from the device thread only; takes and returns plain structs. While measure() runs, more urgent
+/// work may use the same engine from Progress::check(); open() and apply() never let any in.
 class Engine {
 public:
     Engine();
@@ -64,11 +83,12 @@ public:
          const std::function<void(std::string_view text, TokenId token)>& onText = {});
 
     /// KLD, perplexity and agreement of a recipe (not necessarily the running one) against the
-    /// base.
+    /// base. Both run beside the running variant, on its device, and are dropped afterwards.
     QualityReport measure(const Recipe& recipe, const EvaluationText& text,
                           const EvaluateOptions& options, const Progress& progress = {},
                           const std::function<void(const QualityReport&)>& onPartial = {});
 
+    /// What the running variant takes. `other` counts what the device holds beyond it.
     Ledger usedMemory() const;
     /// Before loading: what `recipe` would take with `options`.
     static Ledger predictedMemory(const Model& model, const Recipe& recipe,
@@ -80,8 +100,5 @@ private:
     struct State;
     std::unique_ptr<State> m_state;
 };
-
-/// Resident bytes of this process, from the operating system.
-uint64_t residentBytes();
 
 } // namespace nibble

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/progress.h"
+#include "core/base/random.h"
 #include "core/runtime/runner.h"
 
 #include <functional>
@@ -18,15 +19,20 @@ struct SamplerOptions {
     uint64_t seed = 0;          ///< 0 = a fresh one, reported in the result
 };
 
+/// A random seed, never 0, short enough to be read out and typed again.
+uint64_t freshSeed();
+
 /// Picks one token from logits [vocabulary]. Deterministic for a seed.
 class Sampler {
 public:
     explicit Sampler(const SamplerOptions& options);
+    /// `recent`: the tokens so far. In turn: repeat penalty, top-k, top-p, min-p, temperature.
+    /// Error{BadInput} when no logit is finite.
     TokenId pick(std::span<const float> logits, std::span<const TokenId> recent);
 
 private:
     SamplerOptions m_options;
-    uint64_t m_state;
+    Random m_random;
     std::vector<std::pair<float, TokenId>> m_candidates;
 };
 
@@ -52,8 +58,10 @@ struct Conversation {
 };
 
 /// Continues `conversation` so that it holds `prompt`, then generates. `onText` gets complete UTF-8
-/// pieces as they come. Cancelling ends it with what was written so far (stop = Cancelled), not
-/// with an error.
+/// pieces as they come, with the token that completed them (-1 for what is left at the end).
+/// Cancelling ends it with what was written so far (stop = Cancelled), not with an error.
+/// Error{BadInput} for an empty prompt, a token outside the vocabulary, or a prompt that leaves no
+/// room in the context.
 GenerateResult
 generate(Runner& runner, Conversation& conversation, std::span<const TokenId> prompt,
          const GenerateOptions& options, const Progress& progress = {},

@@ -1,0 +1,224 @@
+#include "core/serve/engine.h"
+
+#include "core/quant/apply.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+namespace nibble {
+
+namespace {
+
+/// The caller's progress without the door for more urgent work: nothing else may use the engine
+/// while its runner is a mixture of two variants.
+Progress undisturbed(const Progress& progress) {
+    Progress closed = progress;
+    closed.onCheck = nullptr;
+    return closed;
+}
+
+void requireContext(const EngineOptions& options) {
+    if (options.context < 1)
+        fail(ErrorKind::Usage, "A context of {} tokens is not possible; use 1 or more.",
+             options.context);
+}
+
+/// Ranges of layers over one or two devices; `openCpuFor` gives the second.
+std::vector<Placement> place(const Model& model, int32_t gpuLayers,
+                             const std::shared_ptr<Backend>& device) {
+    const int32_t layers = model.config.layers;
+    if (gpuLayers < 0 || gpuLayers >= layers)
+        return {{{0, layers}, device}};
+    const auto cpu = openCpu();
+    if (gpuLayers == 0)
+        return {{{0, layers}, cpu}};
+    return {{{0, gpuLayers}, device}, {{gpuLayers, layers}, cpu}};
+}
+
+RunOptions withoutPlacement(const Recipe& recipe, const EngineOptions& options) {
+    RunOptions run;
+    run.context = options.context;
+    run.maxRows = std::min(run.maxRows, options.context);
+    run.kFormat = recipe.kFormat;
+    run.vFormat = recipe.vFormat;
+    return run;
+}
+
+/// Whether a runner made for one can go on under the other by replacing tensors alone.
+bool sameRunner(const Recipe& a, const EngineOptions& x, const Recipe& b, const EngineOptions& y) {
+    return a.kFormat == b.kFormat && a.vFormat == b.vFormat && x.device == y.device &&
+           x.context == y.context && x.gpuLayers == y.gpuLayers;
+}
+
+} // namespace
+
+Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options) {
+    if (options.kv)
+        recipe.kFormat = recipe.vFormat = *options.kv;
+    if (options.activations) {
+        for (RecipeRule& rule : recipe.rules)
+            rule.activations = name(*options.activations);
+        RecipeRule all{
+            .match = "*", .format = "", .activations = std::string(name(*options.activations))};
+        recipe.rules.insert(recipe.rules.begin(), std::move(all));
+    }
+    return recipe;
+}
+
+RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options) {
+    requireContext(options);
+    RunOptions run = withoutPlacement(effectiveRecipe(recipe, options), options);
+    run.placement = place(model, options.gpuLayers, openDevice(options.device));
+    return run;
+}
+
+struct Engine::State {
+    std::shared_ptr<const Model> model;
+    Recipe recipe;    ///< as asked for
+    Recipe effective; ///< what the runner has
+    EngineOptions options;
+    std::unique_ptr<Runner> runner;
+    Conversation conversation; ///< after the runner: a session dies before its runner
+
+    Runner& running() const {
+        if (!runner)
+            fail(ErrorKind::Usage, "No model is open; open one first.");
+        return *runner;
+    }
+};
+
+Engine::Engine() : m_state(std::make_unique<State>()) {}
+Engine::~Engine() = default;
+
+void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
+                  const EngineOptions& options, const Progress& progress) {
+    base->requireRunnable();
+    const Recipe effective = effectiveRecipe(recipe, options);
+    auto runner = std::make_unique<Runner>(base, runOptions(*base, recipe, options));
+    applyRecipe(*runner, effective, nullptr, undisturbed(progress));
+
+    State& state = *m_state;
+    state.conversation = {};
+    state.runner = std::move(runner);
+    state.model = std::move(base);
+    state.recipe = recipe;
+    state.effective = effective;
+    state.options = options;
+    state.conversation.session = state.runner->newSession();
+}
+
+void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
+    State& state = *m_state;
+    Runner& runner = state.running();
+    const Recipe effective = effectiveRecipe(recipe, options);
+    std::vector<TokenId> tokens = state.conversation.tokens;
+    if (!sameRunner(state.effective, state.options, effective, options)) {
+        open(state.model, recipe, options, progress);
+        // Kept so that the conversation is seen to go on; the cache starts empty, so they are
+        // computed again.
+        state.conversation.tokens = std::move(tokens);
+        return;
+    }
+    try {
+        applyRecipe(runner, effective, &state.effective, undisturbed(progress));
+    } catch (...) {
+        // What differs between the two is what may have been replaced: put it back.
+        applyRecipe(runner, state.effective, &effective);
+        throw;
+    }
+    state.conversation.session.truncate(0);
+    state.recipe = recipe;
+    state.effective = effective;
+    state.options = options;
+}
+
+void Engine::close() {
+    m_state->conversation = {};
+    *m_state = State{};
+}
+
+bool Engine::isOpen() const {
+    return m_state->runner != nullptr;
+}
+std::shared_ptr<const Model> Engine::model() const {
+    return m_state->model;
+}
+const Recipe& Engine::recipe() const {
+    return m_state->recipe;
+}
+const EngineOptions& Engine::options() const {
+    return m_state->options;
+}
+DeviceInfo Engine::device() const {
+    return m_state->running().options().placement.front().backend->info();
+}
+
+GenerateResult
+Engine::chat(const ChatRequest& request, const Progress& progress,
+             const std::function<void(std::string_view text, TokenId token)>& onText) {
+    Runner& runner = m_state->running();
+    return generate(runner, m_state->conversation, encodePrompt(*m_state->model, request),
+                    request.options, progress, onText);
+}
+
+QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,
+                              const EvaluateOptions& options, const Progress& progress,
+                              const std::function<void(const QualityReport&)>& onPartial) {
+    // Nothing of m_state is used after the first check(): a nested apply() may replace it.
+    m_state->running();
+    const auto model = m_state->model;
+    EngineOptions wide = m_state->options;
+    wide.context = options.context;
+    const auto load = [&](const Recipe& wanted) {
+        auto runner = std::make_unique<Runner>(model, runOptions(*model, wanted, wide));
+        applyRecipe(*runner, effectiveRecipe(wanted, wide), nullptr, progress);
+        return runner;
+    };
+    const auto variant = load(recipe);
+    // The base is what the file says: its own activations and cache, whatever the variant runs
+    // with.
+    wide.activations.reset();
+    wide.kv.reset();
+    const auto base = load(Recipe{});
+    QualityReport report = measureQuality(*variant, base.get(), text, options, progress, onPartial);
+    report.level = recipe.name;
+    report.recipeHash = fmt::format("{:016x}", recipe.hash());
+    return report;
+}
+
+Ledger Engine::usedMemory() const {
+    Ledger ledger;
+    ledger.use = m_state->running().memory();
+    const DeviceInfo info = device();
+    ledger.budget = info.memoryBytes;
+    if (info.freeKnown) {
+        const uint64_t taken = info.memoryBytes - std::min(info.memoryBytes, info.freeBytes);
+        ledger.other = taken - std::min(taken, ledger.use.total());
+    }
+    return ledger;
+}
+
+Ledger Engine::predictedMemory(const Model& model, const Recipe& recipe,
+                               const EngineOptions& options, const DeviceInfo& device) {
+    requireContext(options);
+    const Recipe effective = effectiveRecipe(recipe, options);
+    RunOptions run = withoutPlacement(effective, options);
+    run.placement = place(model, options.gpuLayers, openDevice(device.id));
+    const auto bytes = [&](TensorKey key) { return recipeBytes(model, effective, key); };
+    Ledger ledger;
+    ledger.use = predictMemory(model, run, bytes).front();
+    ledger.budget = device.memoryBytes;
+    if (device.freeKnown)
+        ledger.other = device.memoryBytes - std::min(device.memoryBytes, device.freeBytes);
+    return ledger;
+}
+
+std::vector<PathReport> Engine::paths() const {
+    return m_state->running().paths();
+}
+
+int32_t Engine::contextUsed() const {
+    return static_cast<int32_t>(m_state->conversation.tokens.size());
+}
+
+} // namespace nibble
