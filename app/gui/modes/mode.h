@@ -20,6 +20,12 @@ public:
     virtual void find() {}
     /// Moves panels back to where they began.
     virtual void resetLayout() {}
+    /// Does a command of the menu that only this page understands ("new-chat", "again", …); false
+    /// when it is not one of its own.
+    virtual bool perform(const QString& command) {
+        Q_UNUSED(command);
+        return false;
+    }
     /// Shows a sentence about something that failed, in the panel that it concerns.
     virtual void showProblem(const QString& sentence) = 0;
 

@@ -1,0 +1,219 @@
+#include "app/gui/workbench.h"
+
+#include "app/gui/recipe_step.h"
+
+#include "core/model/names.h"
+
+#include <QFileInfo>
+#include <QSettings>
+
+#include <algorithm>
+
+namespace nibble {
+
+Workbench::Workbench(QObject* parent) : QObject(parent), m_engine(std::make_shared<Engine>()) {
+    const QSettings settings;
+    m_options.device =
+        settings.value(QStringLiteral("device"), QStringLiteral("auto")).toString().toStdString();
+    m_options.context =
+        std::clamp(settings.value(QStringLiteral("context"), 2048).toInt(), 64, 1 << 20);
+    m_runningOptions = m_options;
+    connect(&m_undo, &QUndoStack::indexChanged, this, &Workbench::recipeChanged);
+    connect(this, &Workbench::recipeChanged, this, &Workbench::predictLedger);
+    connect(this, &Workbench::recipeChanged, this, &Workbench::tensorErrorsChanged);
+    connect(this, &Workbench::optionsChanged, this, &Workbench::predictLedger);
+}
+
+Workbench::~Workbench() = default;
+
+QString Workbench::modelName() const {
+    if (!m_model)
+        return {};
+    const QString name = QString::fromStdString(m_model->name);
+    return name.isEmpty() ? QFileInfo(m_path).completeBaseName() : name;
+}
+
+bool Workbench::hasPendingChange() const {
+    return m_running &&
+           (m_recipe.rules != m_runningRecipe.rules ||
+            m_recipe.kFormat != m_runningRecipe.kFormat ||
+            m_recipe.vFormat != m_runningRecipe.vFormat || m_options != m_runningOptions);
+}
+
+std::optional<TensorChoice> Workbench::choice(TensorKey key) const {
+    if (!m_model || !m_model->find(key))
+        return std::nullopt;
+    try {
+        TensorChoice choice = m_recipe.choose(*m_model, key);
+        if (!choice.format)
+            choice.format = m_model->get(key).type->format;
+        if (!choice.format)
+            choice.format = &getFormat("f16");
+        return choice;
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
+QString Workbench::glyph(TensorKey key) const {
+    const auto c = choice(key);
+    if (!c)
+        return {};
+    return QString::fromStdString(formatGlyph(*c->format, c->method ? c->method->name : ""));
+}
+
+QString Workbench::recipeTitle(const Recipe& recipe) {
+    if (recipe.name.empty() && recipe.rules.empty())
+        return tr("Base");
+    for (const Level& level : levels()) {
+        if (recipe.name != level.name)
+            continue;
+        const size_t own = level.make().rules.size();
+        const QString title = QString::fromUtf8(level.title);
+        if (recipe.rules.size() <= own)
+            return title;
+        return tr("%1, %n changed", nullptr, int(recipe.rules.size() - own)).arg(title);
+    }
+    return recipe.name.empty() ? tr("Own recipe") : QString::fromStdString(recipe.name);
+}
+
+std::optional<DeviceInfo> Workbench::device() const {
+    const std::string wanted =
+        m_deviceInUse.isEmpty() ? m_options.device : m_deviceInUse.toStdString();
+    for (const DeviceInfo& info : m_devices)
+        if (info.id == wanted)
+            return info;
+    // "auto" is a real GPU, else the CPU; "vulkan" the first Vulkan device.
+    for (const DeviceInfo& info : m_devices)
+        if (wanted == "vulkan" ? info.kind != "cpu"
+                               : info.kind == "discrete" || info.kind == "integrated")
+            return info;
+    for (const DeviceInfo& info : m_devices)
+        if (info.kind == "cpu")
+            return info;
+    return std::nullopt;
+}
+
+const DoctorReport* Workbench::doctor(const QString& deviceId) const {
+    const auto at = m_doctor.find(deviceId);
+    return at == m_doctor.end() ? nullptr : &at->second;
+}
+
+const TensorError* Workbench::tensorError(TensorKey key) const {
+    const auto at = m_tensorErrors.find(key);
+    const auto made = m_tensorErrorRecipe.find(key);
+    if (at == m_tensorErrors.end() || made == m_tensorErrorRecipe.end() ||
+        made->second != recipeHash())
+        return nullptr;
+    return &at->second;
+}
+
+std::vector<LayerError> Workbench::layerErrors() const {
+    const QualityReport* report = quality();
+    return report ? report->layers : std::vector<LayerError>{};
+}
+
+const QualityReport* Workbench::quality(uint64_t recipeHash) const {
+    const auto at = m_quality.find(recipeHash);
+    return at == m_quality.end() ? nullptr : &at->second;
+}
+
+void Workbench::replaceRecipe(const Recipe& recipe) {
+    m_recipe = recipe;
+}
+
+void Workbench::setRecipe(const Recipe& recipe, const QString& stepName) {
+    if (recipe == m_recipe)
+        return;
+    m_undo.push(new RecipeStep(*this, m_recipe, recipe,
+                               stepName.isEmpty() ? tr("change recipe") : stepName));
+}
+
+void Workbench::setLevel(const QString& levelName) {
+    try {
+        Recipe recipe = levelName.isEmpty() ? Recipe{} : levelRecipe(levelName.toStdString());
+        recipe.kFormat = m_recipe.kFormat;
+        recipe.vFormat = m_recipe.vFormat;
+        setRecipe(recipe, tr("level %1").arg(recipeTitle(recipe)));
+    } catch (const Error& error) {
+        emit problem(Concern::Tune, QString::fromStdString(error.what()));
+    }
+}
+
+void Workbench::setTensorFormat(TensorKey key, const QString& format, const QString& method) {
+    if (!m_model)
+        return;
+    Recipe recipe = m_recipe;
+    RecipeRule rule;
+    rule.match = tensorName(key);
+    rule.format = format.isEmpty() ? "base" : format.toStdString();
+    rule.method = method.isEmpty() ? "rtn" : method.toStdString();
+    try {
+        const TensorChoice now = m_recipe.choose(*m_model, key);
+        rule.activations = std::string(name(now.activations));
+        if (format.isEmpty()) {
+            rule.format =
+                m_model->get(key).type->format ? m_model->get(key).type->format->name : "f16";
+            rule.activations = "float";
+        }
+        recipe.set(key, rule);
+        setRecipe(recipe, tr("%1 to %2")
+                              .arg(QString::fromStdString(rule.match),
+                                   QString::fromStdString(rule.format)));
+    } catch (const Error& error) {
+        emit problem(Concern::Inspect, QString::fromStdString(error.what()));
+    }
+}
+
+void Workbench::setKv(KvFormat k, KvFormat v) {
+    Recipe recipe = m_recipe;
+    recipe.kFormat = k;
+    recipe.vFormat = v;
+    setRecipe(recipe, tr("KV cache format"));
+}
+
+void Workbench::setContext(int tokens) {
+    if (tokens < 16 || tokens == m_options.context)
+        return;
+    m_options.context = tokens;
+    QSettings().setValue(QStringLiteral("context"), tokens);
+    emit optionsChanged();
+}
+
+void Workbench::setActivations(const QString& format) {
+    try {
+        m_options.activations =
+            format.isEmpty() ? std::nullopt : std::optional(activationFormat(format.toStdString()));
+        emit optionsChanged();
+    } catch (const Error& error) {
+        emit problem(Concern::Tune, QString::fromStdString(error.what()));
+    }
+}
+
+void Workbench::setSelection(TensorKey key) {
+    if (m_selection == key)
+        return;
+    m_selection = key;
+    emit selectionChanged();
+}
+
+void Workbench::clearSelection() {
+    m_selection.reset();
+    emit selectionChanged();
+}
+
+void Workbench::forgetMeasurements() {
+    ++m_generation;
+    m_ladder.clear();
+    m_tensorErrors.clear();
+    m_tensorErrorRecipe.clear();
+    m_quality.clear();
+    m_predicted.reset();
+    m_used.reset();
+    m_paths.clear();
+    m_contextUsed = 0;
+    m_tokensPerSecond = 0;
+    m_selection.reset();
+}
+
+} // namespace nibble

@@ -1,0 +1,219 @@
+#include "app/gui/workbench.h"
+
+#include <QFileInfo>
+
+#include <algorithm>
+
+/// The part of the document that asks for measurements and keeps what they found.
+namespace nibble {
+
+void Workbench::predictLedger() {
+    const auto on = device();
+    if (!m_model || !on || !m_model->unsupported.empty())
+        return;
+    m_jobs.onPool<Ledger>(
+        QStringLiteral("predict"), {}, this,
+        [model = m_model, recipe = m_recipe, options = m_options, info = *on](const Progress&) {
+            return Engine::predictedMemory(*model, recipe, options, info);
+        },
+        [this, generation = m_generation, hash = recipeHash()](Ledger ledger) {
+            if (generation != m_generation || hash != recipeHash())
+                return;
+            m_predicted = ledger;
+            emit ledgerChanged();
+        });
+}
+
+void Workbench::sizeLevels() {
+    const auto on = device().value_or(DeviceInfo{});
+    m_jobs.onPool<std::vector<LadderRow>>(
+        QStringLiteral("size"), {}, this,
+        [model = m_model, options = m_options, on](const Progress& p) {
+            std::vector<LadderRow> rows;
+            for (const Level& level : levels()) {
+                p.check();
+                LadderRow row;
+                row.level = level.name;
+                try {
+                    const Recipe recipe = level.make();
+                    row.size = recipeSize(*model, recipe);
+                    const Ledger ledger = Engine::predictedMemory(*model, recipe, options, on);
+                    row.memory = ledger.use;
+                    row.fits = ledger.fits();
+                } catch (const Error& error) {
+                    row.problem = error.what();
+                }
+                rows.push_back(row);
+            }
+            return rows;
+        },
+        [this, generation = m_generation](std::vector<LadderRow> rows) {
+            if (generation != m_generation)
+                return;
+            for (LadderRow& row : rows) {
+                const auto known =
+                    std::find_if(m_ladder.begin(), m_ladder.end(),
+                                 [&](const auto& r) { return r.level == row.level && r.measured; });
+                if (known != m_ladder.end())
+                    row = *known;
+            }
+            m_ladder = std::move(rows);
+            emit ladderChanged();
+        });
+}
+
+void Workbench::measureLadder(int chunks) {
+    if (!m_model)
+        return;
+    LadderOptions options;
+    const auto on = device();
+    options.device = on ? on->id : m_options.device;
+    options.context = m_options.context;
+    options.evaluate.chunks = chunks;
+    options.evaluate.context = std::min(512, std::max(16, m_model->config.contextLength));
+    const auto post = m_jobs.poster(this);
+    const auto land = [this, generation = m_generation](const LadderRow& row) {
+        if (generation != m_generation)
+            return;
+        const auto at = std::find_if(m_ladder.begin(), m_ladder.end(),
+                                     [&](const auto& r) { return r.level == row.level; });
+        if (at == m_ladder.end())
+            m_ladder.push_back(row);
+        else
+            *at = row;
+        if (row.measured)
+            m_quality[levelRecipe(row.level).hash()] = row.quality;
+        emit ladderChanged();
+    };
+    m_ladderJob = m_jobs.onDevice<int>(
+        Priority::Measure, QStringLiteral("ladder"), tr("Measuring levels"), this,
+        [model = m_model, options, post, land](const Progress& p) {
+            nibble::measureLadder(
+                model, shippedEvaluationText(), options, p,
+                [post, land](const LadderRow& row) { post([land, row] { land(row); }); });
+            return 0;
+        },
+        [this](int) {
+            m_ladderJob = 0;
+            emit ladderChanged();
+            emit notice(tr("All levels are measured"));
+        },
+        [this](const Failure& failure) {
+            m_ladderJob = 0;
+            emit ladderChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Tune, failure.sentence);
+        });
+    emit ladderChanged();
+}
+
+void Workbench::measureQuality(int chunks) {
+    if (!m_model)
+        return;
+    EvaluateOptions options;
+    options.chunks = chunks;
+    options.layers = true;
+    options.context = std::min(512, std::max(16, m_model->config.contextLength));
+    const auto keep = [this, generation = m_generation,
+                       hash = recipeHash()](const QualityReport& report) {
+        if (generation != m_generation)
+            return;
+        m_quality[hash] = report;
+        emit qualityChanged();
+    };
+    m_qualityJob = m_jobs.onDevice<QualityReport>(
+        Priority::Measure, QStringLiteral("quality"), tr("Measuring %1").arg(recipeTitle(m_recipe)),
+        this,
+        [engine = m_engine, recipe = m_recipe, options](const Progress& p) {
+            return engine->measure(recipe, shippedEvaluationText(), options, p);
+        },
+        [this, keep](QualityReport report) {
+            m_qualityJob = 0;
+            keep(report);
+        },
+        [this](const Failure& failure) {
+            m_qualityJob = 0;
+            emit qualityChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Inspect, failure.sentence);
+        });
+    emit qualityChanged();
+}
+
+void Workbench::measureTensors() {
+    if (!m_model)
+        return;
+    const auto post = m_jobs.poster(this);
+    const auto land = [this, generation = m_generation,
+                       hash = recipeHash()](const TensorError& error) {
+        if (generation != m_generation || hash != recipeHash())
+            return;
+        m_tensorErrors[error.key] = error;
+        m_tensorErrorRecipe[error.key] = hash;
+        emit tensorErrorsChanged();
+    };
+    m_tensorsJob = m_jobs.onPool<int>(
+        QStringLiteral("tensors"), tr("Measuring tensors"), this,
+        [model = m_model, recipe = m_recipe, post, land](const Progress& p) {
+            nibble::measureTensors(*model, recipe, p, [post, land](const TensorError& error) {
+                post([land, error] { land(error); });
+            });
+            return 0;
+        },
+        [this](int) {
+            m_tensorsJob = 0;
+            emit tensorErrorsChanged();
+        },
+        [this](const Failure& failure) {
+            m_tensorsJob = 0;
+            emit tensorErrorsChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Inspect, failure.sentence);
+        });
+    emit tensorErrorsChanged();
+}
+
+void Workbench::requestTensorDetail(TensorKey key) {
+    if (!m_model || !m_model->find(key))
+        return;
+    m_jobs.onPool<TensorDetail>(
+        QStringLiteral("detail"), {}, this,
+        [model = m_model, recipe = m_recipe, key](const Progress& p) {
+            return tensorDetail(*model, recipe, key, p);
+        },
+        [this, generation = m_generation](TensorDetail detail) {
+            if (generation != m_generation || detail.recipeHash != recipeHash())
+                return;
+            if (detail.quantized) {
+                m_tensorErrors[detail.key] = detail.error;
+                m_tensorErrorRecipe[detail.key] = detail.recipeHash;
+                emit tensorErrorsChanged();
+            }
+            emit tensorDetailReady(detail);
+        },
+        [this](const Failure& failure) {
+            if (!failure.cancelled())
+                emit problem(Concern::Inspect, failure.sentence);
+        });
+}
+
+void Workbench::exportGguf(const QString& path) {
+    if (!m_model)
+        return;
+    m_jobs.onPool<int>(
+        QStringLiteral("export"), tr("Exporting %1").arg(QFileInfo(path).fileName()), this,
+        [model = m_model, recipe = m_recipe, file = path.toStdString()](const Progress& p) {
+            nibble::exportGguf(*model, recipe, file, p);
+            return 0;
+        },
+        [this, path](int) {
+            emit exported(path);
+            emit notice(tr("Exported to %1").arg(path));
+        },
+        [this](const Failure& failure) {
+            if (!failure.cancelled())
+                emit problem(Concern::Tune, failure.sentence);
+        });
+}
+
+} // namespace nibble

@@ -1,0 +1,263 @@
+#include "app/gui/workbench.h"
+
+#include "core/quant/apply.h"
+
+#include <QDir>
+#include <QFileInfo>
+#include <QSettings>
+
+/// The part of the document that drives the engine: opening, applying, answering.
+namespace nibble {
+
+struct Workbench::Snapshot {
+    bool open = false;
+    Recipe recipe;
+    EngineOptions options;
+    DeviceInfo device;
+    Ledger used;
+    std::vector<PathReport> paths;
+    int contextUsed = 0;
+};
+
+Workbench::Snapshot Workbench::snapshot(const Engine& engine) {
+    Snapshot s;
+    s.open = engine.isOpen();
+    if (!s.open)
+        return s;
+    s.recipe = engine.recipe();
+    s.options = engine.options();
+    s.device = engine.device();
+    s.used = engine.usedMemory();
+    s.paths = engine.paths();
+    s.contextUsed = engine.contextUsed();
+    return s;
+}
+
+void Workbench::take(const Snapshot& s) {
+    m_running = s.open;
+    m_runningRecipe = s.recipe;
+    m_runningOptions = s.options;
+    m_deviceInUse = QString::fromStdString(s.device.id);
+    m_used = s.open ? std::optional(s.used) : std::nullopt;
+    m_paths = s.paths;
+    m_contextUsed = s.contextUsed;
+    emit runningChanged();
+    emit ledgerChanged();
+}
+
+void Workbench::openModel(const QString& path) {
+    m_opening = true;
+    emit openingChanged();
+    m_jobs.onPool<std::shared_ptr<const Model>>(
+        QStringLiteral("open"), tr("Opening %1").arg(QFileInfo(path).fileName()), this,
+        [file = path.toStdString()](const Progress&) { return nibble::openModel(file); },
+        [this, path](std::shared_ptr<const Model> model) { adopt(std::move(model), path); },
+        [this](const Failure& failure) {
+            m_opening = false;
+            emit openingChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Models, failure.sentence);
+        });
+}
+
+void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
+    m_jobs.cancel(m_ladderJob);
+    m_jobs.cancel(m_tensorsJob);
+    m_jobs.cancel(m_qualityJob);
+    stopAnswer();
+    forgetMeasurements();
+    m_model = std::move(model);
+    m_path = QFileInfo(path).absoluteFilePath();
+    m_opening = m_running = false;
+    m_recipe = m_runningRecipe = Recipe{};
+    m_undo.clear();
+    for (const TensorKey key : m_model->keys())
+        if (isMatrix(key.role) && key.layer >= 0) {
+            m_selection = key;
+            break;
+        }
+    emit openingChanged();
+    emit modelChanged();
+    emit runningChanged();
+    emit recipeChanged();
+    emit ladderChanged();
+    emit qualityChanged();
+    emit selectionChanged();
+    if (!m_model->unsupported.empty()) {
+        emit problem(Concern::Models, QString::fromStdString(m_model->unsupported));
+        return;
+    }
+    sizeLevels();
+    load(m_model);
+}
+
+void Workbench::load(const std::shared_ptr<const Model>& model) {
+    m_applyJob = m_jobs.onDevice<Snapshot>(
+        Priority::Chat, QStringLiteral("load"), tr("Loading %1").arg(modelName()), this,
+        [engine = m_engine, model, recipe = m_recipe, options = m_options](const Progress& p) {
+            engine->open(model, recipe, options, p);
+            return snapshot(*engine);
+        },
+        [this, generation = m_generation](Snapshot s) {
+            m_applyJob = 0;
+            if (generation == m_generation)
+                take(s);
+        },
+        [this](const Failure& failure) {
+            m_applyJob = 0;
+            emit runningChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Models, failure.sentence);
+        });
+}
+
+void Workbench::closeModel() {
+    if (!m_model)
+        return;
+    stopAnswer();
+    forgetMeasurements();
+    m_model.reset();
+    m_path.clear();
+    m_running = false;
+    m_undo.clear();
+    m_recipe = m_runningRecipe = Recipe{};
+    m_jobs.onDevice<int>(Priority::Chat, QStringLiteral("load"), {}, this,
+                         [engine = m_engine](const Progress&) {
+                             engine->close();
+                             return 0;
+                         },
+                         {});
+    emit modelChanged();
+    emit runningChanged();
+    emit ladderChanged();
+    emit ledgerChanged();
+}
+
+void Workbench::apply() {
+    if (!m_model)
+        return;
+    if (!m_running)
+        return load(m_model);
+    m_applyJob = m_jobs.onDevice<Snapshot>(
+        Priority::Chat, QStringLiteral("load"), tr("Applying %1").arg(recipeTitle(m_recipe)), this,
+        [engine = m_engine, recipe = m_recipe, options = m_options](const Progress& p) {
+            engine->apply(recipe, options, p);
+            return snapshot(*engine);
+        },
+        [this, generation = m_generation](Snapshot s) {
+            m_applyJob = 0;
+            if (generation != m_generation)
+                return;
+            take(s);
+            emit notice(tr("%1 is running").arg(runningTitle()));
+        },
+        [this](const Failure& failure) {
+            m_applyJob = 0;
+            emit runningChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Tune, failure.sentence);
+        });
+    emit runningChanged();
+}
+
+void Workbench::applyRecipe(const Recipe& recipe) {
+    setRecipe(recipe, tr("use %1").arg(recipeTitle(recipe)));
+    apply();
+}
+
+void Workbench::applyLevel(const QString& levelName) {
+    setLevel(levelName);
+    apply();
+}
+
+void Workbench::setDevice(const QString& spec) {
+    if (spec.toStdString() == m_options.device)
+        return;
+    m_options.device = spec.toStdString();
+    m_deviceInUse.clear();
+    QSettings().setValue(QStringLiteral("device"), spec);
+    emit optionsChanged();
+    emit devicesChanged();
+    if (m_model && m_model->unsupported.empty())
+        load(m_model);
+}
+
+void Workbench::refreshDevices() {
+    m_jobs.onDevice<std::vector<DeviceInfo>>(
+        Priority::Chat, QStringLiteral("devices"), {}, this,
+        [](const Progress&) { return listDevices(); },
+        [this](std::vector<DeviceInfo> devices) {
+            m_devices = std::move(devices);
+            emit devicesChanged();
+            predictLedger();
+        },
+        [this](const Failure& failure) { emit problem(Concern::Models, failure.sentence); });
+}
+
+void Workbench::runDoctor(const QString& deviceId) {
+    const auto present = device();
+    const QString id = !deviceId.isEmpty() ? deviceId
+                       : present           ? QString::fromStdString(present->id)
+                                           : QStringLiteral("cpu");
+    m_jobs.onDevice<DoctorReport>(
+        Priority::Measure, QStringLiteral("doctor ") + id, tr("Checking the device"), this,
+        [spec = id.toStdString()](const Progress& p) {
+            const auto backend = openDevice(spec);
+            return nibble::runDoctor(*backend, p);
+        },
+        [this, id](DoctorReport report) {
+            m_doctor[id] = std::move(report);
+            emit doctorChanged();
+        },
+        [this](const Failure& failure) {
+            if (!failure.cancelled())
+                emit problem(Concern::Models, failure.sentence);
+        });
+}
+
+quint64 Workbench::chat(const ChatRequest& request) {
+    if (!m_model)
+        return 0;
+    stopAnswer();
+    const quint64 number = ++m_chatRequest;
+    const auto post = m_jobs.poster(this);
+    struct Answer {
+        GenerateResult result;
+        Snapshot after;
+    };
+    m_chatJob = m_jobs.onDevice<Answer>(
+        Priority::Chat, {}, {}, this,
+        [this, engine = m_engine, request, number, post](const Progress& p) {
+            Answer answer;
+            answer.result =
+                engine->chat(request, p, [this, number, post](std::string_view text, TokenId) {
+                    const QString piece = QString::fromUtf8(text.data(), qsizetype(text.size()));
+                    post([this, number, piece] { emit chatText({number, piece}); });
+                });
+            answer.after = snapshot(*engine);
+            return answer;
+        },
+        [this, number, generation = m_generation](Answer answer) {
+            if (number == m_chatRequest)
+                m_chatJob = 0;
+            m_tokensPerSecond = answer.result.generateTps;
+            if (generation == m_generation)
+                take(answer.after);
+            emit chatFinished(number, answer.result);
+        },
+        [this, number](const Failure& failure) {
+            if (number == m_chatRequest)
+                m_chatJob = 0;
+            emit chatFailed(number, failure);
+            emit runningChanged();
+        });
+    emit runningChanged();
+    return number;
+}
+
+void Workbench::stopAnswer() {
+    if (m_chatJob)
+        m_jobs.cancel(m_chatJob);
+}
+
+} // namespace nibble
