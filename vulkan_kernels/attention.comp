@@ -1,0 +1,101 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "interface.h"
+
+// softmax(q · K / √n) V of one head of one row, online over tiles of 64 positions, so that any
+// length needs the same shared memory. Scores: an invocation a position. Sums: an invocation a pair
+// of values, or a slice of the positions for a pair where heads are short.
+layout(local_size_x = WORKGROUP) in;
+
+layout(push_constant) uniform Arguments { AttentionArguments a; };
+layout(constant_id = ID_HEAD_SIZE) const uint HEAD_SIZE = 64u;
+layout(constant_id = ID_KV_HALF) const uint KV_HALF = 1u;
+layout(constant_id = ID_TAIL) const uint TAIL = 0u;
+
+const uint kPairs = HEAD_SIZE / 2u;
+const uint kPairsEach = (kPairs + WORKGROUP - 1u) / WORKGROUP;
+const uint kLanes = kPairs < WORKGROUP ? kPairs : WORKGROUP;
+const uint kSlices = WORKGROUP / kLanes;
+
+layout(std430, binding = 0) readonly buffer Query { float query[]; };
+layout(std430, binding = 1) readonly buffer Keys1 { uint keys1[]; };
+layout(std430, binding = 2) readonly buffer Values1 { uint values1[]; };
+layout(std430, binding = 3) coherent buffer Result { float result[]; };
+layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
+
+shared float sQuery[HEAD_SIZE];
+shared float sScore[WORKGROUP];
+shared uint sAt[WORKGROUP];
+shared vec2 sSum[WORKGROUP];
+
+#include "tail.glsl"
+
+vec2 keyPair(uint at) {
+    return KV_HALF != 0u ? unpackHalf2x16(keys1[at / 2u])
+                         : uintBitsToFloat(uvec2(keys1[at], keys1[at + 1u]));
+}
+
+vec2 valuePair(uint at) {
+    return KV_HALF != 0u ? unpackHalf2x16(values1[at / 2u])
+                         : uintBitsToFloat(uvec2(values1[at], values1[at + 1u]));
+}
+
+void main() {
+    uint lane = gl_LocalInvocationID.x, head = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
+    uint kvHead = head / (a.heads / a.kvHeads);
+    bool active_ = row < step_[STEP_ROW_COUNT];
+    uint count = active_ ? step_[STEP_POSITIONS(a.stepRows) + row] + 1u : 0u;
+    uint pages = STEP_PAGE_LISTS(a.stepRows, a.ropeDims) + step_[STEP_PAGES(a.stepRows) + row];
+    for (uint d = lane; d < HEAD_SIZE; d += WORKGROUP)
+        sQuery[d] = query[row * a.queryStride + head * HEAD_SIZE + d] * a.scale;
+    uint pair = lane % kLanes, slice = lane / kLanes;
+    vec2 sums[kPairsEach];
+    for (uint i = 0u; i < kPairsEach; ++i)
+        sums[i] = vec2(0.0);
+    float most = -3.0e38, total = 0.0;
+    for (uint first = 0u; first < count; first += WORKGROUP) {
+        uint tile = min(count - first, uint(WORKGROUP));
+        barrier();
+        float score = -3.0e38;
+        if (lane < tile) {
+            uint t = first + lane;
+            uint page = step_[pages + t / PAGE_TOKENS];
+            uint at = ((page * a.kvHeads + kvHead) * PAGE_TOKENS + t % PAGE_TOKENS) * HEAD_SIZE;
+            sAt[lane] = at;
+            vec2 dots = vec2(0.0);
+            for (uint d = 0u; d < HEAD_SIZE; d += 2u)
+                dots += keyPair(at + d) * vec2(sQuery[d], sQuery[d + 1u]);
+            score = dots.x + dots.y;
+        }
+        float before = most;
+        most = max(most, reduceMax(lane, score));
+        float shrink = exp(before - most);
+        float p = lane < tile ? exp(score - most) : 0.0;
+        sScore[lane] = p;
+        total = total * shrink + reduceSum(lane, p);
+        for (uint i = 0u; i < kPairsEach; ++i)
+            sums[i] *= shrink;
+        if (slice < kSlices)
+            for (uint t = slice; t < tile; t += kSlices) {
+                float weight = sScore[t];
+                for (uint i = 0u; i < kPairsEach; ++i)
+                    if (pair + i * kLanes < kPairs)
+                        sums[i] += weight * valuePair(sAt[t] + (pair + i * kLanes) * 2u);
+            }
+    }
+    for (uint i = 0u; i < kPairsEach; ++i) {
+        barrier();
+        sSum[lane] = sums[i];
+        barrier();
+        if (slice == 0u && pair + i * kLanes < kPairs) {
+            vec2 v = sums[i];
+            for (uint k = 1u; k < kSlices; ++k)
+                v += sSum[k * kLanes + pair];
+            uint at = row * a.outStride + head * HEAD_SIZE + (pair + i * kLanes) * 2u;
+            result[at] = active_ ? v.x / total : 0.0;
+            result[at + 1u] = active_ ? v.y / total : 0.0;
+        }
+    }
+    if (TAIL != 0u)
+        prepareWhenLast(a.tail, lane, a.workgroups, a.rows);
+}

@@ -1,0 +1,155 @@
+#ifndef NIBBLE_KERNEL_INTERFACE_H
+#define NIBBLE_KERNEL_INTERFACE_H
+
+/* What kernels and host agree on; read by GLSL and C++ alike. */
+
+/* Rows and columns of a tile, invocations of a workgroup, slices that a row's blocks are cut into. */
+#define TILE_ROWS 16
+#define BLOCK 32
+#define WORKGROUP 64
+#define SLICES 4
+
+/* Specialization constants of the weight planes (weights.glsl). */
+#define ID_KIND 0
+#define ID_LOW 1
+#define ID_HIGH 2
+#define ID_ZERO 3
+#define ID_GROUP 4
+#define ID_SCALE 5
+#define ID_SCALE_BITS 6
+#define ID_SCALE_ZERO 7
+#define ID_OFFSET 8
+#define ID_OFFSET_BITS 9
+#define ID_SUPER 10
+#define ID_TABLE0 11
+#define ID_TABLE1 12
+#define ID_TABLE2 13
+#define ID_TABLE3 14
+#define ID_UNIT 15
+#define WEIGHT_CONSTANTS 16
+/* The kernel's own constants start here. */
+#define ID_FIRST 16
+
+/* ID_KIND: how codes become values. */
+#define KIND_UNIFORM 0
+#define KIND_TABLE 1
+#define KIND_F32 2
+#define KIND_F16 3
+#define KIND_BF16 4
+
+/* ID_SCALE, in the order of ScaleKind. */
+#define SCALE_NONE 0
+#define SCALE_F32 1
+#define SCALE_F16 2
+#define SCALE_BF16 3
+#define SCALE_E8M0 4
+#define SCALE_E4M3 5
+#define SCALE_CODE 6
+
+/* ID_OFFSET, in the order of OffsetKind. */
+#define OFFSET_NONE 0
+#define OFFSET_VALUE 1
+#define OFFSET_CODE 2
+#define OFFSET_ZERO 3
+
+/* product.comp */
+#define ID_M 16
+#define ID_FLOAT 17
+#define ID_EPILOGUE 18
+#define ID_BIAS 19
+#define ID_KV_HALF 20
+#define ID_TAIL 21
+#define EPILOGUE_STORE 0
+#define EPILOGUE_ADD 1
+#define EPILOGUE_QUERY 2
+#define EPILOGUE_KEY 3
+#define EPILOGUE_VALUE 4
+
+/* prepare.comp, and the tails of product.comp and attention.comp: rows as the next product wants
+   them. Activations: 0 float, 32 64 128 int8 per block, ACTIVATION_TOKEN int8 per row. */
+#define ID_PREPARE 32
+#define ID_ACTIVATION 33
+#define ID_KEEP_FLOAT 34
+#define ID_LOGIT_ROWS 35
+#define PREPARE_PLAIN 0
+#define PREPARE_NORM 1
+#define PREPARE_SILU 2
+#define ACTIVATION_TOKEN 1
+
+/* attention.comp */
+#define ID_HEAD_SIZE 16
+#define PAGE_TOKENS 32
+
+/* The step buffer: what changes from call to call, in words. R = rows of the largest call. */
+#define STEP_ROW_COUNT 0
+#define STEP_LOGIT_COUNT 1
+#define STEP_TOKENS 4
+#define STEP_POSITIONS(R) (4 + (R))
+#define STEP_PAGES(R) (4 + 2 * (R))
+#define STEP_LOGIT_ROWS(R) (4 + 3 * (R))
+#define STEP_ROPE(R) (4 + 4 * (R))
+#define STEP_PAGE_LISTS(R, ropeDims) (4 + 4 * (R) + (R) * (ropeDims))
+
+#ifdef __cplusplus
+#include <cstdint>
+namespace nibble::kernels {
+using uint = std::uint32_t;
+#endif
+
+/* Where a tensor's planes lie in its buffer, in words, and how many records they hold. */
+struct Planes {
+    uint blocks;
+    uint groups;
+    uint supers;
+    uint lowAt;
+    uint highAt;
+    uint scaleAt;
+    uint superScaleAt;
+    uint offsetAt;
+    uint superOffsetAt;
+    uint firstRow; /* of the whole tensor: this part's */
+    uint rows;     /* of the whole tensor, in this part */
+};
+
+struct PrepareArguments {
+    uint width;
+    uint sourceStride;
+    uint blocks;
+    uint stepRows;
+    float epsilon;
+};
+
+struct ProductArguments {
+    Planes planes;
+    uint outStride;
+    uint stepRows;
+    uint headSize;
+    uint ropeDims;
+    uint kvHeads;
+    uint workgroups; /* of all dispatches that share the tail */
+    uint rows;       /* that the tail prepares */
+    PrepareArguments tail;
+};
+
+struct AttentionArguments {
+    uint stepRows;
+    uint ropeDims;
+    uint heads;
+    uint kvHeads;
+    uint queryStride;
+    uint outStride;
+    float scale;
+    uint workgroups;
+    uint rows;
+    PrepareArguments tail;
+};
+
+struct EmbedArguments {
+    Planes planes;
+    uint outStride;
+};
+
+#ifdef __cplusplus
+} // namespace nibble::kernels
+#endif
+#endif

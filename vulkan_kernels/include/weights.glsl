@@ -1,0 +1,202 @@
+// Weight planes as values: every format through specialization constants. Binding 0.
+#extension GL_GOOGLE_include_directive : require
+#include "interface.h"
+
+layout(constant_id = ID_KIND) const uint KIND = 0u;
+layout(constant_id = ID_LOW) const uint LOW = 4u;
+layout(constant_id = ID_HIGH) const uint HIGH = 0u;
+layout(constant_id = ID_ZERO) const int ZERO = 0;
+layout(constant_id = ID_GROUP) const uint GROUP = 32u;
+layout(constant_id = ID_SCALE) const uint SCALE = SCALE_F16;
+layout(constant_id = ID_SCALE_BITS) const uint SCALE_BITS = 16u;
+layout(constant_id = ID_SCALE_ZERO) const int SCALE_ZERO = 0;
+layout(constant_id = ID_OFFSET) const uint OFFSET = OFFSET_NONE;
+layout(constant_id = ID_OFFSET_BITS) const uint OFFSET_BITS = 16u;
+layout(constant_id = ID_SUPER) const uint SUPER = 256u;
+layout(constant_id = ID_TABLE0) const uint TABLE0 = 0u;
+layout(constant_id = ID_TABLE1) const uint TABLE1 = 0u;
+layout(constant_id = ID_TABLE2) const uint TABLE2 = 0u;
+layout(constant_id = ID_TABLE3) const uint TABLE3 = 0u;
+layout(constant_id = ID_UNIT) const float UNIT = 1.0;
+
+layout(std430, binding = 0) readonly buffer Weights1 { uint w1[]; };
+layout(std430, binding = 0) readonly buffer Weights2 { uvec2 w2[]; };
+layout(std430, binding = 0) readonly buffer Weights4 { uvec4 w4[]; };
+
+const uvec4 kTable = uvec4(TABLE0, TABLE1, TABLE2, TABLE3);
+const bool kSignedCodes = KIND == KIND_TABLE || LOW == 8u;
+const bool kHasZero = ZERO != 0 || OFFSET == OFFSET_ZERO;
+const bool kHasOffset = OFFSET == OFFSET_VALUE || OFFSET == OFFSET_CODE;
+const uint kBlocksPerGroup = GROUP < 32u ? 1u : GROUP / 32u;
+const uint kBlocksPerSuper = SUPER < 32u ? 1u : SUPER / 32u;
+
+// Codes 0…15 and 16…31 of a record, one a byte.
+void planeCodes(uint bits, uint at, uint record, out uvec4 c0, out uvec4 c1) {
+    if (bits == 8u) {
+        c0 = w4[at / 4u + record * 2u];
+        c1 = w4[at / 4u + record * 2u + 1u];
+        return;
+    }
+    uvec4 u = uvec4(0u);
+    if (bits == 4u)
+        u = w4[at / 4u + record];
+    if (bits == 2u) {
+        uvec2 g = w2[at / 2u + record];
+        u = uvec4(g, g >> 2);
+    }
+    if (bits == 1u)
+        u = uvec4(w1[at + record]) >> uvec4(0u, 1u, 2u, 3u);
+    uint mask = ((1u << bits) - 1u) * 0x01010101u;
+    c0 = u & mask;
+    c1 = (u >> 4) & mask;
+}
+
+uint tableEntry(uint code) {
+    return (kTable[(code >> 2) & 3u] >> ((code & 3u) * 8u)) & 255u;
+}
+
+uint tableWord(uint codes) {
+    return tableEntry(codes & 15u) | tableEntry((codes >> 8) & 15u) << 8 |
+           tableEntry((codes >> 16) & 15u) << 16 | tableEntry(codes >> 24 & 15u) << 24;
+}
+
+void recordCodes(Planes p, uint record, out uvec4 c0, out uvec4 c1) {
+    planeCodes(LOW, p.lowAt, record, c0, c1);
+    if (HIGH != 0u) {
+        uvec4 h0, h1;
+        planeCodes(HIGH, p.highAt, record, h0, h1);
+        c0 |= h0 << LOW;
+        c1 |= h1 << LOW;
+    }
+    if (KIND == KIND_TABLE) {
+        c0 = uvec4(tableWord(c0.x), tableWord(c0.y), tableWord(c0.z), tableWord(c0.w));
+        c1 = uvec4(tableWord(c1.x), tableWord(c1.y), tableWord(c1.z), tableWord(c1.w));
+    }
+}
+
+// A field of `bits` (4, 8, 16 or 32) bits.
+uint field(uint at, uint i, uint bits) {
+    if (bits == 32u)
+        return w1[at + i];
+    uint each = 32u / bits;
+    return (w1[at + i / each] >> (bits * (i % each))) & ((1u << (bits & 31u)) - 1u);
+}
+
+float halfField(uint at, uint i) {
+    return unpackHalf2x16(field(at, i, 16u)).x;
+}
+
+float powerOfTwoScale(uint e) { // 2^(e − 128): UNIT carries the other factor of two
+    return e < 2u ? uintBitsToFloat(0x00200000u << e) : uintBitsToFloat((e - 1u) << 23);
+}
+
+float smallFloatScale(uint bits) {
+    uint e = (bits >> 3) & 15u;
+    float mantissa = float(bits & 7u);
+    if ((bits & 127u) == 127u)
+        return 0.0;
+    return e == 0u ? mantissa * 0.001953125 : (8.0 + mantissa) * uintBitsToFloat((e + 117u) << 23);
+}
+
+float storedScale(Planes p, uint i) {
+    if (SCALE == SCALE_F32)
+        return uintBitsToFloat(w1[p.scaleAt + i]);
+    if (SCALE == SCALE_F16)
+        return halfField(p.scaleAt, i);
+    if (SCALE == SCALE_BF16)
+        return uintBitsToFloat(field(p.scaleAt, i, 16u) << 16);
+    if (SCALE == SCALE_E8M0)
+        return powerOfTwoScale(field(p.scaleAt, i, 8u));
+    if (SCALE == SCALE_E4M3)
+        return smallFloatScale(field(p.scaleAt, i, 8u));
+    return 1.0;
+}
+
+int scaleCode(Planes p, uint i) {
+    uint code = field(p.scaleAt, i, SCALE_BITS);
+    return (SCALE_BITS == 8u && SCALE_ZERO == 0 ? bitfieldExtract(int(code), 0, 8) : int(code)) -
+           SCALE_ZERO;
+}
+
+// The numbers that a row's block of 32 needs, for its two halves where groups have 16 values.
+struct BlockScale {
+    float f0, f1;  // factor of the code sums
+    int q0, q1;    // integer factor
+    int zero;
+    float o0, o1;  // factor of the activation sums
+};
+
+BlockScale blockScale(Planes p, uint tile, uint row, uint block) {
+    BlockScale s;
+    s.f0 = 1.0;
+    s.q0 = 1;
+    s.q1 = 1;
+    s.zero = ZERO;
+    s.o0 = 0.0;
+    s.o1 = 0.0;
+    uint group = GROUP == 0u ? 0u : GROUP == 16u ? block * 2u : block / kBlocksPerGroup;
+    uint at = (tile * p.groups + group) * TILE_ROWS + row;
+    uint super = (tile * p.supers + block / kBlocksPerSuper) * TILE_ROWS + row;
+    bool halves = GROUP == 16u;
+    if (SCALE == SCALE_CODE) {
+        s.f0 = halfField(p.superScaleAt, super);
+        s.q0 = scaleCode(p, at);
+        s.q1 = halves ? scaleCode(p, at + TILE_ROWS) : s.q0;
+        s.f1 = s.f0;
+    } else {
+        s.f0 = storedScale(p, at);
+        s.f1 = halves ? storedScale(p, at + TILE_ROWS) : s.f0;
+    }
+    s.f0 *= UNIT;
+    s.f1 *= UNIT;
+    if (OFFSET == OFFSET_ZERO)
+        s.zero += int(field(p.offsetAt, at, OFFSET_BITS));
+    if (OFFSET == OFFSET_VALUE) {
+        s.o0 = halfField(p.offsetAt, at);
+        s.o1 = halves ? halfField(p.offsetAt, at + TILE_ROWS) : s.o0;
+    }
+    if (OFFSET == OFFSET_CODE) {
+        float f = halfField(p.superOffsetAt, super);
+        s.o0 = f * float(field(p.offsetAt, at, OFFSET_BITS));
+        s.o1 = halves ? f * float(field(p.offsetAt, at + TILE_ROWS, OFFSET_BITS)) : s.o0;
+    }
+    return s;
+}
+
+vec4 bytesToFloats(uint word, int zero) {
+    ivec4 v;
+    if (kSignedCodes)
+        v = ivec4(int(word << 24) >> 24, int(word << 16) >> 24, int(word << 8) >> 24, int(word) >> 24);
+    else
+        v = ivec4(word & 255u, (word >> 8) & 255u, (word >> 16) & 255u, word >> 24);
+    return vec4(v - zero);
+}
+
+vec4 halvesToFloats(uvec2 u) {
+    return vec4(unpackHalf2x16(u.x), unpackHalf2x16(u.y));
+}
+
+vec4 bfloatsToFloats(uvec2 u) {
+    return uintBitsToFloat(uvec4(u.x << 16, u.x & 0xffff0000u, u.y << 16, u.y & 0xffff0000u));
+}
+
+// Codes less their zero, or the values themselves of a float format.
+void recordFloats(Planes p, uint record, int zero, out vec4 w[8]) {
+    if (KIND == KIND_F32) {
+        for (uint i = 0u; i < 8u; ++i)
+            w[i] = uintBitsToFloat(w4[p.lowAt / 4u + record * 8u + i]);
+    } else if (KIND == KIND_F16 || KIND == KIND_BF16) {
+        for (uint i = 0u; i < 4u; ++i) {
+            uvec4 u = w4[p.lowAt / 4u + record * 4u + i];
+            w[2u * i] = KIND == KIND_F16 ? halvesToFloats(u.xy) : bfloatsToFloats(u.xy);
+            w[2u * i + 1u] = KIND == KIND_F16 ? halvesToFloats(u.zw) : bfloatsToFloats(u.zw);
+        }
+    } else {
+        uvec4 c0, c1;
+        recordCodes(p, record, c0, c1);
+        for (uint i = 0u; i < 4u; ++i) {
+            w[i] = bytesToFloats(c0[i], zero);
+            w[i + 4u] = bytesToFloats(c1[i], zero);
+        }
+    }
+}

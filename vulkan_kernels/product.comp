@@ -1,0 +1,198 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#ifdef DOT
+#extension GL_EXT_spirv_intrinsics : require
+#endif
+#include "weights.glsl"
+
+// M activation rows times 16 rows of a matrix in any format. An invocation owns one matrix row and
+// a quarter of its blocks; the four quarters meet in shared memory, always in the same order, so
+// that a result does not depend on M.
+layout(local_size_x = WORKGROUP) in;
+
+layout(push_constant) uniform Arguments { ProductArguments a; };
+layout(constant_id = ID_M) const uint M = 1u;
+layout(constant_id = ID_FLOAT) const uint FLOAT = 0u;
+layout(constant_id = ID_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
+layout(constant_id = ID_BIAS) const uint BIAS = 0u;
+layout(constant_id = ID_KV_HALF) const uint KV_HALF = 1u;
+layout(constant_id = ID_TAIL) const uint TAIL = 0u;
+
+layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
+layout(std430, binding = 1) readonly buffer Floats { vec4 floats[]; };
+layout(std430, binding = 2) readonly buffer Info { uint info[]; };
+layout(std430, binding = 3) coherent buffer Result { float result[]; };
+layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
+layout(std430, binding = 5) writeonly buffer Cache { uint cache[]; };
+layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
+
+shared float sPartial[WORKGROUP * M];
+
+#include "tail.glsl"
+
+#ifdef DOT
+spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
+int signedDot(uint x, uint y, spirv_literal int format);
+
+int dot16(uvec4 c, uvec4 x) {
+    return signedDot(c.x, x.x, 0) + signedDot(c.y, x.y, 0) + signedDot(c.z, x.z, 0) +
+           signedDot(c.w, x.w, 0);
+}
+#else
+int signedByte(uint word, int shift) {
+    return int(word << (24 - shift)) >> 24;
+}
+
+int codeByte(uint word, int shift) {
+    return kSignedCodes ? signedByte(word, shift) : int((word >> shift) & 255u);
+}
+
+int dot4(uint c, uint x) {
+    return codeByte(c, 0) * signedByte(x, 0) + codeByte(c, 8) * signedByte(x, 8) +
+           codeByte(c, 16) * signedByte(x, 16) + codeByte(c, 24) * signedByte(x, 24);
+}
+
+int dot16(uvec4 c, uvec4 x) {
+    return dot4(c.x, x.x) + dot4(c.y, x.y) + dot4(c.z, x.z) + dot4(c.w, x.w);
+}
+#endif
+
+float scaleSums(BlockScale s, float i0, float i1) {
+    if (SCALE == SCALE_CODE)
+        return GROUP == 16u ? s.f0 * (float(s.q0) * i0 + float(s.q1) * i1)
+                            : s.f0 * float(s.q0) * (i0 + i1);
+    return GROUP == 16u ? s.f0 * i0 + s.f1 * i1 : s.f0 * (i0 + i1);
+}
+
+// The zero and an integer scale are applied in integers: 32 · 127 · 127 · 128 < 2²⁷.
+float scaleIntegers(BlockScale s, int i0, int i1) {
+    if (GROUP == 16u && SCALE != SCALE_CODE)
+        return s.f0 * float(i0) + s.f1 * float(i1);
+    if (SCALE == SCALE_CODE)
+        return s.f0 * float(GROUP == 16u ? s.q0 * i0 + s.q1 * i1 : s.q0 * (i0 + i1));
+    return s.f0 * float(i0 + i1);
+}
+
+void addIntegerBlock(uint record, BlockScale s, uint x, uint stride, inout float sums[M]) {
+    uvec4 c0, c1;
+    recordCodes(a.planes, record, c0, c1);
+    for (uint m = 0u; m < M; ++m) {
+        int i0 = dot16(c0, codes[x * 2u]), i1 = dot16(c1, codes[x * 2u + 1u]);
+        float offset = 0.0;
+        if (kHasZero || kHasOffset) {
+            int s0 = int(info[x * 4u + 1u]), s1 = int(info[x * 4u + 2u]);
+            if (kHasZero) {
+                i0 -= s.zero * s0;
+                i1 -= s.zero * s1;
+            }
+            if (kHasOffset)
+                offset = GROUP == 16u ? s.o0 * float(s0) + s.o1 * float(s1) : s.o0 * float(s0 + s1);
+        }
+        sums[m] += uintBitsToFloat(info[x * 4u]) * (scaleIntegers(s, i0, i1) + offset);
+        x += stride;
+    }
+}
+
+void addFloatBlock(uint record, BlockScale s, uint x, uint stride, inout float sums[M]) {
+    vec4 w[8];
+    recordFloats(a.planes, record, s.zero, w);
+    for (uint m = 0u; m < M; ++m) {
+        uint at = x * 8u;
+        vec4 v0 = w[0] * floats[at] + w[1] * floats[at + 1u] + w[2] * floats[at + 2u] +
+                  w[3] * floats[at + 3u];
+        vec4 v1 = w[4] * floats[at + 4u] + w[5] * floats[at + 5u] + w[6] * floats[at + 6u] +
+                  w[7] * floats[at + 7u];
+        float i0 = (v0.x + v0.y) + (v0.z + v0.w), i1 = (v1.x + v1.y) + (v1.z + v1.w);
+        float v = KIND >= KIND_F32 ? i0 + i1 : scaleSums(s, i0, i1);
+        if (kHasOffset) {
+            float s0 = uintBitsToFloat(info[x * 4u + 1u]), s1 = uintBitsToFloat(info[x * 4u + 2u]);
+            v += GROUP == 16u ? s.o0 * s0 + s.o1 * s1 : s.o0 * (s0 + s1);
+        }
+        sums[m] += v;
+        x += stride;
+    }
+}
+
+void storeCache(uint row, uint n, vec2 v) {
+    uint position = step_[STEP_POSITIONS(a.stepRows) + row];
+    uint pages = step_[STEP_PAGES(a.stepRows) + row];
+    uint page = step_[STEP_PAGE_LISTS(a.stepRows, a.ropeDims) + pages + position / PAGE_TOKENS];
+    uint at = ((page * a.kvHeads + n / a.headSize) * PAGE_TOKENS + position % PAGE_TOKENS) *
+                  a.headSize +
+              n % a.headSize;
+    if (KV_HALF != 0u) {
+        cache[at / 2u] = roundToHalf(v.x) | roundToHalf(v.y) << 16;
+    } else {
+        cache[at] = floatBitsToUint(v.x);
+        cache[at + 1u] = floatBitsToUint(v.y);
+    }
+}
+
+vec2 rotate(uint row, uint n, vec2 v) {
+    uint d = n % a.headSize;
+    if (d >= a.ropeDims)
+        return v;
+    uint at = STEP_ROPE(a.stepRows) + row * a.ropeDims + d;
+    float c = uintBitsToFloat(step_[at]), s = uintBitsToFloat(step_[at + 1u]);
+    return vec2(v.x * c - v.y * s, v.x * s + v.y * c);
+}
+
+// Two neighbouring results of an activation row: what RoPE rotates together, and one cache word.
+void finishPair(uint row, uint n, vec2 v) {
+    bool both = n + 1u < a.planes.firstRow + a.planes.rows;
+    if (BIAS != 0u)
+        v += vec2(bias[n], both ? bias[n + 1u] : 0.0);
+    uint at = row * a.outStride + n;
+    if (EPILOGUE == EPILOGUE_KEY || EPILOGUE == EPILOGUE_VALUE) {
+        if (row < step_[STEP_ROW_COUNT])
+            storeCache(row, n, EPILOGUE == EPILOGUE_KEY ? rotate(row, n, v) : v);
+        return;
+    }
+    if (EPILOGUE == EPILOGUE_QUERY)
+        v = rotate(row, n, v);
+    if (EPILOGUE == EPILOGUE_ADD)
+        v += vec2(result[at], both ? result[at + 1u] : 0.0);
+    result[at] = v.x;
+    if (both)
+        result[at + 1u] = v.y;
+}
+
+void main() {
+    uint lane = gl_LocalInvocationID.x, row = lane % TILE_ROWS, slice = lane / TILE_ROWS;
+    uint tile = gl_WorkGroupID.x, firstRow = gl_WorkGroupID.y * M;
+    uint each = (a.planes.blocks + SLICES - 1u) / SLICES;
+    uint begin = slice * each, end = min(begin + each, a.planes.blocks);
+    float sums[M];
+    for (uint m = 0u; m < M; ++m)
+        sums[m] = 0.0;
+    BlockScale s;
+    if (GROUP == 0u)
+        s = blockScale(a.planes, tile, row, 0u);
+    for (uint block = begin; block < end; ++block) {
+        if (GROUP != 0u)
+            s = blockScale(a.planes, tile, row, block);
+        uint record = (tile * a.planes.blocks + block) * TILE_ROWS + row;
+        uint x = firstRow * a.planes.blocks + block;
+        if (FLOAT != 0u)
+            addFloatBlock(record, s, x, a.planes.blocks, sums);
+        else
+            addIntegerBlock(record, s, x, a.planes.blocks, sums);
+    }
+    for (uint m = 0u; m < M; ++m)
+        sPartial[m * WORKGROUP + lane] = sums[m];
+    barrier();
+    for (uint i = lane; i < M * TILE_ROWS / 2u; i += WORKGROUP) {
+        uint m = i / (TILE_ROWS / 2u), pair = i % (TILE_ROWS / 2u) * 2u;
+        uint n = a.planes.firstRow + tile * TILE_ROWS + pair;
+        if (n >= a.planes.firstRow + a.planes.rows)
+            continue;
+        vec2 v = vec2(0.0);
+        for (uint k = 0u; k < SLICES; ++k) {
+            uint at = m * WORKGROUP + k * TILE_ROWS + pair;
+            v += vec2(sPartial[at], sPartial[at + 1u]);
+        }
+        finishPair(firstRow + m, n, v);
+    }
+    if (TAIL != 0u)
+        prepareWhenLast(a.tail, lane, a.workgroups, a.rows);
+}
