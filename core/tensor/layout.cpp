@@ -59,6 +59,20 @@ Bytes untileFields(const std::vector<uint8_t>& tiled, int64_t rows, int64_t perR
     return Bytes::of(std::move(out));
 }
 
+/// A plane's fields of one row of a tile, as a row of their own.
+Bytes rowFields(const std::vector<uint8_t>& tiled, int64_t row, int64_t perRow, size_t width) {
+    if (tiled.empty())
+        return {};
+    std::vector<uint8_t> out(static_cast<size_t>(perRow) * width);
+    for (int64_t i = 0; i < perRow; ++i)
+        std::memcpy(out.data() + static_cast<size_t>(i) * width,
+                    tiled.data() +
+                        static_cast<size_t>((row / kRows * perRow + i) * kRows + row % kRows) *
+                            width,
+                    width);
+    return Bytes::of(std::move(out));
+}
+
 } // namespace
 
 TiledPlanes toTiles(const Tensor& tensor, TileOrder order) {
@@ -113,6 +127,31 @@ Tensor fromTiles(const TiledPlanes& tiles, std::string name) {
     tensor.superScales = untileFields(tiles.superScales, tiles.rows, supers, 2);
     tensor.superOffsets = untileFields(tiles.superOffsets, tiles.rows, supers, 2);
     return tensor;
+}
+
+void decodeTiledRow(const TiledPlanes& tiles, int64_t row, float* out) {
+    const Format& format = *tiles.format;
+    Tensor one;
+    one.format = &format;
+    one.rows = 1;
+    one.cols = tiles.cols;
+    const auto lowWords = static_cast<size_t>(lowPlaneWords(one));
+    std::vector<uint32_t> codes(lowWords + static_cast<size_t>(highPlaneWords(one)));
+    size_t at = 0;
+    for (const int bits : {format.lowBits(), format.highBits()}) {
+        const size_t plane = at == 0 ? 0 : tiles.highPlane;
+        for (int64_t block = 0; block < tiles.blocks(); ++block)
+            for (int word = 0; word < bits; ++word)
+                codes[at++] =
+                    tiles.codes[plane + static_cast<size_t>(wordAt(tiles, bits, row, block, word))];
+    }
+    one.codes = Bytes::of(std::move(codes));
+    const int64_t groups = format.groupCount(tiles.cols), supers = format.superCount(tiles.cols);
+    one.scales = rowFields(tiles.scales, row, groups, static_cast<size_t>(scaleBytes(format)));
+    one.offsets = rowFields(tiles.offsets, row, groups, static_cast<size_t>(offsetBytes(format)));
+    one.superScales = rowFields(tiles.superScales, row, supers, 2);
+    one.superOffsets = rowFields(tiles.superOffsets, row, supers, 2);
+    decodeRows(one, 0, 1, out);
 }
 
 } // namespace nibble

@@ -38,4 +38,7 @@ struct TiledPlanes {
 TiledPlanes toTiles(const Tensor& tensor, TileOrder order);
 Tensor fromTiles(const TiledPlanes& tiles, std::string name);
 
+/// One row as float32, cols values, by the format's definition (as decodeRows gives it).
+void decodeTiledRow(const TiledPlanes& tiles, int64_t row, float* out);
+
 } // namespace nibble

@@ -1,0 +1,46 @@
+#pragma once
+
+#include "core/runtime/cpu/kernels.h"
+
+#include <optional>
+#include <string>
+
+namespace nibble {
+
+/// A weight matrix as one kernel set multiplies with it: canonical planes (shared with the caller,
+/// not copied), tiles, or f16 where the set has no kernel for the format.
+class CpuMatrix {
+public:
+    /// Rows that are handed out together.
+    static constexpr int64_t kUnitRows = TiledPlanes::kRows;
+
+    CpuMatrix(const Tensor& tensor, ActivationFormat activations, const CpuKernels& kernels);
+
+    int64_t rows() const { return m_rows; }
+    int64_t cols() const { return m_cols; }
+    int64_t units() const { return (m_rows + kUnitRows - 1) / kUnitRows; }
+    /// What the kernel reads: Float for float weights, whatever was asked for.
+    ActivationFormat activations() const { return m_activations; }
+
+    /// out[m · stride + row] for the rows of units [begin, end) and every input row m.
+    void multiply(const ActivationRows& input, int64_t begin, int64_t end, float* out,
+                  int64_t stride) const;
+    /// One row as floats.
+    void decodeRow(int64_t row, float* out) const;
+
+    uint64_t bytes() const;
+    const Format& format() const { return *m_format; }
+    /// "int4_g32 × int8, avx512-vnni, tiles"
+    const std::string& path() const { return m_path; }
+
+private:
+    const Format* m_format; ///< as it was given, before any conversion
+    int64_t m_rows, m_cols;
+    ActivationFormat m_activations;
+    ProductKernel m_kernel;
+    Tensor m_tensor; ///< without planes when tiled
+    std::optional<TiledPlanes> m_tiles;
+    std::string m_path;
+};
+
+} // namespace nibble

@@ -1,0 +1,376 @@
+#include "core/runtime/cpu/cpu_stage.h"
+
+#include "core/base/error.h"
+#include "core/base/parallel.h"
+#include "core/model/names.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+namespace nibble {
+namespace {
+
+/// Query rows that one thread attends with, reading each page once for all of them.
+constexpr int32_t kAttendRows = 16;
+
+int64_t innerCols(const ModelConfig& config) {
+    return std::max(config.width, config.queryWidth());
+}
+
+/// The index of a layer's tensors; what lies outside the layers comes last.
+size_t slot(const StageOptions& options, int32_t layer) {
+    return layer < 0 ? static_cast<size_t>(options.layers.end - options.layers.begin)
+                     : static_cast<size_t>(layer - options.layers.begin);
+}
+
+} // namespace
+
+CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
+                   const CpuKernels& kernels)
+    : m_config(config), m_options(options), m_kernels(kernels),
+      m_layout(config, options.kFormat, options.vFormat), m_frequencies(config.ropeFrequencies()) {
+    const auto maxRows = static_cast<size_t>(options.maxRows);
+    const auto layers = static_cast<size_t>(options.layers.end - options.layers.begin);
+    m_layerMatrices.resize(layers + 1);
+    m_layerVectors.resize(layers + 1);
+    m_layerBytes = m_layout.pageBytes() * static_cast<size_t>(options.pages);
+    try {
+        m_kv = AlignedBuffer<std::byte>(m_layerBytes * layers);
+        m_hidden = AlignedBuffer<float>(maxRows * size_t(config.width));
+        m_product =
+            AlignedBuffer<float>(maxRows * size_t(std::max(config.width, config.feedForward)));
+        m_query = AlignedBuffer<float>(maxRows * size_t(config.queryWidth()));
+        m_key = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
+        m_value = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
+        m_cosines = AlignedBuffer<float>(maxRows * m_frequencies.size());
+        m_sines = AlignedBuffer<float>(maxRows * m_frequencies.size());
+        m_input = ActivationRows(options.maxRows, innerCols(config));
+        m_inner = ActivationRows(options.maxRows, config.feedForward);
+        m_input.allow(ActivationFormat::Int8Block32);
+        m_inner.allow(ActivationFormat::Int8Block32);
+    } catch (const std::bad_alloc&) {
+        fail(ErrorKind::OutOfMemory,
+             "The conversation cache of {} pages and {} rows of scratch need {:.2f} GB, which this "
+             "computer does not have; choose a shorter context.",
+             options.pages, options.maxRows,
+             static_cast<double>(predict(config, options).total()) * 1e-9);
+    }
+    m_positions.reserve(maxRows);
+    m_allRows.resize(maxRows);
+    std::iota(m_allRows.begin(), m_allRows.end(), 0);
+    m_parts.reserve(maxRows);
+}
+
+MemoryUse CpuStage::predict(const ModelConfig& config, const StageOptions& options) {
+    const KvLayout layout(config, options.kFormat, options.vFormat);
+    const auto layers = static_cast<uint64_t>(options.layers.end - options.layers.begin);
+    const auto perRow = static_cast<uint64_t>(
+        config.width + std::max(config.width, config.feedForward) + config.queryWidth() +
+        2 * config.kvWidth() + config.ropeDimensions / 2 * 2);
+    MemoryUse use;
+    use.kv = layout.pageBytes() * static_cast<uint64_t>(options.pages) * layers;
+    use.scratch = perRow * sizeof(float) * static_cast<uint64_t>(options.maxRows) +
+                  ActivationRows::bytesFor(options.maxRows, innerCols(config), 1) +
+                  ActivationRows::bytesFor(options.maxRows, config.feedForward, 1);
+    return use;
+}
+
+void CpuStage::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) {
+    const size_t at = slot(m_options, key.layer);
+    const auto role = static_cast<size_t>(key.role);
+    try {
+        if (!isMatrix(key.role)) {
+            m_vectors[key] = decode(tensor);
+            m_layerVectors[at][role] = m_vectors[key].data();
+            return;
+        }
+        m_input.allow(activations);
+        m_inner.allow(activations);
+        m_layerMatrices[at][role] = nullptr;
+        m_matrices.erase(key);
+        const auto placed = m_matrices.try_emplace(key, tensor, activations, m_kernels).first;
+        m_layerMatrices[at][role] = &placed->second;
+    } catch (const std::bad_alloc&) {
+        fail(ErrorKind::OutOfMemory, "Tensor \"{}\" does not fit into this computer's memory.",
+             tensorName(key));
+    }
+}
+
+const CpuMatrix& CpuStage::matrix(Role role, int32_t layer) const {
+    const CpuMatrix* found = m_layerMatrices[slot(m_options, layer)][static_cast<size_t>(role)];
+    if (!found)
+        fail(ErrorKind::Internal, "Tensor \"{}\" was not loaded before running.",
+             tensorName({role, layer}));
+    return *found;
+}
+
+/// Null for a bias that the model does not have.
+const float* CpuStage::vector(Role role, int32_t layer) const {
+    return m_layerVectors[slot(m_options, layer)][static_cast<size_t>(role)];
+}
+
+void CpuStage::copyPage(int32_t from, int32_t to) {
+    const size_t bytes = m_layout.pageBytes();
+    for (int32_t layer = 0; layer < m_options.layers.end - m_options.layers.begin; ++layer) {
+        std::byte* base = m_kv.data() + m_layerBytes * size_t(layer);
+        std::memcpy(base + bytes * size_t(to), base + bytes * size_t(from), bytes);
+    }
+}
+
+bool CpuStage::begin(const Batch& batch, Tap* tap) {
+    m_batch = &batch;
+    m_tap = tap;
+    m_positions.clear();
+    m_parts.clear();
+    const size_t pairs = m_frequencies.size();
+    for (int32_t row = 0; row < rows(); ++row) {
+        const BatchRow& at = batch.rows[size_t(row)];
+        m_positions.push_back(at.position);
+        if (m_parts.empty() || m_parts.back().sequence != at.sequence ||
+            m_parts.back().rows == kAttendRows)
+            m_parts.push_back({at.sequence, row, 0});
+        ++m_parts.back().rows;
+        for (size_t i = 0; i < pairs; ++i) {
+            const double angle = double(at.position) * double(m_frequencies[i]);
+            m_cosines.data()[size_t(row) * pairs + i] = static_cast<float>(std::cos(angle));
+            m_sines.data()[size_t(row) * pairs + i] = static_cast<float>(std::sin(angle));
+        }
+    }
+    return true;
+}
+
+void CpuStage::setHidden(std::span<const float> values) {
+    std::copy(values.begin(), values.end(), m_hidden.data());
+}
+
+void CpuStage::embed() {
+    const CpuMatrix& table = matrix(Role::TokenEmbedding, -1);
+    for (int32_t row = 0; row < rows(); ++row)
+        table.decodeRow(m_batch->rows[size_t(row)].token, hidden(row));
+}
+
+/// Reports values to the tap when it wants them.
+void CpuStage::tap(TapSite::What what, TensorKey key, const ActivationRows& input) {
+    const TapSite site{what, key};
+    if (!m_tap || !m_tap->wants(site))
+        return;
+    m_tapped.clear();
+    for (int32_t row = 0; row < input.rows(); ++row)
+        m_tapped.insert(m_tapped.end(), input.row(row), input.row(row) + input.cols());
+    m_tap->values(site, input.rows(), static_cast<int32_t>(input.cols()), m_tapped.data());
+}
+
+/// The normed hidden rows into m_input.
+void CpuStage::normRows(std::span<const int32_t> which, const float* weight) {
+    m_input.begin(static_cast<int32_t>(which.size()), m_config.width);
+    const auto body = [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i)
+            m_kernels.norm(hidden(which[i]), weight, m_config.normEpsilon, m_config.width,
+                           m_input.row(int64_t(i)));
+    };
+    parallelFor(which.size(), 8, std::ref(body));
+}
+
+/// The int8 forms that the users read.
+void CpuStage::prepare(ActivationRows& input, std::initializer_list<const CpuMatrix*> users) {
+    unsigned done = 0;
+    for (const CpuMatrix* user : users) {
+        const auto format = user->activations();
+        if (!(done >> static_cast<unsigned>(format) & 1u))
+            input.quantize(format, m_kernels);
+        done |= 1u << static_cast<unsigned>(format);
+    }
+}
+
+/// Rotates `count` heads of one row by its position.
+void CpuStage::rotate(float* heads, int32_t count, int32_t row) const {
+    const auto pairs = static_cast<int32_t>(m_frequencies.size());
+    const float* cosines = m_cosines.data() + row * pairs;
+    const float* sines = m_sines.data() + row * pairs;
+    const bool halves = m_config.ropeStyle == RopeStyle::Halves;
+    const int32_t step = halves ? 1 : 2, distance = halves ? pairs : 1;
+    for (int32_t h = 0; h < count; ++h, heads += m_config.headSize)
+        for (int32_t i = 0; i < pairs; ++i) {
+            float& a = heads[i * step];
+            float& b = heads[i * step + distance];
+            const float x = a, y = b;
+            a = x * cosines[i] - y * sines[i];
+            b = x * sines[i] + y * cosines[i];
+        }
+}
+
+void CpuStage::qkv(int32_t layer) {
+    normRows({m_allRows.data(), size_t(rows())}, vector(Role::AttentionNorm, layer));
+    tap(TapSite::What::ProductInput, {Role::Query, layer}, m_input);
+    const std::array weights{&matrix(Role::Query, layer), &matrix(Role::Key, layer),
+                             &matrix(Role::Value, layer)};
+    const std::array<float*, 3> outs{m_query.data(), m_key.data(), m_value.data()};
+    const std::array<const float*, 3> biases{vector(Role::QueryBias, layer),
+                                             vector(Role::KeyBias, layer),
+                                             vector(Role::ValueBias, layer)};
+    prepare(m_input, {weights[0], weights[1], weights[2]});
+    const auto multiply = [&](size_t begin, size_t end) {
+        int64_t first = 0;
+        for (size_t i = 0; i < weights.size(); ++i) {
+            const int64_t from = std::max<int64_t>(int64_t(begin) - first, 0);
+            const int64_t to = std::min(int64_t(end) - first, weights[i]->units());
+            if (from < to)
+                weights[i]->multiply(m_input, from, to, outs[i], weights[i]->rows());
+            first += weights[i]->units();
+        }
+    };
+    parallelFor(
+        static_cast<size_t>(weights[0]->units() + weights[1]->units() + weights[2]->units()), 1,
+        std::ref(multiply));
+
+    std::byte* cache = m_kv.data() + m_layerBytes * slot(m_options, layer);
+    const int32_t kvWidth = m_config.kvWidth(), queryWidth = m_config.queryWidth();
+    // Shared out by heads: tokens of a head may share bytes of the cache.
+    const auto finish = [&](size_t begin, size_t end) {
+        const int32_t n = m_config.headSize, group = m_layout.queriesPerHead;
+        for (auto head = static_cast<int32_t>(begin); head < static_cast<int32_t>(end); ++head)
+            for (int32_t row = 0; row < rows(); ++row) {
+                float* query = m_query.data() + row * queryWidth + head * group * n;
+                float* key = m_key.data() + row * kvWidth + head * n;
+                float* value = m_value.data() + row * kvWidth + head * n;
+                const auto addBias = [](float* to, const float* bias, int32_t from, int32_t count) {
+                    for (int32_t i = 0; bias && i < count; ++i)
+                        to[i] += bias[from + i];
+                };
+                addBias(query, biases[0], head * group * n, group * n);
+                addBias(key, biases[1], head * n, n);
+                addBias(value, biases[2], head * n, n);
+                rotate(query, group, row);
+                rotate(key, 1, row);
+                const BatchRow& at = m_batch->rows[size_t(row)];
+                m_layout.store(
+                    cache,
+                    m_batch->sequences[size_t(at.sequence)][size_t(at.position / kPageTokens)],
+                    head, at.position % kPageTokens, key, value);
+            }
+    };
+    if (rows() < 4)
+        finish(0, size_t(m_config.kvHeads));
+    else
+        parallelFor(size_t(m_config.kvHeads), 1, std::ref(finish));
+}
+
+void CpuStage::attention(int32_t layer) {
+    m_input.begin(rows(), m_config.queryWidth());
+    const std::byte* cache = m_kv.data() + m_layerBytes * slot(m_options, layer);
+    const auto heads = static_cast<size_t>(m_config.kvHeads);
+    const auto body = [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) {
+            const AttendPart& part = m_parts[i / heads];
+            const auto head = static_cast<int32_t>(i % heads);
+            const int64_t offset = int64_t(head) * m_layout.queriesPerHead * m_config.headSize;
+            m_kernels.attend({.layout = &m_layout,
+                              .layer = cache,
+                              .pages = m_batch->sequences[size_t(part.sequence)].data(),
+                              .kvHead = head,
+                              .rows = part.rows,
+                              .positions = m_positions.data() + part.firstRow,
+                              .queries = m_query.data() +
+                                         int64_t(part.firstRow) * m_config.queryWidth() + offset,
+                              .queryStride = m_config.queryWidth(),
+                              .out = m_input.row(part.firstRow) + offset,
+                              .outStride = m_input.stride()});
+        }
+    };
+    parallelFor(m_parts.size() * heads, 1, std::ref(body));
+}
+
+/// hidden += weights · input (+ bias, when not null)
+void CpuStage::addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias) {
+    prepare(input, {&weights});
+    const auto body = [&](size_t begin, size_t end) {
+        weights.multiply(input, int64_t(begin), int64_t(end), m_product.data(), m_config.width);
+        const int64_t last = std::min(weights.rows(), int64_t(end) * CpuMatrix::kUnitRows);
+        for (int64_t row = 0; row < input.rows(); ++row)
+            for (int64_t i = int64_t(begin) * CpuMatrix::kUnitRows; i < last; ++i)
+                hidden(row)[i] +=
+                    m_product.data()[row * m_config.width + i] + (bias ? bias[i] : 0.0f);
+    };
+    parallelFor(size_t(weights.units()), 1, std::ref(body));
+}
+
+void CpuStage::attentionOutput(int32_t layer) {
+    tap(TapSite::What::ProductInput, {Role::AttentionOutput, layer}, m_input);
+    addProduct(m_input, matrix(Role::AttentionOutput, layer),
+               vector(Role::AttentionOutputBias, layer));
+}
+
+void CpuStage::gateUp(int32_t layer) {
+    normRows({m_allRows.data(), size_t(rows())}, vector(Role::FeedForwardNorm, layer));
+    tap(TapSite::What::ProductInput, {Role::Gate, layer}, m_input);
+    const CpuMatrix& gate = matrix(Role::Gate, layer);
+    const CpuMatrix& up = matrix(Role::Up, layer);
+    prepare(m_input, {&gate, &up});
+    m_inner.begin(rows(), m_config.feedForward);
+    const auto body = [&](size_t begin, size_t end) {
+        const auto from = int64_t(begin), to = int64_t(end);
+        gate.multiply(m_input, from, to, m_inner.row(0), m_inner.stride());
+        up.multiply(m_input, from, to, m_product.data(), m_config.feedForward);
+        const int64_t first = from * CpuMatrix::kUnitRows;
+        const int64_t count = std::min(gate.rows(), to * CpuMatrix::kUnitRows) - first;
+        for (int64_t row = 0; row < rows(); ++row)
+            m_kernels.gate(m_inner.row(row) + first,
+                           m_product.data() + row * m_config.feedForward + first, count);
+    };
+    parallelFor(size_t(gate.units()), 1, std::ref(body));
+}
+
+void CpuStage::down(int32_t layer) {
+    tap(TapSite::What::ProductInput, {Role::Down, layer}, m_inner);
+    addProduct(m_inner, matrix(Role::Down, layer), nullptr);
+    const TapSite site{TapSite::What::LayerOutput, {Role::Down, layer}};
+    if (m_tap && m_tap->wants(site))
+        m_tap->values(site, rows(), m_config.width, m_hidden.data());
+}
+
+/// Norms the wanted rows; the product waits for readLogits, which knows where the result goes.
+void CpuStage::logits() {
+    normRows(m_batch->logitRows, vector(Role::OutputNorm, -1));
+    const Role head = m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output;
+    tap(TapSite::What::ProductInput, {head, -1}, m_input);
+    prepare(m_input, {&matrix(head, -1)});
+}
+
+void CpuStage::end() {}
+
+void CpuStage::readHidden(std::span<float> out) {
+    std::copy_n(m_hidden.data(), out.size(), out.begin());
+}
+
+void CpuStage::readLogits(std::span<float> out) {
+    const CpuMatrix& head =
+        matrix(m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output, -1);
+    const auto body = [&](size_t begin, size_t end) {
+        head.multiply(m_input, int64_t(begin), int64_t(end), out.data(), m_config.vocabulary);
+    };
+    parallelFor(size_t(head.units()), 1, std::ref(body));
+}
+
+MemoryUse CpuStage::memory() const {
+    MemoryUse use;
+    for (const auto& [key, weights] : m_matrices)
+        use.weights += weights.bytes();
+    for (const auto& [key, values] : m_vectors)
+        use.weights += values.size() * sizeof(float);
+    use.kv = m_kv.bytes();
+    use.scratch = m_hidden.bytes() + m_product.bytes() + m_query.bytes() + m_key.bytes() +
+                  m_value.bytes() + m_cosines.bytes() + m_sines.bytes() + m_input.bytes() +
+                  m_inner.bytes();
+    return use;
+}
+
+std::vector<PathReport> CpuStage::paths() const {
+    std::vector<PathReport> all;
+    for (const auto& [key, weights] : m_matrices)
+        all.push_back({key, weights.format().name, "cpu", weights.path()});
+    return all;
+}
+
+} // namespace nibble

@@ -1,0 +1,74 @@
+#pragma once
+
+#include "core/runtime/cpu/cpu_matrix.h"
+
+#include <array>
+#include <map>
+#include <vector>
+
+namespace nibble {
+
+/// The steps of backend.h in one kernel set. Work is shared out over the threads of parallelFor.
+class CpuStage : public Stage {
+public:
+    CpuStage(const ModelConfig& config, const StageOptions& options, const CpuKernels& kernels);
+    /// KV and scratch of such a stage, as its memory() will say.
+    static MemoryUse predict(const ModelConfig& config, const StageOptions& options);
+
+    void setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) override;
+    void copyPage(int32_t from, int32_t to) override;
+    bool begin(const Batch& batch, Tap* tap) override;
+    void setHidden(std::span<const float> hidden) override;
+    void embed() override;
+    void qkv(int32_t layer) override;
+    void attention(int32_t layer) override;
+    void attentionOutput(int32_t layer) override;
+    void gateUp(int32_t layer) override;
+    void down(int32_t layer) override;
+    void logits() override;
+    void end() override;
+    void readHidden(std::span<float> out) override;
+    void readLogits(std::span<float> out) override;
+    MemoryUse memory() const override;
+    std::vector<PathReport> paths() const override;
+
+private:
+    /// Query rows of one sequence, cut so that a prompt keeps every thread busy.
+    struct AttendPart {
+        int32_t sequence = 0, firstRow = 0, rows = 0;
+    };
+
+    const CpuMatrix& matrix(Role role, int32_t layer) const;
+    const float* vector(Role role, int32_t layer) const;
+    void normRows(std::span<const int32_t> rows, const float* weight);
+    void prepare(ActivationRows& input, std::initializer_list<const CpuMatrix*> users);
+    void addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias);
+    void rotate(float* heads, int32_t count, int32_t row) const;
+    void tap(TapSite::What what, TensorKey key, const ActivationRows& input);
+    int32_t rows() const { return static_cast<int32_t>(m_batch->rows.size()); }
+    float* hidden(int64_t row) { return m_hidden.data() + row * m_config.width; }
+
+    ModelConfig m_config;
+    StageOptions m_options;
+    const CpuKernels& m_kernels;
+    KvLayout m_layout;
+    std::map<TensorKey, CpuMatrix> m_matrices;
+    std::map<TensorKey, std::vector<float>> m_vectors;
+    /// m_matrices and m_vectors of a layer by role, so that a step does not search.
+    std::vector<std::array<const CpuMatrix*, kRoleCount>> m_layerMatrices;
+    std::vector<std::array<const float*, kRoleCount>> m_layerVectors;
+
+    std::vector<float> m_frequencies;
+    size_t m_layerBytes = 0;
+    AlignedBuffer<std::byte> m_kv;
+    AlignedBuffer<float> m_hidden, m_query, m_key, m_value, m_product, m_cosines, m_sines;
+    ActivationRows m_input, m_inner;
+
+    const Batch* m_batch = nullptr;
+    Tap* m_tap = nullptr;
+    std::vector<int32_t> m_positions, m_allRows;
+    std::vector<AttendPart> m_parts;
+    std::vector<float> m_tapped;
+};
+
+} // namespace nibble
