@@ -1,0 +1,66 @@
+#pragma once
+
+#include "app/gui/tensor_detail.h"
+#include "app/gui/widgets/plot.h"
+
+namespace nibble {
+
+/// Weights of a tensor before and after quantization on the same bins, log counts, with the values
+/// that its format can represent and where it clips.
+class DistributionPlot : public Plot {
+    Q_OBJECT
+public:
+    explicit DistributionPlot(QWidget* parent = nullptr);
+    void setDetail(const TensorDetail& detail);
+    void clear();
+
+protected:
+    void retheme() override;
+
+private:
+    QCPBars* m_base;
+    QCPGraph *m_variant, *m_grid;
+    QCPItemStraightLine* m_clip[2];
+    QCPItemText* m_clipText[2];
+};
+
+/// The largest |weight| of each input channel in σ, with those beyond 6 σ named.
+class OutlierPlot : public Plot {
+    Q_OBJECT
+public:
+    explicit OutlierPlot(QWidget* parent = nullptr);
+    void setDetail(const TensorDetail& detail);
+    void clear();
+
+protected:
+    void retheme() override;
+
+private:
+    QCPGraph *m_channels, *m_outliers;
+    QCPItemStraightLine* m_threshold;
+    std::vector<QCPItemText*> m_labels;
+};
+
+/// Relative error of the residual stream after each layer, variant against base.
+class LayerLossPlot : public Plot {
+    Q_OBJECT
+public:
+    explicit LayerLossPlot(QWidget* parent = nullptr);
+    void setLayers(const std::vector<LayerError>& layers);
+    void setSelected(int layer);
+
+signals:
+    void layerClicked(int layer);
+
+protected:
+    void retheme() override;
+    void mouseReleaseEvent(QMouseEvent* event) override;
+
+private:
+    void colour();
+    std::vector<LayerError> m_layers;
+    std::vector<QCPBars*> m_bars;
+    int m_selected = -1;
+};
+
+} // namespace nibble

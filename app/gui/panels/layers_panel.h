@@ -1,0 +1,53 @@
+#pragma once
+
+#include "app/gui/widgets/layer_strip.h"
+#include "app/gui/widgets/parts.h"
+
+class QMenu;
+
+namespace nibble {
+
+class Workbench;
+
+/// The layer strip with its metric, legend and the selected tensor; the same in every mode that
+/// shows it. Changing a format here edits the recipe.
+class LayersPanel : public Panel {
+    Q_OBJECT
+public:
+    enum class Metric { Error, Sqnr, Bits, Size };
+
+    explicit LayersPanel(Workbench& workbench, QWidget* parent = nullptr);
+
+    void setMetric(Metric metric);
+    /// The neighbouring block's tensor of the same role: keys [ and ].
+    void stepBlock(int by);
+    LayerStrip* strip() { return m_strip; }
+
+signals:
+    void inspect(nibble::TensorKey key);
+
+private:
+    class Legend;
+    void rebuildGrid();
+    void refresh();
+    LayerStrip::Cell cell(TensorKey key) const;
+    std::optional<double> value(TensorKey key) const;
+    QString words(TensorKey key) const;
+    void fillFormatMenu(QMenu* menu, TensorKey key);
+
+    Workbench& m_workbench;
+    Metric m_metric = Metric::Error;
+    Segments* m_segments;
+    Legend* m_legend;
+    LayerStrip* m_strip;
+    ElidedLabel *m_selected, *m_facts;
+    QPushButton *m_setFormat, *m_inspect;
+    Label* m_key;
+    std::vector<Role> m_roles;
+};
+
+/// The formats that a person may choose for one tensor, in order of size, with the glyph shown in
+/// front.
+void addFormatActions(QMenu* menu, Workbench& workbench, TensorKey key);
+
+} // namespace nibble
