@@ -295,13 +295,18 @@ std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkp
         config = folder ? architecture->readHuggingFace(checkpoint->metadata)
                         : architecture->readGguf(checkpoint->metadata);
         model->m_index = indexTensors(*checkpoint, *architecture);
-        if (!folder)
-            config.tiedEmbedding = !model->m_index.contains({Role::Output, -1});
-        else if (config.tiedEmbedding)
-            model->m_index.erase({Role::Output, -1});
-        if (const TensorInfo* embedding = model->find({Role::TokenEmbedding, -1});
-            embedding && embedding->rows() <= int64_t(limits::kVocabulary))
-            config.vocabulary = static_cast<int32_t>(embedding->rows());
+        const TensorKey head{Role::Output, -1}, embedding{Role::TokenEmbedding, -1};
+        if (!folder) {
+            config.tiedEmbedding = !model->m_index.contains(head);
+        } else if (config.tiedEmbedding) {
+            // Of two names for one tensor an exporter may keep either.
+            const auto stored = model->m_index.extract(head);
+            if (!stored.empty())
+                model->m_index.try_emplace(embedding, stored.mapped());
+        }
+        if (const TensorInfo* table = model->find(embedding);
+            table && table->rows() <= int64_t(limits::kVocabulary))
+            config.vocabulary = static_cast<int32_t>(table->rows());
         model->m_keys = orderedKeys(*checkpoint, *architecture, config, model->m_index);
         readRopeFactors(*model, config);
     } catch (const UnsupportedModel& error) {

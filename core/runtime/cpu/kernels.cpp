@@ -7,8 +7,27 @@
 namespace nibble {
 
 std::span<const CpuKernels* const> kernelSets() {
+#if defined(__x86_64__)
+    static constexpr std::array<const CpuKernels*, 3> kSets{&kAvx512Kernels, &kAvx2Kernels,
+                                                            &kScalarKernels};
+#else
     static constexpr std::array<const CpuKernels*, 1> kSets{&kScalarKernels};
+#endif
     return kSets;
+}
+
+bool isPlainInteger(const Format& format) {
+    return format.code == CodeKind::Uniform && (format.bits == 4 || format.bits == 8) &&
+           format.unit == 1 && format.group % 32 == 0 &&
+           (format.scale == ScaleKind::F16 || format.scale == ScaleKind::F32) &&
+           format.offset != OffsetKind::Code;
+}
+
+float* threadScratch(size_t count) {
+    thread_local AlignedBuffer<float> scratch;
+    if (scratch.size() < count)
+        scratch = AlignedBuffer<float>(count);
+    return scratch.data();
 }
 
 const CpuKernels& bestKernels() {

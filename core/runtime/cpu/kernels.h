@@ -58,6 +58,12 @@ struct CpuKernels {
     ProductChoice (*choose)(const Format& format, int64_t cols, ActivationFormat activations);
 };
 
+/// Formats that the vector kernels multiply as integers: 4- or 8-bit codes, a plain scale for at
+/// least 32 values, with or without offsets.
+bool isPlainInteger(const Format& format);
+/// Scratch of the calling thread, `count` floats; valid until the next call.
+float* threadScratch(size_t count);
+
 extern const CpuKernels kScalarKernels, kAvx2Kernels, kAvx512Kernels;
 /// Best first; the scalar set is the last.
 std::span<const CpuKernels* const> kernelSets();
