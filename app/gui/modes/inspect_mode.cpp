@@ -1,27 +1,205 @@
 #include "app/gui/modes/mode.h"
 
+#include "app/gui/panels/distribution_plot.h"
+#include "app/gui/panels/layers_panel.h"
+#include "app/gui/panels/tensor_panel.h"
+#include "app/gui/panels/tensor_table.h"
 #include "app/gui/widgets/parts.h"
+#include "app/gui/workbench.h"
 
+#include <QHBoxLayout>
+#include <QResizeEvent>
+#include <QShortcut>
+#include <QSplitter>
+#include <QTabWidget>
 #include <QVBoxLayout>
 
 namespace nibble {
 
 namespace {
 
+/// Where the loss comes from: the layer strip, the tensors, and one tensor's weights in detail.
 class InspectMode final : public Mode {
 public:
-    InspectMode(Workbench&, QWidget* parent) : Mode(parent), m_banner(new Banner(this)) {
-        auto* layout = new QVBoxLayout(this);
-        layout->addWidget(m_banner);
-        layout->addStretch();
-    }
+    InspectMode(Workbench& workbench, QWidget* parent);
     void showProblem(const QString& sentence) override {
         m_banner->show(Banner::Kind::Bad, sentence);
     }
+    void find() override { m_table->focusFilter(); }
+    void focusStart() override { m_layers->strip()->setFocus(); }
+    void resetLayout() override { arrange(true); }
+
+protected:
+    void resizeEvent(QResizeEvent* event) override {
+        Mode::resizeEvent(event);
+        arrange(false);
+    }
+    void showEvent(QShowEvent* event) override {
+        Mode::showEvent(event);
+        ask();
+    }
 
 private:
+    void ask();
+    void arrange(bool force);
+    Panel* plotPanel(const QString& title, Plot* plot, Label* note);
+
+    Workbench& m_workbench;
     Banner* m_banner;
+    LayersPanel* m_layers;
+    TensorTable* m_table;
+    TensorPanel* m_tensor;
+    DistributionPlot* m_distribution;
+    OutlierPlot* m_outliers;
+    LayerLossPlot* m_loss;
+    Label *m_distributionNote, *m_outlierNote, *m_lossNote;
+    Panel *m_distributionPanel, *m_outlierPanel, *m_lossPanel;
+    QPushButton* m_measure;
+    QSplitter *m_columns, *m_plots, *m_lower;
+    QTabWidget* m_tabs;
+    bool m_narrow = false;
 };
+
+InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
+    : Mode(parent), m_workbench(workbench), m_banner(new Banner(this)),
+      m_layers(new LayersPanel(workbench, this)), m_table(new TensorTable(workbench, this)),
+      m_tensor(new TensorPanel(workbench, this)), m_distribution(new DistributionPlot),
+      m_outliers(new OutlierPlot), m_loss(new LayerLossPlot),
+      m_distributionNote(new Label({}, Type::Footnote, Ink::SecondaryText)),
+      m_outlierNote(new Label({}, Type::Footnote, Ink::SecondaryText)),
+      m_lossNote(new Label({}, Type::Footnote, Ink::SecondaryText)),
+      m_measure(makeButton(tr("Measure"))) {
+    auto* layout = new QVBoxLayout(this);
+    layout->setContentsMargins(space::m(), space::m(), space::m(), space::m());
+    layout->setSpacing(space::m());
+    layout->addWidget(m_banner);
+    layout->addWidget(m_layers);
+
+    m_distributionPanel = plotPanel(tr("Weights"), m_distribution, m_distributionNote);
+    m_outlierPanel = plotPanel(tr("Outliers by input channel"), m_outliers, m_outlierNote);
+    m_lossPanel = plotPanel(tr("Loss by layer"), m_loss, m_lossNote);
+    m_lossPanel->header()->addStretch(1);
+    m_lossPanel->header()->addWidget(m_measure);
+
+    const auto splitter = [](Qt::Orientation orientation) {
+        auto* s = new QSplitter(orientation);
+        s->setChildrenCollapsible(false);
+        s->setHandleWidth(space::m());
+        return s;
+    };
+    m_columns = splitter(Qt::Horizontal);
+    m_plots = splitter(Qt::Vertical);
+    m_lower = splitter(Qt::Horizontal);
+    m_tabs = new QTabWidget;
+    m_tabs->setDocumentMode(true);
+    auto* middle = new QWidget;
+    auto* stack = new QVBoxLayout(middle);
+    stack->setContentsMargins(0, 0, 0, 0);
+    stack->addWidget(m_plots);
+    stack->addWidget(m_tabs);
+    m_columns->addWidget(m_table);
+    m_columns->addWidget(middle);
+    m_columns->addWidget(m_tensor);
+    m_columns->setStretchFactor(0, 4);
+    m_columns->setStretchFactor(1, 6);
+    m_columns->setStretchFactor(2, 2);
+    layout->addWidget(m_columns, 1);
+
+    connect(m_layers, &LayersPanel::inspect, m_tensor, [this] { m_tensor->setFocus(); });
+    connect(m_loss, &LayerLossPlot::layerClicked, this, [this](int layer) {
+        const auto key = m_workbench.selection();
+        m_workbench.setSelection({key && key->layer >= 0 ? key->role : Role::Down, layer});
+    });
+    connect(m_measure, &QPushButton::clicked, this, [this] {
+        m_workbench.measureTensors();
+        m_workbench.measureQuality();
+    });
+    connect(&m_workbench, &Workbench::selectionChanged, this, &InspectMode::ask);
+    connect(&m_workbench, &Workbench::recipeChanged, this, &InspectMode::ask);
+    connect(&m_workbench, &Workbench::modelChanged, this, [this] {
+        m_distribution->clear();
+        m_outliers->clear();
+        m_distributionNote->setText({});
+        m_outlierNote->setText({});
+        ask();
+    });
+    connect(&m_workbench, &Workbench::tensorDetailReady, this, [this](const TensorDetail& detail) {
+        m_distribution->setDetail(detail);
+        m_outliers->setDetail(detail);
+        m_distributionNote->setText(
+            detail.quantized ? tr("filled: %1 · line: %2 · thin lines: the values it can represent")
+                                   .arg(detail.baseFormat, detail.variantFormat)
+                             : tr("filled: %1, not quantized").arg(detail.baseFormat));
+        m_outlierNote->setText(tr("%1 of %2 channels reach beyond 6 σ")
+                                   .arg(detail.outlierColumns.size())
+                                   .arg(detail.columnMaxima.size()));
+    });
+    connect(&m_workbench, &Workbench::qualityChanged, this, &InspectMode::ask);
+    for (const int by : {-1, 1}) {
+        auto* key =
+            new QShortcut(QKeySequence(by < 0 ? Qt::Key_BracketLeft : Qt::Key_BracketRight), this);
+        key->setContext(Qt::WidgetWithChildrenShortcut);
+        connect(key, &QShortcut::activated, this, [this, by] { m_layers->stepBlock(by); });
+    }
+    arrange(true);
+    ask();
+}
+
+Panel* InspectMode::plotPanel(const QString& title, Plot* plot, Label* note) {
+    auto* panel = new Panel(title, this);
+    panel->body()->addWidget(plot, 1);
+    note->setWordWrap(true);
+    panel->body()->addWidget(note);
+    return panel;
+}
+
+/// Below 1110 px the three plots become tabs.
+void InspectMode::arrange(bool force) {
+    const bool narrow = width() < Theme::get().px(1110);
+    if (narrow == m_narrow && !force)
+        return;
+    m_narrow = narrow;
+    if (narrow) {
+        m_tabs->addTab(m_distributionPanel, tr("Weights"));
+        m_tabs->addTab(m_outlierPanel, tr("Outliers"));
+        m_tabs->addTab(m_lossPanel, tr("Loss"));
+    } else {
+        m_plots->addWidget(m_distributionPanel);
+        m_plots->addWidget(m_lower);
+        m_lower->addWidget(m_outlierPanel);
+        m_lower->addWidget(m_lossPanel);
+        for (Panel* panel : {m_distributionPanel, m_outlierPanel, m_lossPanel})
+            panel->setVisible(true);
+    }
+    m_tabs->setVisible(narrow);
+    m_plots->setVisible(!narrow);
+    const int unit = Theme::get().px(100);
+    m_columns->setSizes(narrow ? QList<int>{3 * unit, 4 * unit, 2 * unit}
+                               : QList<int>{4 * unit, 6 * unit, 3 * unit});
+}
+
+void InspectMode::ask() {
+    const auto model = m_workbench.model();
+    if (model && !m_workbench.selection()) {
+        for (const TensorKey key : model->keys())
+            if (key.role == Role::Down) {
+                m_workbench.setSelection(key); // asks again by selectionChanged
+                return;
+            }
+    }
+    const auto key = m_workbench.selection();
+    if (model && key && isVisible())
+        m_workbench.requestTensorDetail(*key);
+    const auto layers = m_workbench.layerErrors();
+    m_loss->setLayers(layers);
+    m_loss->setSelected(key ? key->layer : -1);
+    const QualityReport* quality = m_workbench.quality();
+    m_lossNote->setText(layers.empty() || !quality
+                            ? tr("error of the running text after each block, against the base")
+                            : tr("error after each block against the base, on %n token(s)", nullptr,
+                                 static_cast<int>(quality->tokens)));
+    m_measure->setEnabled(model != nullptr);
+}
 
 } // namespace
 

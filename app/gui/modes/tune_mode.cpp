@@ -1,27 +1,280 @@
 #include "app/gui/modes/mode.h"
 
+#include "app/gui/panels/layers_panel.h"
+#include "app/gui/panels/ledger_panel.h"
+#include "app/gui/panels/levels_panel.h"
+#include "app/gui/units.h"
 #include "app/gui/widgets/parts.h"
+#include "app/gui/workbench.h"
 
+#include <QComboBox>
+#include <QFileDialog>
+#include <QResizeEvent>
+#include <QScrollArea>
+#include <QShortcut>
+#include <QSignalBlocker>
+#include <QSplitter>
+#include <QTabWidget>
 #include <QVBoxLayout>
 
 namespace nibble {
 
 namespace {
 
-class TuneMode final : public Mode {
+/// A quantity of the chosen recipe: name, number, and what it is compared with.
+class Figure : public QWidget {
 public:
-    TuneMode(Workbench&, QWidget* parent) : Mode(parent), m_banner(new Banner(this)) {
+    Figure(const QString& name, const QString& about, QWidget* parent)
+        : QWidget(parent), m_number(new Label({}, Type::Number)),
+          m_unit(new Label({}, Type::Secondary, Ink::SecondaryText)),
+          m_note(new Label({}, Type::Footnote, Ink::SecondaryText)) {
+        setToolTip(about);
         auto* layout = new QVBoxLayout(this);
-        layout->addWidget(m_banner);
-        layout->addStretch();
+        layout->setContentsMargins(0, 0, 0, 0);
+        layout->setSpacing(space::xs());
+        layout->addWidget(new Label(name, Type::Body, Ink::SecondaryText));
+        auto* line = new QHBoxLayout;
+        line->setSpacing(space::s());
+        line->addWidget(m_number, 0, Qt::AlignBaseline);
+        line->addWidget(m_unit, 0, Qt::AlignBaseline);
+        line->addStretch(1);
+        layout->addLayout(line);
+        layout->addWidget(m_note);
+        setAccessibleName(name);
     }
-    void showProblem(const QString& sentence) override {
-        m_banner->show(Banner::Kind::Bad, sentence);
+    void set(const QString& number, const QString& unit, const QString& note) {
+        m_number->setText(number);
+        m_unit->setText(unit);
+        m_note->setText(note);
+        setAccessibleDescription(tr("%1 %2. %3").arg(number, unit, note));
     }
 
 private:
-    Banner* m_banner;
+    Label *m_number, *m_unit, *m_note;
 };
+
+/// Choose a level: what it takes, what it costs, whether it fits, and which tensors lose most.
+class TuneMode final : public Mode {
+public:
+    TuneMode(Workbench& workbench, QWidget* parent);
+    void showProblem(const QString& sentence) override {
+        m_banner->show(Banner::Kind::Bad, sentence);
+    }
+    void focusStart() override { m_level->setFocus(); }
+    void resetLayout() override { arrange(true); }
+
+protected:
+    void resizeEvent(QResizeEvent* event) override {
+        Mode::resizeEvent(event);
+        arrange(false);
+    }
+
+private:
+    void refresh();
+    void arrange(bool force);
+    void exportVariant();
+    QWidget* makeTop();
+
+    Workbench& m_workbench;
+    Banner* m_banner;
+    QComboBox* m_level;
+    ElidedLabel* m_recipeText;
+    Figure *m_memory, *m_quality, *m_speed;
+    QPushButton *m_apply, *m_export, *m_measure;
+    LedgerPanel* m_ledger;
+    LevelsPanel* m_levels;
+    LayersPanel* m_layers;
+    QSplitter* m_middle;
+    QTabWidget* m_tabs;
+    bool m_narrow = false;
+};
+
+TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
+    : Mode(parent), m_workbench(workbench), m_banner(new Banner(this)) {
+    auto* layout = new QVBoxLayout(this);
+    layout->setContentsMargins(space::m(), space::m(), space::m(), space::m());
+    layout->setSpacing(space::m());
+    layout->addWidget(m_banner);
+    layout->addWidget(makeTop());
+
+    m_ledger = new LedgerPanel(workbench, this);
+    m_levels = new LevelsPanel(workbench, m_ledger, this);
+    m_layers = new LayersPanel(workbench, this);
+    m_middle = new QSplitter(Qt::Horizontal);
+    m_middle->setChildrenCollapsible(false);
+    m_middle->setHandleWidth(space::m());
+    m_tabs = new QTabWidget;
+    m_tabs->setDocumentMode(true);
+
+    auto* inside = new QWidget;
+    auto* column = new QVBoxLayout(inside);
+    column->setContentsMargins(0, 0, 0, 0);
+    column->setSpacing(space::m());
+    column->addWidget(m_middle, 1);
+    column->addWidget(m_tabs, 1);
+    column->addWidget(m_layers);
+    auto* scroll = new QScrollArea;
+    scroll->setWidgetResizable(true);
+    scroll->setFrameShape(QFrame::NoFrame);
+    scroll->setWidget(inside);
+    layout->addWidget(scroll, 1);
+
+    connect(m_layers, &LayersPanel::inspect, this, [this](TensorKey key) {
+        m_workbench.setSelection(key);
+        emit wantsMode(QStringLiteral("inspect"));
+    });
+    for (auto signal :
+         {&Workbench::modelChanged, &Workbench::recipeChanged, &Workbench::runningChanged,
+          &Workbench::optionsChanged, &Workbench::ladderChanged, &Workbench::qualityChanged,
+          &Workbench::ledgerChanged, &Workbench::tensorErrorsChanged})
+        connect(&m_workbench, signal, this, &TuneMode::refresh);
+    connect(&m_workbench.jobs(), &Jobs::changed, this, &TuneMode::refresh);
+    connect(&m_workbench, &Workbench::exported, this, [this](const QString& path) {
+        m_banner->show(
+            Banner::Kind::Good,
+            tr("Written: %1. Run “nibble-cli deploy” on it for the commands of other engines.")
+                .arg(path));
+    });
+    for (const int by : {-1, 1}) {
+        auto* key =
+            new QShortcut(QKeySequence(by < 0 ? Qt::Key_BracketLeft : Qt::Key_BracketRight), this);
+        key->setContext(Qt::WidgetWithChildrenShortcut);
+        connect(key, &QShortcut::activated, this, [this, by] { m_layers->stepBlock(by); });
+    }
+    arrange(true);
+    refresh();
+}
+
+QWidget* TuneMode::makeTop() {
+    auto* panel = new Panel({}, this);
+    auto* line = new QHBoxLayout;
+    line->setSpacing(space::xl());
+
+    auto* left = new QVBoxLayout;
+    left->setSpacing(space::xs());
+    left->addWidget(new Label(tr("Level"), Type::Body, Ink::SecondaryText));
+    m_level = new QComboBox;
+    m_level->setAccessibleName(tr("Level"));
+    m_level->setMinimumWidth(Theme::get().px(190));
+    for (const Level& level : levels()) {
+        m_level->addItem(QString::fromUtf8(level.title), QString::fromUtf8(level.name));
+        m_level->setItemData(m_level->count() - 1, QString::fromUtf8(level.about), Qt::ToolTipRole);
+    }
+    left->addWidget(m_level);
+    m_recipeText = new ElidedLabel({}, Type::Footnote, Ink::SecondaryText);
+    left->addWidget(m_recipeText);
+    line->addLayout(left, 2);
+
+    m_memory = new Figure(tr("Memory"), tr("Weights, cache and scratch on the device"), panel);
+    m_quality = new Figure(
+        tr("Quality"), tr("KLD: how far the next-token probabilities move from the base model's"),
+        panel);
+    m_speed = new Figure(tr("Speed"), tr("Tokens generated in a second on this device"), panel);
+    for (Figure* figure : {m_memory, m_quality, m_speed})
+        line->addWidget(figure, 2);
+
+    auto* buttons = new QVBoxLayout;
+    buttons->setSpacing(space::xs());
+    m_apply = makeButton(tr("Apply"), ButtonKind::Primary);
+    m_measure = makeButton(tr("Measure"));
+    m_export = makeButton(tr("Export…"), ButtonKind::Plain, QStringLiteral("export"));
+    for (QPushButton* button : {m_apply, m_measure, m_export})
+        buttons->addWidget(button);
+    line->addLayout(buttons, 1);
+    panel->body()->addLayout(line);
+
+    connect(m_level, &QComboBox::activated, this,
+            [this] { m_workbench.setLevel(m_level->currentData().toString()); });
+    connect(m_apply, &QPushButton::clicked, &m_workbench, &Workbench::apply);
+    connect(m_export, &QPushButton::clicked, this, &TuneMode::exportVariant);
+    connect(m_measure, &QPushButton::clicked, this, [this] {
+        m_workbench.measureLadder();
+        m_workbench.measureTensors();
+    });
+    return panel;
+}
+
+/// Below 1200 px the ledger becomes a tab beside the levels.
+void TuneMode::arrange(bool force) {
+    const bool narrow = width() < Theme::get().px(1110);
+    if (narrow == m_narrow && !force)
+        return;
+    m_narrow = narrow;
+    if (narrow) {
+        m_tabs->addTab(m_levels, tr("Levels"));
+        m_tabs->addTab(m_ledger, tr("Memory"));
+    } else {
+        m_middle->addWidget(m_levels);
+        m_middle->addWidget(m_ledger);
+        m_middle->setStretchFactor(0, 3);
+        m_middle->setStretchFactor(1, 1);
+        m_middle->setSizes({Theme::get().px(900), Theme::get().px(330)});
+    }
+    m_levels->setVisible(true);
+    m_ledger->setVisible(!narrow || m_tabs->currentWidget() == m_ledger);
+    m_tabs->setVisible(narrow);
+    m_middle->setVisible(!narrow);
+    m_levels->setMinimumHeight(Theme::get().px(300));
+}
+
+void TuneMode::refresh() {
+    const bool hasModel = m_workbench.model() != nullptr;
+    const Recipe& recipe = m_workbench.recipe();
+    {
+        const QSignalBlocker quiet(m_level);
+        m_level->setCurrentIndex(m_level->findData(QString::fromStdString(recipe.name)));
+    }
+    m_recipeText->setFullText(
+        hasModel ? tr("Chosen: %1 · running: %2")
+                       .arg(Workbench::recipeTitle(recipe), m_workbench.runningTitle())
+                 : tr("Open a model first."),
+        Qt::ElideRight);
+    if (const auto& ledger = m_workbench.predictedLedger())
+        m_memory->set(units::bytes(ledger->use.total()), {},
+                      tr("of %1, weights %2")
+                          .arg(units::bytes(ledger->budget), units::bytes(ledger->use.weights)));
+    else
+        m_memory->set(QStringLiteral("–"), {}, tr("nothing loaded"));
+
+    const LadderRow* level = nullptr;
+    for (const LadderRow& row : m_workbench.ladder())
+        if (row.level == recipe.name && levelRecipe(row.level).hash() == recipe.hash())
+            level = &row;
+    const QualityReport* quality = m_workbench.quality();
+    if (!quality && level && level->measured)
+        quality = &level->quality;
+    if (quality && quality->hasReference)
+        m_quality->set(
+            quality->kldMean == 0 ? QStringLiteral("0")
+                                  : units::withError(quality->kldMean, quality->kldError),
+            tr("KLD"), tr("same top token %1 %").arg(units::number(quality->sameTop * 100)));
+    else
+        m_quality->set(QStringLiteral("–"), tr("KLD"), tr("not measured"));
+    if (level && level->generateTps > 0)
+        m_speed->set(units::number(level->generateTps), tr("tokens/s"),
+                     tr("reads %1 tokens/s").arg(units::number(level->promptTps)));
+    else
+        m_speed->set(QStringLiteral("–"), tr("tokens/s"), tr("not measured"));
+
+    const bool pending = hasModel && m_workbench.hasPendingChange();
+    m_apply->setEnabled(pending && !m_workbench.isApplying());
+    m_apply->setText(m_workbench.isApplying() ? tr("Applying…")
+                     : pending                ? tr("Apply")
+                                              : tr("Applied"));
+    m_measure->setEnabled(hasModel && !m_workbench.isMeasuringLadder());
+    m_measure->setText(m_workbench.isMeasuringLadder() ? tr("Measuring…") : tr("Measure"));
+    m_export->setEnabled(hasModel);
+}
+
+void TuneMode::exportVariant() {
+    const QString path = QFileDialog::getSaveFileName(
+        this, tr("Export as GGUF"),
+        QStringLiteral("%1-%2.gguf")
+            .arg(m_workbench.modelName(), QString::fromStdString(m_workbench.recipe().name)),
+        tr("GGUF model (*.gguf)"));
+    if (!path.isEmpty())
+        m_workbench.exportGguf(path);
+}
 
 } // namespace
 

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <QAbstractTableModel>
+#include <QSortFilterProxyModel>
+#include <QTableView>
+
+#include <functional>
+#include <vector>
+
+namespace nibble {
+
+/// One column of a table: its title and what each row shows in it.
+struct Column {
+    QString title;
+    QString about; ///< tooltip of the header; may be empty
+    std::function<QString(int row)> text;
+    /// Sorts by this when set (and the column is right-aligned), else by text.
+    std::function<double(int row)> number;
+    /// Length of the in-cell bar, 0…1; negative = none.
+    std::function<double(int row)> bar;
+};
+
+/// An item model that only wraps: columns over rows that somebody else owns.
+class ColumnModel : public QAbstractTableModel {
+    Q_OBJECT
+public:
+    enum Roles { SortRole = Qt::UserRole, BarRole, EmphasisRole };
+
+    explicit ColumnModel(std::vector<Column> columns, QObject* parent = nullptr);
+    /// Tells the views that the rows are others now.
+    void setRows(int count);
+    /// Rows for which this is true are drawn semi-bold.
+    void setEmphasis(std::function<bool(int row)> emphasis) { m_emphasis = std::move(emphasis); }
+
+    int rowCount(const QModelIndex& parent = {}) const override;
+    int columnCount(const QModelIndex& parent = {}) const override;
+    QVariant data(const QModelIndex& index, int role) const override;
+    QVariant headerData(int section, Qt::Orientation orientation, int role) const override;
+
+private:
+    std::vector<Column> m_columns;
+    std::function<bool(int)> m_emphasis;
+    int m_rows = 0;
+};
+
+/// A flat table in the design's style over a ColumnModel: sorts by click, Ctrl+C copies as text,
+/// the context menu exports CSV.
+class ColumnTable : public QTableView {
+    Q_OBJECT
+public:
+    ColumnTable(ColumnModel* model, const QString& accessibleName, QWidget* parent = nullptr);
+
+    /// Rows for which this is false are hidden.
+    void setFilter(std::function<bool(int row)> accepts);
+    /// Source row of the current line, or -1.
+    int currentRow() const;
+    void setCurrentRow(int row);
+    /// The visible table as tab-separated text with its header.
+    QString asText(QChar separator) const;
+
+signals:
+    /// By the user, not by setCurrentRow().
+    void rowChosen(int row);
+    void rowActivated(int row);
+
+protected:
+    void contextMenuEvent(QContextMenuEvent* event) override;
+    void keyPressEvent(QKeyEvent* event) override;
+    void currentChanged(const QModelIndex& current, const QModelIndex& previous) override;
+
+private:
+    class Filter;
+    Filter* m_filter;
+    bool m_quiet = false;
+};
+
+} // namespace nibble
