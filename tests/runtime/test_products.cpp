@@ -1,0 +1,268 @@
+#include "core/base/half.h"
+#include "core/base/random.h"
+#include "core/runtime/cpu/cpu_matrix.h"
+#include "core/tensor/planes.h"
+
+#include <QTest>
+
+#include <cmath>
+#include <cstring>
+#include <set>
+
+using namespace nibble;
+
+namespace {
+
+/// Random raw bits with scales of ordinary size: any codes are valid, scales must stay finite.
+Tensor randomTensor(const Format& format, int64_t rows, int64_t cols, Random& random) {
+    if (format.isFloat()) {
+        std::vector<float> values(static_cast<size_t>(rows * cols));
+        for (float& value : values)
+            value = static_cast<float>(random.normal());
+        return makeFloatTensor("w", format, rows, cols, values);
+    }
+    TensorBuilder builder("w", format, rows, cols);
+    std::vector<uint8_t> codes(static_cast<size_t>(cols));
+    const auto half = [&] { return floatToHalf(static_cast<float>(random.normal() * 0.01)); };
+    for (int64_t row = 0; row < rows; ++row) {
+        for (uint8_t& code : codes)
+            code = static_cast<uint8_t>(random.next() & ((1u << format.bits) - 1));
+        builder.setCodes(row, codes.data());
+        for (int64_t g = 0; g < format.groupCount(cols); ++g) {
+            const auto f32 = static_cast<float>(random.normal() * 0.01);
+            uint32_t raw = half();
+            if (format.scale == ScaleKind::F32)
+                std::memcpy(&raw, &f32, 4);
+            else if (format.scale == ScaleKind::E8M0)
+                raw = 118 + static_cast<uint32_t>(random.next() % 8);
+            else if (format.scale == ScaleKind::E4M3)
+                raw = static_cast<uint32_t>(random.next() % 64);
+            else if (format.scale == ScaleKind::Code)
+                raw = static_cast<uint32_t>(random.next() & ((1u << format.scaleBits) - 1));
+            builder.setScale(row, g, raw);
+            if (format.offset == OffsetKind::Value)
+                builder.setOffset(row, g, half());
+            else if (format.offset != OffsetKind::None)
+                builder.setOffset(
+                    row, g, static_cast<uint16_t>(random.next() & ((1u << format.offsetBits) - 1)));
+        }
+        for (int64_t s = 0; s < format.superCount(cols); ++s) {
+            if (format.scale == ScaleKind::Code)
+                builder.setSuperScale(row, s, half());
+            if (format.offset == OffsetKind::Code)
+                builder.setSuperOffset(row, s, half());
+        }
+    }
+    return builder.finish();
+}
+
+/// Input rows with one outlier each.
+ActivationRows randomRows(int32_t rows, int64_t cols, Random& random) {
+    ActivationRows input(rows, cols);
+    input.begin(rows, cols);
+    for (int32_t m = 0; m < rows; ++m) {
+        for (int64_t i = 0; i < cols; ++i)
+            input.row(m)[i] = static_cast<float>(random.normal());
+        input.row(m)[static_cast<int64_t>(random.next() % static_cast<uint64_t>(cols))] *= 20;
+    }
+    return input;
+}
+
+/// What the product sees: the floats, or code × scale.
+double seen(const ActivationRows& input, ActivationFormat format, int64_t m, int64_t i) {
+    if (format == ActivationFormat::Float)
+        return double(input.row(m)[i]);
+    const Int8Rows x = input.int8(format);
+    return double(x.codes[m * input.stride() + i]) *
+           double(x.scales[m * (input.stride() / 32) + i / 32]);
+}
+
+struct Result {
+    std::vector<float> values;
+    ActivationFormat activations;
+    bool converted;
+};
+
+Result product(const Tensor& tensor, ActivationRows& input, ActivationFormat format,
+               const CpuKernels& kernels) {
+    const CpuMatrix matrix(tensor, format, kernels);
+    Result result{std::vector<float>(static_cast<size_t>(input.rows() * tensor.rows)),
+                  matrix.activations(), matrix.path().find(" as ") != std::string::npos};
+    input.allow(format);
+    input.quantize(format, kernels);
+    matrix.multiply(input, 0, matrix.units(), result.values.data(), tensor.rows);
+    return result;
+}
+
+/// Largest |y − ŷ| relative to its bound, against float64 of what the product saw. Each value is
+/// rounded in its block (products with scale and offset, 4 operations) and in the sum over blocks;
+/// within rows, kernels keep at least 8 partial sums over cols / 8 terms. Weights that went
+/// through f16 may be off by half a unit of 11 bits, or of its smallest step.
+double worstRatio(const Tensor& tensor, const ActivationRows& input, const Result& result) {
+    const std::vector<float> weights = decode(tensor);
+    double worst = 0;
+    for (int64_t row = 0; row < tensor.rows; ++row) {
+        std::vector<double> spread(static_cast<size_t>(tensor.cols));
+        for (int64_t i = 0; i < tensor.cols; ++i) {
+            double magnitude = std::fabs(double(weights[size_t(row * tensor.cols + i)]));
+            if (!tensor.format->isFloat()) {
+                // Σ(c·x) − z·Σx cancels: what is rounded is as large as |w − o| + |o|.
+                const GroupValues g =
+                    groupValues(tensor, row, i / tensor.format->groupLength(tensor.cols));
+                magnitude += 2 * std::fabs(double(g.offset));
+            }
+            spread[size_t(i)] = magnitude;
+        }
+        for (int64_t m = 0; m < input.rows(); ++m) {
+            double sum = 0, scale = 0, inputs = 0;
+            for (int64_t i = 0; i < tensor.cols; ++i) {
+                const double x = seen(input, result.activations, m, i);
+                sum += x * double(weights[size_t(row * tensor.cols + i)]);
+                scale += std::fabs(x) * spread[size_t(i)];
+                inputs += std::fabs(x);
+            }
+            const double blocks = static_cast<double>(tensor.blocks());
+            double bound = (4 * blocks + 12) * 0x1p-24 * scale;
+            if (result.converted)
+                bound += 0x1p-11 * scale + 0x1p-25 * inputs;
+            const double error =
+                std::fabs(double(result.values[size_t(m * tensor.rows + row)]) - sum);
+            worst = std::max(worst, error / (bound + 1e-300));
+        }
+    }
+    return worst;
+}
+
+std::vector<const CpuKernels*> supportedSets() {
+    std::vector<const CpuKernels*> sets;
+    for (const CpuKernels* set : kernelSets())
+        if (set->supported())
+            sets.push_back(set);
+    return sets;
+}
+
+constexpr ActivationFormat kActivationFormats[] = {
+    ActivationFormat::Float, ActivationFormat::Int8Block32, ActivationFormat::Int8Block64,
+    ActivationFormat::Int8Block128, ActivationFormat::Int8Token};
+
+} // namespace
+
+class TestProducts : public QObject {
+    Q_OBJECT
+private slots:
+    void everyFormat_data() {
+        QTest::addColumn<QString>("format");
+        for (const Format& format : formats())
+            QTest::newRow(format.name) << QString(format.name);
+    }
+    void everyFormat() {
+        QFETCH(QString, format);
+        const Format& f = getFormat(format.toStdString());
+        Random random(7);
+        const bool free = f.group == 0; // any number of columns
+        const std::vector<std::pair<int64_t, int64_t>> shapes =
+            free ? std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {17, 40}, {33, 257}, {48, 512}}
+                 : std::vector<std::pair<int64_t, int64_t>>{{3, 256}, {17, 512}, {48, 768}};
+        for (const auto& [rows, cols] : shapes) {
+            const Tensor tensor = randomTensor(f, rows, cols, random);
+            for (const int32_t m : {1, 2, 3, 5, 8, 17}) {
+                ActivationRows input = randomRows(m, cols, random);
+                for (const ActivationFormat activations : kActivationFormats) {
+                    const Result reference = product(tensor, input, activations, kScalarKernels);
+                    for (const CpuKernels* set : supportedSets()) {
+                        const Result result = product(tensor, input, activations, *set);
+                        const double ratio = worstRatio(tensor, input, result);
+                        const QString where = QStringLiteral("%1 %2x%3 M %4 %5: %6")
+                                                  .arg(set->name)
+                                                  .arg(rows)
+                                                  .arg(cols)
+                                                  .arg(m)
+                                                  .arg(QString::fromUtf8(name(activations).data()))
+                                                  .arg(ratio);
+                        QVERIFY2(ratio <= 1, qPrintable(where));
+                        // Integer kernels round in the same places: equal bit for bit.
+                        if (isPlainInteger(f) && activations != ActivationFormat::Float)
+                            QVERIFY2(result.values == reference.values, qPrintable(where));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A row of a batch is the row alone, whatever its neighbours.
+    void rowsDoNotDependOnTheBatch() {
+        Random random(11);
+        for (const char* name : {"f32", "f16", "int8", "int4_g32", "int4_g128z", "q4_1"})
+            for (const CpuKernels* set : supportedSets())
+                for (const ActivationFormat format :
+                     {ActivationFormat::Float, ActivationFormat::Int8Block32}) {
+                    const Tensor tensor = randomTensor(getFormat(name), 35, 256, random);
+                    ActivationRows all = randomRows(17, 256, random);
+                    const auto together = product(tensor, all, format, *set).values;
+                    for (int32_t m = 0; m < 17; ++m) {
+                        ActivationRows one(1, 256);
+                        one.begin(1, 256);
+                        std::copy_n(all.row(m), 256, one.row(0));
+                        const auto alone = product(tensor, one, format, *set).values;
+                        QVERIFY2(std::equal(alone.begin(), alone.end(),
+                                            together.begin() + m * tensor.rows),
+                                 name);
+                    }
+                }
+    }
+
+    /// The bound must see a kernel that is wrong in one bit of one weight.
+    void plantedErrorIsCaught() {
+        Random random(13);
+        for (const char* name : {"int4_g32", "int8_g32", "q4_1", "q6_k"}) {
+            const Tensor tensor = randomTensor(getFormat(name), 16, 256, random);
+            ActivationRows input = randomRows(2, 256, random);
+            std::vector<uint32_t> codes(tensor.codes.as<uint32_t>().begin(),
+                                        tensor.codes.as<uint32_t>().end());
+            codes[5] ^= 1u << 3;
+            Tensor wrong = tensor;
+            wrong.codes = Bytes::of(std::move(codes));
+            for (const CpuKernels* set : supportedSets()) {
+                Result result = product(wrong, input, ActivationFormat::Int8Block32, *set);
+                if (result.converted)
+                    continue; // half precision hides single bits
+                QVERIFY2(worstRatio(tensor, input, result) > 1, name);
+            }
+        }
+    }
+
+    void quantizedActivationsAgree() {
+        Random random(17);
+        const CpuKernels& scalar = kScalarKernels;
+        for (const int block : {32, 64, 128, 0}) {
+            std::vector<float> x(256);
+            for (float& value : x)
+                value = static_cast<float>(random.normal());
+            // Halves of a step, where rounding has to choose: multiples of 1/2 at scale 1.
+            for (size_t i = 0; i < 128; ++i)
+                x[i] = static_cast<float>(int(i) - 64) * 0.5f;
+            x[3] = x[40] = x[70] = x[100] = 127;
+            std::vector<int8_t> expected(256), codes(256);
+            std::vector<float> expectedScales(8), scales(8);
+            std::vector<int32_t> expectedSums(8), sums(8);
+            scalar.quantize(x.data(), 256, block, expected.data(), expectedScales.data(),
+                            expectedSums.data());
+            for (const CpuKernels* set : supportedSets()) {
+                set->quantize(x.data(), 256, block, codes.data(), scales.data(), sums.data());
+                QVERIFY(codes == expected);
+                QVERIFY(scales == expectedScales);
+                QVERIFY(sums == expectedSums);
+            }
+            QCOMPARE(int(expected[0]), -32);
+            QCOMPARE(int(expected[1]), -32); // −31.5 goes away from zero
+            x[9] = std::nanf("");
+            for (const CpuKernels* set : supportedSets()) {
+                set->quantize(x.data(), 256, block, codes.data(), scales.data(), sums.data());
+                QVERIFY(std::isnan(scales[0]));
+            }
+        }
+    }
+};
+
+QTEST_GUILESS_MAIN(TestProducts)
+#include "test_products.moc"
