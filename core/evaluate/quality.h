@@ -14,7 +14,17 @@ namespace nibble {
 struct EvaluationText {
     std::string label; ///< "shipped text", or a file name
     std::string text;
+    bool special = false; ///< control tokens written in the text count as such
 };
+
+/// A text as the model reads it.
+struct EvaluationTokens {
+    std::string label;
+    uint64_t hash = 0;           ///< of the text
+    std::vector<TokenId> tokens; ///< BOS in front when the model wants one
+    TokenId bos = -1;            ///< what every window begins with; -1 = its own first token
+};
+EvaluationTokens tokenize(const Tokenizer& tokenizer, const EvaluationText& text);
 /// The text that ships (zlib-compressed in resources/text), or a file. Error{BadInput}.
 EvaluationText shippedEvaluationText();
 EvaluationText evaluationTextFile(const std::filesystem::path& path);
@@ -67,14 +77,18 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationText&
                              const EvaluateOptions& options, const Progress& progress = {},
                              const std::function<void(const QualityReport&)>& onPartial = {});
 
+/// The same on tokens, for a model whose tokenizer lies elsewhere.
+QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationTokens& tokens,
+                             const EvaluateOptions& options, const Progress& progress = {},
+                             const std::function<void(const QualityReport&)>& onPartial = {});
+
 /// Error of every matrix of a recipe against the base's values, tensor by tensor (no forward pass).
 std::vector<TensorError> measureTensors(const Model& model, const Recipe& recipe,
                                         const Progress& progress = {},
                                         const std::function<void(const TensorError&)>& onEach = {});
 TensorError measureTensor(const Model& model, const Recipe& recipe, TensorKey key);
 
-/// Base logits per window kept for several variants in a row: the top entries and the tail's mass,
-/// with a stated bound. (KLD of a ladder of levels without running the base each time.)
+/// One JSON object with the keys that `nibble-cli evaluate --json` documents.
 std::string toJson(const QualityReport& report);
 
 } // namespace nibble

@@ -1,0 +1,133 @@
+#include "core/evaluate/ladder.h"
+
+#include "core/base/hash.h"
+#include "core/quant/apply.h"
+#include "core/runtime/bench.h"
+
+#include <algorithm>
+
+namespace nibble {
+namespace {
+
+constexpr int32_t kBenchPrompt = 64, kBenchTokens = 24;
+
+RunOptions optionsFor(const Model& model, const std::shared_ptr<Backend>& backend,
+                      const Recipe& recipe, int32_t context) {
+    RunOptions options;
+    options.placement = placeAll(model, backend);
+    options.context = context;
+    options.kFormat = recipe.kFormat;
+    options.vFormat = recipe.vFormat;
+    return options;
+}
+
+MemoryUse predicted(const Model& model, const RunOptions& options, const Recipe& recipe) {
+    MemoryUse sum;
+    for (const MemoryUse& use : predictMemory(
+             model, options, [&](TensorKey key) { return recipeBytes(model, recipe, key); })) {
+        sum.weights += use.weights;
+        sum.kv += use.kv;
+        sum.scratch += use.scratch;
+    }
+    return sum;
+}
+
+/// The variant's runner, kept from level to level as long as the KV formats stay.
+struct Variant {
+    std::unique_ptr<Runner> runner;
+    Recipe recipe;
+
+    void load(std::shared_ptr<const Model> model, const std::shared_ptr<Backend>& backend,
+              const Recipe& next, int32_t context, const Progress& progress) {
+        const bool fresh =
+            !runner || recipe.kFormat != next.kFormat || recipe.vFormat != next.vFormat;
+        if (fresh) {
+            runner.reset();
+            runner = std::make_unique<Runner>(model, optionsFor(*model, backend, next, context));
+        }
+        Progress quiet = progress;
+        quiet.onReport = {};
+        try {
+            applyRecipe(*runner, next, fresh ? nullptr : &recipe, quiet);
+        } catch (...) {
+            runner.reset(); // a mixture of two recipes must not be measured
+            throw;
+        }
+        recipe = next;
+    }
+};
+
+} // namespace
+
+std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const EvaluationText& text,
+                                     const LadderOptions& options, const Progress& progress,
+                                     const std::function<void(const LadderRow&)>& onRow) {
+    model->requireRunnable();
+    std::vector<std::string> names = options.levels;
+    if (names.empty())
+        for (const Level& level : levels())
+            names.emplace_back(level.name);
+    for (const std::string& name : names)
+        getLevel(name); // an unknown one is said before anything is loaded
+
+    const auto backend = openDevice(options.device);
+    const uint64_t room = backend->info().freeBytes;
+    const int32_t context = options.evaluate.context;
+    const double stages = static_cast<double>(names.size());
+
+    std::vector<LadderRow> rows;
+    for (const std::string& name : names) {
+        const Recipe recipe = levelRecipe(name);
+        LadderRow row;
+        row.level = name;
+        row.size = recipeSize(*model, recipe);
+        row.memory =
+            predicted(*model, optionsFor(*model, backend, recipe, options.context), recipe);
+        row.fits = room == 0 || row.memory.total() <= room;
+        rows.push_back(row);
+    }
+
+    Runner base(model, optionsFor(*model, backend, Recipe{}, context));
+    Progress quiet = progress;
+    quiet.onReport = {};
+    applyRecipe(base, Recipe{}, nullptr, quiet);
+
+    Variant variant;
+    for (size_t i = 0; i < rows.size(); ++i) {
+        LadderRow& row = rows[i];
+        const Recipe recipe = levelRecipe(row.level);
+        Progress part = progress;
+        part.onReport = [&](double done, double total, std::string_view) {
+            progress.report(static_cast<double>(i) + (total > 0 ? done / total : 0), stages,
+                            row.level);
+        };
+        try {
+            variant.load(model, backend, recipe, context, progress);
+            row.quality = measureQuality(*variant.runner, &base, text, options.evaluate, part);
+            row.quality.level = row.level;
+            row.quality.recipeHash = hashName(recipe.hash());
+            row.quality.bytes = row.size.bytes;
+            row.quality.bitsPerWeight = row.size.bitsPerWeight;
+            row.measured = true;
+            if (options.speed) {
+                const int32_t tokens = std::min(kBenchTokens, context / 4);
+                const BenchResult bench = benchRunner(
+                    *variant.runner, std::min(kBenchPrompt, context / 2), tokens, 1, quiet);
+                row.promptTps = bench.promptTokensPerSecond;
+                row.generateTps = bench.generateTokensPerSecond;
+            }
+        } catch (const Error& error) {
+            // One level that fails does not take the others with it; cancelling and a lost device
+            // do.
+            if (error.kind() == ErrorKind::Cancelled || error.kind() == ErrorKind::DeviceLost)
+                throw;
+            row.problem = error.what();
+        }
+        progress.report(static_cast<double>(i + 1), stages, row.level);
+        if (onRow)
+            onRow(row);
+    }
+    return rows;
+}
+
+} // namespace nibble
