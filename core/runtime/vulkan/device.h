@@ -1,0 +1,86 @@
+#pragma once
+
+#include "core/runtime/backend.h"
+#include "core/runtime/vulkan/vulkan_api.h"
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace nibble {
+
+/// The Vulkan instance, with the validation layer when NIBBLE_VULKAN_VALIDATION=1.
+class VulkanInstance {
+public:
+    /// Null when there is no loader or no instance can be made; `why` then says so.
+    static std::shared_ptr<VulkanInstance> make(std::string* why);
+    ~VulkanInstance();
+    VulkanInstance(const VulkanInstance&) = delete;
+    VulkanInstance& operator=(const VulkanInstance&) = delete;
+
+    /// Devices with Vulkan 1.1 and a compute queue.
+    std::vector<VkPhysicalDevice> devices() const;
+    /// Throws Error{Internal} with the validation layer's messages, if there are any.
+    void throwMessages();
+
+private:
+    VulkanInstance() = default;
+    void addMessage(const char* text);
+    static VKAPI_ATTR VkBool32 VKAPI_CALL onMessage(VkDebugUtilsMessageSeverityFlagBitsEXT,
+                                                    VkDebugUtilsMessageTypeFlagsEXT,
+                                                    const VkDebugUtilsMessengerCallbackDataEXT*,
+                                                    void*);
+    VkInstance m_instance = VK_NULL_HANDLE;
+    VkDebugUtilsMessengerEXT m_messenger = VK_NULL_HANDLE;
+    std::mutex m_mutex;
+    std::vector<std::string> m_messages;
+};
+
+/// What a device has of the optional features that kernels can use, less those hidden by
+/// NIBBLE_VULKAN_DISABLE.
+struct VulkanFeatures {
+    bool dot = false;
+    bool memoryBudget = false;
+};
+
+/// A logical device with one compute queue.
+class VulkanDevice {
+public:
+    VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalDevice physical);
+    ~VulkanDevice();
+    VulkanDevice(const VulkanDevice&) = delete;
+    VulkanDevice& operator=(const VulkanDevice&) = delete;
+
+    VkDevice handle() const { return m_device; }
+    const VolkDeviceTable& api() const { return m_api; }
+    const VkPhysicalDeviceLimits& limits() const { return m_limits; }
+    const VulkanFeatures& features() const { return m_features; }
+    VkCommandPool commandPool() const { return m_commandPool; }
+    /// Index of a memory type with all of `required`, and of `preferred` if there is one.
+    uint32_t memoryType(uint32_t allowed, VkMemoryPropertyFlags required,
+                        VkMemoryPropertyFlags preferred) const;
+    /// Whether the device computes in the host's memory (integrated GPUs and software).
+    bool sharesHostMemory() const { return m_sharesHostMemory; }
+
+    /// Runs a recorded command buffer to its end.
+    void run(VkCommandBuffer commands);
+    DeviceInfo info() const;
+
+private:
+    std::shared_ptr<VulkanInstance> m_instance;
+    VkPhysicalDevice m_physical;
+    VkPhysicalDeviceLimits m_limits{};
+    VulkanFeatures m_features;
+    bool m_sharesHostMemory = false;
+    VkDevice m_device = VK_NULL_HANDLE;
+    VolkDeviceTable m_api{};
+    VkQueue m_queue = VK_NULL_HANDLE;
+    VkCommandPool m_commandPool = VK_NULL_HANDLE;
+    VkFence m_fence = VK_NULL_HANDLE;
+};
+
+/// How `devices` lists a physical device.
+DeviceInfo describeDevice(VkPhysicalDevice physical);
+
+} // namespace nibble

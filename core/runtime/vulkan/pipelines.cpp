@@ -1,0 +1,124 @@
+#include "core/runtime/vulkan/pipelines.h"
+
+#include "core/base/error.h"
+#include "vulkan_kernels/include/kernel_table.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <string_view>
+#include <vector>
+
+namespace nibble {
+namespace {
+
+/// A test's planted fault: NIBBLE_VULKAN_CORRUPT=module:id=value gives every pipeline of a module a
+/// wrong specialization constant, so that the doctor has something to find.
+void plantFault(const std::string& module, KernelConstants& constants) {
+    const char* fault = std::getenv("NIBBLE_VULKAN_CORRUPT");
+    if (!fault)
+        return;
+    const std::string_view text = fault;
+    const size_t colon = text.find(':'), equals = text.find('=');
+    if (colon == text.npos || equals == text.npos || text.substr(0, colon) != module)
+        return;
+    const std::string id(text.substr(colon + 1, equals - colon - 1)),
+        value(text.substr(equals + 1));
+    constants[static_cast<uint32_t>(std::strtoul(id.c_str(), nullptr, 10))] =
+        static_cast<uint32_t>(std::strtoul(value.c_str(), nullptr, 10));
+}
+
+} // namespace
+
+Pipelines::Pipelines(std::shared_ptr<VulkanDevice> device) : m_device(std::move(device)) {
+    const VolkDeviceTable& api = m_device->api();
+    std::array<VkDescriptorSetLayoutBinding, kKernelBuffers> bindings{};
+    for (uint32_t i = 0; i < kKernelBuffers; ++i)
+        bindings[i] = {i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1, VK_SHADER_STAGE_COMPUTE_BIT,
+                       nullptr};
+    VkDescriptorSetLayoutCreateInfo set{};
+    set.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO;
+    set.bindingCount = kKernelBuffers;
+    set.pBindings = bindings.data();
+    checkVulkan(api.vkCreateDescriptorSetLayout(m_device->handle(), &set, nullptr, &m_setLayout),
+                "vkCreateDescriptorSetLayout");
+    const VkPushConstantRange push{VK_SHADER_STAGE_COMPUTE_BIT, 0, kPushBytes};
+    VkPipelineLayoutCreateInfo layout{};
+    layout.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO;
+    layout.setLayoutCount = 1;
+    layout.pSetLayouts = &m_setLayout;
+    layout.pushConstantRangeCount = 1;
+    layout.pPushConstantRanges = &push;
+    checkVulkan(api.vkCreatePipelineLayout(m_device->handle(), &layout, nullptr, &m_layout),
+                "vkCreatePipelineLayout");
+    VkPipelineCacheCreateInfo cache{};
+    cache.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
+    checkVulkan(api.vkCreatePipelineCache(m_device->handle(), &cache, nullptr, &m_cache),
+                "vkCreatePipelineCache");
+}
+
+Pipelines::~Pipelines() {
+    const VolkDeviceTable& api = m_device->api();
+    for (const auto& [key, pipeline] : m_pipelines)
+        api.vkDestroyPipeline(m_device->handle(), pipeline, nullptr);
+    for (const auto& [name, module] : m_shaders)
+        api.vkDestroyShaderModule(m_device->handle(), module, nullptr);
+    api.vkDestroyPipelineCache(m_device->handle(), m_cache, nullptr);
+    api.vkDestroyPipelineLayout(m_device->handle(), m_layout, nullptr);
+    api.vkDestroyDescriptorSetLayout(m_device->handle(), m_setLayout, nullptr);
+}
+
+VkShaderModule Pipelines::shader(const std::string& name) {
+    if (const auto found = m_shaders.find(name); found != m_shaders.end())
+        return found->second;
+    for (const kernels::KernelModule& module : kernels::kernelModules()) {
+        if (module.name != name)
+            continue;
+        VkShaderModuleCreateInfo info{};
+        info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
+        info.codeSize = module.words.size_bytes();
+        info.pCode = module.words.data();
+        VkShaderModule handle = VK_NULL_HANDLE;
+        checkVulkan(
+            m_device->api().vkCreateShaderModule(m_device->handle(), &info, nullptr, &handle),
+            "vkCreateShaderModule");
+        return m_shaders[name] = handle;
+    }
+    fail(ErrorKind::Internal, "This build has no kernel \"{}\".", name);
+}
+
+VkPipeline Pipelines::get(const std::string& module, const KernelConstants& wanted) {
+    KernelConstants constants = wanted;
+    plantFault(module, constants);
+    const auto [place, isNew] = m_pipelines.try_emplace({module, constants}, VK_NULL_HANDLE);
+    if (!isNew)
+        return place->second;
+    std::vector<VkSpecializationMapEntry> entries;
+    std::vector<uint32_t> values;
+    for (const auto& [id, value] : constants) {
+        entries.push_back({id, static_cast<uint32_t>(values.size() * 4), 4});
+        values.push_back(value);
+    }
+    const VkSpecializationInfo special{static_cast<uint32_t>(entries.size()), entries.data(),
+                                       values.size() * 4, values.data()};
+    VkComputePipelineCreateInfo info{};
+    info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
+    info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+    info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+    info.stage.pName = "main";
+    info.stage.pSpecializationInfo = &special;
+    info.layout = m_layout;
+    VkPipeline pipeline = VK_NULL_HANDLE;
+    try {
+        info.stage.module = shader(module);
+        checkVulkan(m_device->api().vkCreateComputePipelines(m_device->handle(), m_cache, 1, &info,
+                                                             nullptr, &pipeline),
+                    "vkCreateComputePipelines");
+    } catch (...) {
+        m_pipelines.erase(place);
+        throw;
+    }
+    return place->second = pipeline;
+}
+
+} // namespace nibble

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "core/runtime/vulkan/device.h"
+#include "vulkan_kernels/include/interface.h"
+
+#include <array>
+#include <map>
+#include <string>
+
+namespace nibble {
+
+/// Specialization constants by id, values as bits.
+using KernelConstants = std::map<uint32_t, uint32_t>;
+
+/// Buffers that a kernel sees: bindings 0 … kKernelBuffers − 1.
+inline constexpr uint32_t kKernelBuffers = 11;
+inline constexpr uint32_t kPushBytes = 128;
+
+/// Compute pipelines, made when first used. All share one layout: eleven storage buffers and 128
+/// bytes of push constants.
+class Pipelines {
+public:
+    explicit Pipelines(std::shared_ptr<VulkanDevice> device);
+    ~Pipelines();
+    Pipelines(const Pipelines&) = delete;
+    Pipelines& operator=(const Pipelines&) = delete;
+
+    VkPipeline get(const std::string& module, const KernelConstants& constants);
+    VkPipelineLayout layout() const { return m_layout; }
+    VkDescriptorSetLayout setLayout() const { return m_setLayout; }
+
+private:
+    VkShaderModule shader(const std::string& name);
+
+    std::shared_ptr<VulkanDevice> m_device;
+    VkDescriptorSetLayout m_setLayout = VK_NULL_HANDLE;
+    VkPipelineLayout m_layout = VK_NULL_HANDLE;
+    VkPipelineCache m_cache = VK_NULL_HANDLE;
+    std::map<std::string, VkShaderModule> m_shaders;
+    std::map<std::pair<std::string, KernelConstants>, VkPipeline> m_pipelines;
+};
+
+} // namespace nibble

@@ -1,0 +1,121 @@
+#include "core/runtime/vulkan/recording.h"
+
+namespace nibble {
+namespace {
+
+constexpr uint32_t kSetsOfPool = 128;
+
+} // namespace
+
+Recording::Recording(std::shared_ptr<VulkanDevice> device, std::shared_ptr<Pipelines> pipelines,
+                     BufferView unused)
+    : m_device(std::move(device)), m_pipelines(std::move(pipelines)), m_unused(unused) {
+    VkCommandBufferAllocateInfo allocate{};
+    allocate.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO;
+    allocate.commandPool = m_device->commandPool();
+    allocate.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
+    allocate.commandBufferCount = 1;
+    checkVulkan(
+        m_device->api().vkAllocateCommandBuffers(m_device->handle(), &allocate, &m_commands),
+        "vkAllocateCommandBuffers");
+    VkCommandBufferBeginInfo begin{};
+    begin.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO;
+    checkVulkan(m_device->api().vkBeginCommandBuffer(m_commands, &begin), "vkBeginCommandBuffer");
+}
+
+Recording::~Recording() {
+    const VolkDeviceTable& api = m_device->api();
+    for (VkDescriptorPool pool : m_pools)
+        api.vkDestroyDescriptorPool(m_device->handle(), pool, nullptr);
+    api.vkFreeCommandBuffers(m_device->handle(), m_device->commandPool(), 1, &m_commands);
+}
+
+VkDescriptorSet Recording::newSet() {
+    const VolkDeviceTable& api = m_device->api();
+    if (m_setsLeft == 0) {
+        const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                        kSetsOfPool * kKernelBuffers};
+        VkDescriptorPoolCreateInfo info{};
+        info.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO;
+        info.maxSets = kSetsOfPool;
+        info.poolSizeCount = 1;
+        info.pPoolSizes = &size;
+        VkDescriptorPool pool = VK_NULL_HANDLE;
+        checkVulkan(api.vkCreateDescriptorPool(m_device->handle(), &info, nullptr, &pool),
+                    "vkCreateDescriptorPool");
+        m_pools.push_back(pool);
+        m_setsLeft = kSetsOfPool;
+    }
+    const VkDescriptorSetLayout layout = m_pipelines->setLayout();
+    VkDescriptorSetAllocateInfo info{};
+    info.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO;
+    info.descriptorPool = m_pools.back();
+    info.descriptorSetCount = 1;
+    info.pSetLayouts = &layout;
+    VkDescriptorSet set = VK_NULL_HANDLE;
+    checkVulkan(api.vkAllocateDescriptorSets(m_device->handle(), &info, &set),
+                "vkAllocateDescriptorSets");
+    --m_setsLeft;
+    return set;
+}
+
+void Recording::dispatch(const Dispatch& d) {
+    const VolkDeviceTable& api = m_device->api();
+    const VkPipeline pipeline = m_pipelines->get(d.module, d.constants);
+    const VkDescriptorSet set = newSet();
+    std::array<VkDescriptorBufferInfo, kKernelBuffers> buffers{};
+    std::array<VkWriteDescriptorSet, kKernelBuffers> writes{};
+    for (uint32_t i = 0; i < kKernelBuffers; ++i) {
+        const BufferView& view = d.buffers[i].buffer ? d.buffers[i] : m_unused;
+        buffers[i] = {view.buffer, view.offset, view.size};
+        writes[i].sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET;
+        writes[i].dstSet = set;
+        writes[i].dstBinding = i;
+        writes[i].descriptorCount = 1;
+        writes[i].descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
+        writes[i].pBufferInfo = &buffers[i];
+    }
+    api.vkUpdateDescriptorSets(m_device->handle(), kKernelBuffers, writes.data(), 0, nullptr);
+    api.vkCmdBindPipeline(m_commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
+    api.vkCmdBindDescriptorSets(m_commands, VK_PIPELINE_BIND_POINT_COMPUTE, m_pipelines->layout(),
+                                0, 1, &set, 0, nullptr);
+    api.vkCmdPushConstants(m_commands, m_pipelines->layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                           kPushBytes, d.push.data());
+    api.vkCmdDispatch(m_commands, d.x, d.y, 1);
+    ++m_dispatches;
+}
+
+void Recording::copy(BufferView from, BufferView to, uint64_t bytes) {
+    const VkBufferCopy region{from.offset, to.offset, bytes};
+    m_device->api().vkCmdCopyBuffer(m_commands, from.buffer, to.buffer, 1, &region);
+}
+
+void Recording::barrier() {
+    VkMemoryBarrier memory{};
+    memory.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
+    memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+    memory.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                           VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+    constexpr VkPipelineStageFlags kStages =
+        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    m_device->api().vkCmdPipelineBarrier(m_commands, kStages, kStages, 0, 1, &memory, 0, nullptr, 0,
+                                         nullptr);
+    ++m_barriers;
+}
+
+void Recording::finish() {
+    VkMemoryBarrier memory{};
+    memory.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
+    memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+    memory.dstAccessMask = VK_ACCESS_HOST_READ_BIT;
+    m_device->api().vkCmdPipelineBarrier(
+        m_commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+        VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &memory, 0, nullptr, 0, nullptr);
+    checkVulkan(m_device->api().vkEndCommandBuffer(m_commands), "vkEndCommandBuffer");
+}
+
+void Recording::run() {
+    m_device->run(m_commands);
+}
+
+} // namespace nibble

@@ -1,0 +1,114 @@
+#pragma once
+
+#include "core/runtime/vulkan/weights.h"
+
+#include <optional>
+#include <set>
+
+namespace nibble {
+
+/// What a Vulkan backend shares with its stages.
+struct VulkanContext {
+    explicit VulkanContext(std::shared_ptr<VulkanDevice> device);
+    Uploader uploader;
+    VulkanPaths paths;
+};
+
+/// The steps of backend.h as dispatches. A call is recorded once for its shape (rows padded to 1,
+/// 2, 4, 8, 16 or a multiple of 16) and replayed; what changes lies in the step buffer.
+class VulkanStage : public Stage {
+public:
+    VulkanStage(const ModelConfig& config, const StageOptions& options,
+                std::shared_ptr<VulkanContext> context);
+    static MemoryUse predict(const ModelConfig& config, const StageOptions& options);
+
+    void setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) override;
+    void copyPage(int32_t from, int32_t to) override;
+    bool begin(const Batch& batch, Tap* tap) override;
+    void setHidden(std::span<const float> hidden) override;
+    void embed() override;
+    void qkv(int32_t layer) override;
+    void attention(int32_t layer) override;
+    void attentionOutput(int32_t layer) override;
+    void gateUp(int32_t layer) override;
+    void down(int32_t layer) override;
+    void logits() override;
+    void end() override;
+    void readHidden(std::span<float> out) override;
+    void readLogits(std::span<float> out) override;
+    MemoryUse memory() const override;
+    std::vector<PathReport> paths() const override;
+    double barriersPerLayer() const override { return m_barriersPerLayer; }
+
+private:
+    using Formats = std::set<ActivationFormat>;
+    /// Rows prepared for products: codes or floats, and the numbers of each block.
+    struct Input {
+        Allocation words, info;
+    };
+    struct Tapped {
+        TapSite site;
+        int32_t rows, width, stride;
+        Allocation values;
+    };
+    struct Shape {
+        int32_t rows, logitRows, firstLayer, lastLayer;
+        bool hidden;
+        auto operator<=>(const Shape&) const = default;
+    };
+    struct Recorded {
+        std::unique_ptr<Recording> recording;
+        double barriersPerLayer = 0;
+    };
+    struct Preparation {
+        uint32_t kind;
+        BufferView source, second, norm;
+        int32_t width, stride;
+        bool logitRows = false;
+    };
+    static constexpr int kNormed = 0, kInner = 1;
+
+    const DeviceMatrix& matrix(Role role, int32_t layer) const;
+    BufferView vector(Role role, int32_t layer) const;
+    Formats formatsOf(std::initializer_list<Role> roles, int32_t layer) const;
+    Input& input(int slot, ActivationFormat format);
+    void writeStep(const Batch& batch);
+    Recording& recording() { return *m_current->recording; }
+    void prepare(const Preparation& what, const Formats& formats, int slot, int32_t rows,
+                 std::optional<TapSite> site);
+    kernels::PrepareArguments prepareArguments(const Preparation& what) const;
+    /// Adds the tail that does `what` to a dispatch; the workgroup count is the dispatch's own.
+    void addTail(Dispatch& dispatch, kernels::PrepareArguments& arguments, const Preparation& what,
+                 ActivationFormat format, int slot);
+    bool canTail(const Formats& formats) const;
+    Preparation normOf(Role role, int32_t layer) const;
+    void product(Role role, int32_t layer, int slot, uint32_t epilogue, BufferView out,
+                 int32_t outStride, BufferView bias, BufferView cache, int32_t rows,
+                 const Preparation* tail = nullptr, ActivationFormat tailFormat = {},
+                 int tailSlot = 0);
+    std::vector<int64_t> rotatedOrder(TensorKey key, int64_t rows) const;
+
+    ModelConfig m_config;
+    StageOptions m_options;
+    std::shared_ptr<VulkanContext> m_context;
+    std::map<TensorKey, DeviceMatrix> m_matrices;
+    std::map<TensorKey, Allocation> m_vectors;
+    std::vector<float> m_frequencies;
+    int32_t m_maxRows = 0;
+    Allocation m_hidden, m_query, m_attended, m_gate, m_up, m_logits, m_counter, m_unused;
+    Allocation m_step, m_hiddenHost, m_logitsHost;
+    std::map<std::pair<int, ActivationFormat>, Input> m_inputs;
+    std::vector<Allocation> m_keys, m_values;
+
+    std::map<Shape, Recorded> m_recorded;
+    Recorded m_once; ///< of a tapped call
+    Recorded* m_current = nullptr;
+    Shape m_shape{};
+    int32_t m_rows = 0, m_logitRows = 0; ///< of the call, not padded
+    Tap* m_tap = nullptr;
+    std::vector<Tapped> m_tapped;
+    bool m_hiddenGiven = false, m_recording = false, m_ready = false;
+    double m_barriersPerLayer = 0;
+};
+
+} // namespace nibble

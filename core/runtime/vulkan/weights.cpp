@@ -1,0 +1,225 @@
+#include "core/runtime/vulkan/weights.h"
+
+#include "core/base/half.h"
+#include "core/base/parallel.h"
+#include "core/tensor/layout.h"
+#include "core/tensor/planes.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace nibble {
+namespace {
+
+constexpr int64_t kRows = TILE_ROWS;
+
+/// Largest part of a matrix: within every device's maxStorageBufferRange (at least 128 MiB).
+constexpr uint64_t kPartBytes = uint64_t(120) << 20;
+
+uint32_t kindOf(const Format& format) {
+    switch (format.code) {
+    case CodeKind::Float32:
+        return KIND_F32;
+    case CodeKind::Float16:
+        return KIND_F16;
+    case CodeKind::BFloat16:
+        return KIND_BF16;
+    case CodeKind::Uniform:
+        return KIND_UNIFORM;
+    case CodeKind::Table:
+        return KIND_TABLE;
+    }
+    return KIND_F32;
+}
+
+/// A format as the specialization constants of weights.glsl.
+KernelConstants constantsOf(const Format& f) {
+    KernelConstants c{{ID_KIND, kindOf(f)}};
+    if (f.isFloat()) {
+        c[ID_GROUP] = 0;
+        c[ID_SCALE] = SCALE_NONE;
+        return c;
+    }
+    c[ID_LOW] = static_cast<uint32_t>(f.lowBits());
+    c[ID_HIGH] = static_cast<uint32_t>(f.highBits());
+    c[ID_ZERO] = static_cast<uint32_t>(f.zero);
+    c[ID_GROUP] = f.group;
+    c[ID_SCALE] = static_cast<uint32_t>(f.scale);
+    c[ID_SCALE_BITS] = 8; // codes of 4 and 6 bits lie in bytes
+    c[ID_SCALE_ZERO] = static_cast<uint32_t>(f.scaleZero);
+    c[ID_OFFSET] = static_cast<uint32_t>(f.offset);
+    c[ID_OFFSET_BITS] = 8;
+    c[ID_SUPER] = f.super;
+    // The kernel reads e8m0 as 2^(e − 128), which is a float32 for every e.
+    c[ID_UNIT] = std::bit_cast<uint32_t>(f.scale == ScaleKind::E8M0 ? f.unit * 2 : f.unit);
+    if (f.table)
+        for (uint32_t i = 0; i < 16; ++i)
+            c[ID_TABLE0 + i / 4] |= uint32_t(static_cast<uint8_t>(f.table->integer[i]))
+                                    << (i % 4 * 8);
+    return c;
+}
+
+/// One plane's rows in another order.
+Bytes gather(const Bytes& plane, int64_t rows, std::span<const int64_t> order) {
+    if (plane.empty())
+        return {};
+    const size_t each = plane.size() / static_cast<size_t>(rows);
+    std::vector<uint32_t> words((order.size() * each + 3) / 4);
+    auto* out = reinterpret_cast<std::byte*>(words.data());
+    for (size_t i = 0; i < order.size(); ++i)
+        std::memcpy(out + i * each, plane.data() + static_cast<size_t>(order[i]) * each, each);
+    return Bytes::of(std::move(words)).slice(0, order.size() * each);
+}
+
+Tensor gatherRows(const Tensor& t, std::span<const int64_t> order) {
+    Tensor out = t;
+    out.rows = static_cast<int64_t>(order.size());
+    if (t.format->isFloat()) {
+        out.codes = gather(t.codes, t.rows, order);
+        return out;
+    }
+    const auto lowBytes = static_cast<size_t>(lowPlaneWords(t)) * 4;
+    const Bytes low = gather(t.codes.slice(0, lowBytes), t.rows, order);
+    const Bytes high = gather(t.codes.slice(lowBytes, t.codes.size() - lowBytes), t.rows, order);
+    std::vector<uint32_t> codes((low.size() + high.size()) / 4);
+    std::memcpy(codes.data(), low.data(), low.size());
+    if (!high.empty())
+        std::memcpy(codes.data() + low.size() / 4, high.data(), high.size());
+    out.codes = Bytes::of(std::move(codes));
+    out.scales = gather(t.scales, t.rows, order);
+    out.superScales = gather(t.superScales, t.rows, order);
+    out.offsets = gather(t.offsets, t.rows, order);
+    out.superOffsets = gather(t.superOffsets, t.rows, order);
+    return out;
+}
+
+/// Float values as records of 32, in the order of code tiles.
+std::vector<uint32_t> tileFloats(const Tensor& t) {
+    const size_t width = t.format->bits / 8u, record = 32 * width;
+    const int64_t tiles = (t.rows + kRows - 1) / kRows, blocks = t.blocks();
+    std::vector<uint32_t> words(static_cast<size_t>(tiles * blocks * kRows) * record / 4);
+    auto* out = reinterpret_cast<std::byte*>(words.data());
+    parallelFor(static_cast<size_t>(t.rows), 16, [&](size_t begin, size_t end) {
+        for (auto row = static_cast<int64_t>(begin); row < static_cast<int64_t>(end); ++row)
+            for (int64_t block = 0; block < blocks; ++block)
+                std::memcpy(
+                    out +
+                        static_cast<size_t>((row / kRows * blocks + block) * kRows + row % kRows) *
+                            record,
+                    t.codes.data() + static_cast<size_t>(row * t.cols + block * 32) * width,
+                    static_cast<size_t>(std::min<int64_t>(32, t.cols - block * 32)) * width);
+    });
+    return words;
+}
+
+/// A tensor's planes one after the other, and where they lie.
+std::vector<uint32_t> placePlanes(const Tensor& t, kernels::Planes& planes) {
+    planes.blocks = static_cast<uint32_t>(t.blocks());
+    planes.rows = static_cast<uint32_t>(t.rows);
+    if (t.format->isFloat())
+        return tileFloats(t);
+    TiledPlanes tiles = toTiles(t, TileOrder::Rows);
+    planes.groups = static_cast<uint32_t>(t.format->groupCount(t.cols));
+    planes.supers = static_cast<uint32_t>(t.format->superCount(t.cols));
+    planes.highAt = static_cast<uint32_t>(tiles.highPlane);
+    std::vector<uint32_t> words = std::move(tiles.codes);
+    const auto append = [&](const std::vector<uint8_t>& plane) {
+        const size_t at = words.size();
+        words.resize(at + (plane.size() + 15) / 16 * 4);
+        if (!plane.empty())
+            std::memcpy(words.data() + at, plane.data(), plane.size());
+        return static_cast<uint32_t>(at);
+    };
+    planes.scaleAt = append(tiles.scales);
+    planes.superScaleAt = append(tiles.superScales);
+    planes.offsetAt = append(tiles.offsets);
+    planes.superOffsetAt = append(tiles.superOffsets);
+    return words;
+}
+
+/// The tensor in a format that the kernels read: itself, f16, or f32.
+Tensor withKernel(const Tensor& t, const VulkanPaths& paths) {
+    if (hasKernel(*t.format, t.cols) && !paths.avoids(t.format->name))
+        return t;
+    const char* other = t.format->isFloat() || paths.avoids("f16") ? "f32" : "f16";
+    return makeFloatTensor(t.name, getFormat(other), t.rows, t.cols, decode(t));
+}
+
+} // namespace
+
+bool VulkanPaths::avoids(std::string_view format) const {
+    return std::find(wrongFormats.begin(), wrongFormats.end(), format) != wrongFormats.end();
+}
+
+uint64_t DeviceMatrix::bytes() const {
+    return std::accumulate(parts.begin(), parts.end(), uint64_t(0),
+                           [](uint64_t sum, const Part& part) { return sum + part.memory.size(); });
+}
+
+bool hasKernel(const Format& f, int64_t cols) {
+    if (f.isFloat())
+        return true;
+    if (f.group == 16)
+        return cols % 32 == 0 && f.offset != OffsetKind::Zero && f.super % 32 == 0;
+    return f.group % 32 == 0 && f.super % 32 == 0;
+}
+
+Allocation Uploader::upload(std::span<const std::byte> bytes, const char* what) const {
+    Allocation to = memory->allocate(bytes.size(), what);
+    if (to.mapped()) {
+        std::memcpy(to.mapped(), bytes.data(), bytes.size());
+        return to;
+    }
+    constexpr size_t kStaging = size_t(16) << 20;
+    const Allocation staging = host->allocate(std::min(bytes.size(), kStaging), "Staging");
+    for (size_t at = 0; at < bytes.size(); at += kStaging) {
+        const size_t count = std::min(kStaging, bytes.size() - at);
+        std::memcpy(staging.mapped(), bytes.data() + at, count);
+        BufferView view = to;
+        view.offset += at;
+        Recording recording(device, pipelines, to);
+        recording.copy(staging, view, count);
+        recording.finish();
+        recording.run();
+    }
+    return to;
+}
+
+DeviceMatrix Uploader::uploadMatrix(const Tensor& given, ActivationFormat activations,
+                                    std::span<const int64_t> order,
+                                    const VulkanPaths& paths) const {
+    const Tensor tensor = withKernel(given, paths);
+    DeviceMatrix matrix;
+    matrix.stored = given.format;
+    matrix.format = tensor.format;
+    matrix.activations = tensor.format->isFloat() ? ActivationFormat::Float : activations;
+    matrix.rows = tensor.rows;
+    matrix.cols = tensor.cols;
+    matrix.constants = constantsOf(*tensor.format);
+    const uint64_t rowBytes =
+        tensor.planeBytes() / static_cast<uint64_t>(std::max<int64_t>(1, tensor.rows)) + 64;
+    const int64_t partRows =
+        std::max<int64_t>(1, static_cast<int64_t>(kPartBytes / rowBytes) / kRows) * kRows;
+    for (int64_t first = 0; first < tensor.rows; first += partRows) {
+        const int64_t count = std::min(partRows, tensor.rows - first);
+        DeviceMatrix::Part part;
+        part.planes = {};
+        std::vector<uint32_t> words;
+        if (order.empty() && count == tensor.rows) {
+            words = placePlanes(tensor, part.planes);
+        } else {
+            std::vector<int64_t> rows(static_cast<size_t>(count));
+            for (int64_t i = 0; i < count; ++i)
+                rows[static_cast<size_t>(i)] =
+                    order.empty() ? first + i : order[static_cast<size_t>(first + i)];
+            words = placePlanes(gatherRows(tensor, rows), part.planes);
+        }
+        part.planes.firstRow = static_cast<uint32_t>(first);
+        part.memory = upload(std::as_bytes(std::span(words)), "A tensor");
+        matrix.parts.push_back(std::move(part));
+    }
+    return matrix;
+}
+
+} // namespace nibble
