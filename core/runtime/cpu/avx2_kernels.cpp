@@ -134,6 +134,7 @@ template <int bits>
 inline TileBlock loadBlock(const uint32_t* words) {
     TileBlock block;
     const I mask = _mm256_set1_epi8(15);
+#pragma GCC unroll 8
     for (int d = 0; d < bits; ++d) {
         const I packed = _mm256_loadu_si256(reinterpret_cast<const I*>(words + d * 16));
         if constexpr (bits == 8) {
@@ -154,11 +155,13 @@ inline I dot(const TileBlock& block, const int8_t* x, I start) {
     const I ones = _mm256_set1_epi16(1);
     if constexpr (bits == 4) {
         I pairs = _mm256_setzero_si256();
+#pragma GCC unroll 8
         for (int d = 0; d < 8; ++d)
             pairs = _mm256_add_epi16(
                 pairs, _mm256_maddubs_epi16(block.words[d], _mm256_set1_epi32(words[d])));
         return _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones));
     } else {
+#pragma GCC unroll 8
         for (int d = 0; d < 8; ++d) {
             const I w = block.words[d];
             const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w),

@@ -128,11 +128,13 @@ template <int bits>
 inline TileBlock loadBlock(const uint32_t* words) {
     TileBlock block;
     if constexpr (bits == 8) {
+#pragma GCC unroll 8
         for (int d = 0; d < 8; ++d)
             block.words[d] =
                 _mm512_xor_si512(_mm512_loadu_si512(words + d * 16), _mm512_set1_epi8(-128));
     } else {
         const I mask = _mm512_set1_epi8(15);
+#pragma GCC unroll 8
         for (int d = 0; d < 4; ++d) {
             const I packed = _mm512_loadu_si512(words + d * 16);
             block.words[d] = _mm512_and_si512(packed, mask);
@@ -146,6 +148,7 @@ inline I dot(const TileBlock& block, const int8_t* x, I start) {
     int32_t words[8];
     std::memcpy(words, x, sizeof words);
     I even = start, odd = _mm512_setzero_si512();
+#pragma GCC unroll 8
     for (int d = 0; d < 8; d += 2) {
         even = _mm512_dpbusd_epi32(even, block.words[d], _mm512_set1_epi32(words[d]));
         odd = _mm512_dpbusd_epi32(odd, block.words[d + 1], _mm512_set1_epi32(words[d + 1]));

@@ -119,9 +119,11 @@ inline void scorePage(const std::byte* keys, const float* query, int n, float sc
         sum = zero();
     for (int d = 0; d < n; ++d) {
         const V q = set1(query[d]);
+#pragma GCC unroll 8
         for (int i = 0; i < kPieces; ++i)
             sums[i] = fma(q, loadKv<half>(keys, size_t(d) * 32 + size_t(i) * kLanes), sums[i]);
     }
+#pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i)
         store(weights + i * kLanes, mul(sums[i], set1(scale)));
 }
@@ -131,14 +133,17 @@ inline float softenPage(float* weights, int tokens, Running& state) {
     for (int t = tokens; t < 32; ++t)
         weights[t] = -__builtin_inff();
     V top = set1(state.largest);
+#pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i)
         top = most(top, load(weights + i * kLanes));
     const float largest = mostOf(top);
     V sum = zero();
+#pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i)
         store(weights + i * kLanes, exponential(sub(load(weights + i * kLanes), set1(largest))));
     for (int t = tokens; t < 32; ++t)
         weights[t] = 0;
+#pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i)
         sum = add(sum, load(weights + i * kLanes));
     float shrink[kLanes];
@@ -228,8 +233,9 @@ enum class Source { F32, F16, BF16, Int8, Int4 };
 /// What a block of 32 weights is made of.
 struct RowSource {
     const std::byte* codes;
-    const Tensor* tensor;
-    int64_t cols, blocks, blocksPerGroup;
+    const std::byte *scales, *offsets;
+    const Format* format;
+    int64_t cols, blocks, groups, blocksPerGroup;
 };
 
 template <Source source>
@@ -241,6 +247,7 @@ inline void loadFloats(const std::byte* p, int64_t left, V* out) {
         std::memcpy(padded, p, size_t(left) * kWidth);
         p = padded;
     }
+#pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i)
         if constexpr (source == Source::F32)
             out[i] = load(reinterpret_cast<const float*>(p) + i * kLanes);
@@ -258,26 +265,24 @@ inline void loadWeights(const RowSource& from, int64_t row, int64_t block, V* ou
         loadFloats<source>(from.codes + (row * from.cols + block * 32) * kWidth,
                            from.cols - block * 32, out);
     } else {
-        const Tensor& tensor = *from.tensor;
-        const Format& format = *tensor.format;
-        const int64_t group = block / from.blocksPerGroup;
-        const uint32_t raw = rawScale(tensor, row, group);
-        float scaleValue;
-        if (format.scale == ScaleKind::F32)
-            std::memcpy(&scaleValue, &raw, 4);
-        else
-            scaleValue = halfToFloat(static_cast<uint16_t>(raw));
+        const Format& format = *from.format;
+        const auto group = size_t(row * from.groups + block / from.blocksPerGroup);
+        const float scaleValue =
+            format.scale == ScaleKind::F32
+                ? reinterpret_cast<const float*>(from.scales)[group]
+                : halfToFloat(reinterpret_cast<const uint16_t*>(from.scales)[group]);
         int centre = format.zero;
         float offsetValue = 0;
         if (format.offset == OffsetKind::Zero)
-            centre += rawOffset(tensor, row, group);
+            centre += int(from.offsets[group]);
         else if (format.offset == OffsetKind::Value)
-            offsetValue = halfToFloat(rawOffset(tensor, row, group));
+            offsetValue = halfToFloat(reinterpret_cast<const uint16_t*>(from.offsets)[group]);
         const V scale = set1(scaleValue), offset = set1(offsetValue);
         const V centres = set1(static_cast<float>(centre));
         constexpr int64_t kBytes = source == Source::Int8 ? 32 : 16;
         const auto* codes =
             reinterpret_cast<const uint8_t*>(from.codes) + (row * from.blocks + block) * kBytes;
+#pragma GCC unroll 8
         for (int i = 0; i < kPieces; ++i) {
             V code;
             if constexpr (source == Source::Int8)
@@ -299,15 +304,19 @@ inline void rowsTimes(const RowSource& from, const ActivationRows& input, int64_
         for (V& sum : row)
             sum = zero();
     for (int64_t block = 0; block < from.blocks; ++block)
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
             V weights[kPieces];
             loadWeights<source>(from, begin + r < end ? begin + r : end - 1, block, weights);
+#pragma GCC unroll 8
             for (int j = 0; j < M; ++j)
+#pragma GCC unroll 8
                 for (int i = 0; i < kPieces; ++i)
                     sums[r][j] = fma(weights[i], load(input.row(m + j) + block * 32 + i * kLanes),
                                      sums[r][j]);
         }
     for (int r = 0; r < kRows && begin + r < end; ++r)
+#pragma GCC unroll 8
         for (int j = 0; j < M; ++j)
             out[(m + j) * stride + begin + r] = sumOf(sums[r][j]);
 }
@@ -317,7 +326,13 @@ void rowProduct(const WeightView& weights, const ActivationRows& input, int64_t 
                 float* out, int64_t stride) {
     const Tensor& tensor = *weights.tensor;
     const int64_t group = tensor.format->group;
-    const RowSource from{tensor.codes.data(), &tensor, tensor.cols, (tensor.cols + 31) / 32,
+    const RowSource from{tensor.codes.data(),
+                         tensor.scales.data(),
+                         tensor.offsets.data(),
+                         tensor.format,
+                         tensor.cols,
+                         (tensor.cols + 31) / 32,
+                         tensor.format->groupCount(tensor.cols),
                          group == 0 ? INT64_MAX : group / 32};
     for (int64_t row = begin; row < end; row += 4) {
         int64_t m = 0;
@@ -343,6 +358,7 @@ struct TileSource {
 
 template <int bits, bool wideScale, Offsets offsets, int M>
 inline void tileTimes(const TileSource& tile, const Int8Rows& x, int64_t xStride, V* sums) {
+#pragma GCC unroll 8
     for (int j = 0; j < M; ++j)
         sums[j] = zero();
     V scale = zero(), offset = zero();
@@ -362,6 +378,7 @@ inline void tileTimes(const TileSource& tile, const Int8Rows& x, int64_t xStride
                 centres = loadBytesAsInts(tile.offsets + at);
         }
         const TileBlock weights = loadBlock<bits>(tile.codes + block * bits * 16);
+#pragma GCC unroll 8
         for (int j = 0; j < M; ++j) {
             const int64_t xBlock = j * (xStride / 32) + block;
             const int32_t sum = x.sums[xBlock];
@@ -385,6 +402,7 @@ inline void tileRows(const TileSource& tile, const Int8Rows& all, const Activati
                      all.sums + m * (xStride / 32)};
     V sums[M];
     tileTimes<bits, wideScale, offsets, M>(tile, x, xStride, sums);
+#pragma GCC unroll 8
     for (int j = 0; j < M; ++j) {
         float* to = out + (m + j) * stride + firstRow;
         if (firstRow + kLanes <= end) {
