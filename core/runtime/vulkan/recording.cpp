@@ -4,6 +4,7 @@ namespace nibble {
 namespace {
 
 constexpr uint32_t kSetsOfPool = 128;
+constexpr uint64_t kUnusedEach = 256;
 
 } // namespace
 
@@ -59,6 +60,16 @@ VkDescriptorSet Recording::newSet() {
     return set;
 }
 
+/// A range of its own for each binding that a kernel leaves alone: sharing one between dispatches
+/// of an interval would look like a hazard to the validation layer.
+BufferView Recording::unusedView() {
+    BufferView view = m_unused;
+    view.size = kUnusedEach;
+    view.offset += m_nextUnused * kUnusedEach;
+    m_nextUnused = (m_nextUnused + 1) % (kUnusedBytes / kUnusedEach);
+    return view;
+}
+
 void Recording::dispatch(const Dispatch& d) {
     const VolkDeviceTable& api = m_device->api();
     const VkPipeline pipeline = m_pipelines->get(d.module, d.constants);
@@ -66,7 +77,7 @@ void Recording::dispatch(const Dispatch& d) {
     std::array<VkDescriptorBufferInfo, kKernelBuffers> buffers{};
     std::array<VkWriteDescriptorSet, kKernelBuffers> writes{};
     for (uint32_t i = 0; i < kKernelBuffers; ++i) {
-        const BufferView& view = d.buffers[i].buffer ? d.buffers[i] : m_unused;
+        const BufferView view = d.buffers[i].buffer ? d.buffers[i] : unusedView();
         buffers[i] = {view.buffer, view.offset, view.size};
         writes[i].sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET;
         writes[i].dstSet = set;

@@ -33,7 +33,8 @@ struct Dispatch {
 /// A command buffer with its descriptor sets, recorded once and run any number of times.
 class Recording {
 public:
-    /// `unused` fills the bindings that a kernel leaves alone.
+    static constexpr uint64_t kUnusedBytes = 64 * 1024;
+    /// `unused` (kUnusedBytes) fills the bindings that kernels leave alone.
     Recording(std::shared_ptr<VulkanDevice> device, std::shared_ptr<Pipelines> pipelines,
               BufferView unused);
     ~Recording();
@@ -52,6 +53,7 @@ public:
 
 private:
     VkDescriptorSet newSet();
+    BufferView unusedView();
 
     std::shared_ptr<VulkanDevice> m_device;
     std::shared_ptr<Pipelines> m_pipelines;
@@ -59,6 +61,7 @@ private:
     VkCommandBuffer m_commands = VK_NULL_HANDLE;
     std::vector<VkDescriptorPool> m_pools;
     uint32_t m_setsLeft = 0;
+    uint64_t m_nextUnused = 0;
     int m_barriers = 0, m_dispatches = 0;
 };
 

@@ -89,7 +89,7 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
     m_attended = floats(config.queryWidth());
     m_gate = floats(config.feedForward);
     m_up = floats(config.feedForward);
-    m_unused = device.allocate(256, "Scratch memory");
+    m_unused = device.allocate(Recording::kUnusedBytes, "Scratch memory");
     const std::vector<std::byte> zeros(256);
     m_counter = m_context->uploader.upload(zeros, "Scratch memory");
     if (options.heads) {
@@ -118,7 +118,8 @@ MemoryUse VulkanStage::predict(const ModelConfig& config, const StageOptions& op
     use.kv = (cacheBytes(config, options, options.kFormat) +
               cacheBytes(config, options, options.vFormat)) *
              uint64_t(options.layers.end - options.layers.begin);
-    use.scratch = floatsBytes(config, options, rows) + stepWords(config, options, rows) * 4 +
+    use.scratch = Recording::kUnusedBytes + floatsBytes(config, options, rows) +
+                  stepWords(config, options, rows) * 4 +
                   2 * inputBytes(config, rows, ActivationFormat::Float);
     return use;
 }

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "core/runtime/vulkan/vulkan_backend.h"
+#include "tests/runtime/run_support.h"
+
+#include <QByteArray>
+#include <QTest>
+
+#include <filesystem>
+
+namespace nibble::test {
+
+/// The software device that tests run on, chosen before the loader looks; null when it is absent.
+inline std::shared_ptr<Backend> openLavapipe() {
+    constexpr const char* kIcd = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
+    if (!std::filesystem::exists(kIcd))
+        return nullptr;
+    qputenv("VK_ICD_FILENAMES", kIcd);
+    return listVulkanDevices().empty() ? nullptr : openVulkan(0);
+}
+
+} // namespace nibble::test
+
+/// Skips visibly where there is no software Vulkan device.
+#define NIBBLE_NEED_LAVAPIPE(backend)                                                              \
+    const auto backend = nibble::test::openLavapipe();                                             \
+    if (!backend)                                                                                  \
+    QSKIP("no lavapipe driver (package mesa-vulkan-drivers)")
