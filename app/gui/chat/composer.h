@@ -1,0 +1,54 @@
+#pragma once
+
+#include "app/gui/chat/chat_store.h"
+#include "app/gui/widgets/parts.h"
+
+class QPlainTextEdit;
+class QMenu;
+
+namespace nibble {
+
+/// Where a prompt is written: the field, sampling and system prompt, the count of tokens, Send that
+/// turns into Stop.
+class Composer : public Panel {
+    Q_OBJECT
+public:
+    explicit Composer(QWidget* parent = nullptr);
+    QString text() const;
+    void setText(const QString& text);
+    QPlainTextEdit* field() { return m_field; }
+    void setAnswering(bool answering);
+    void setReady(bool ready);
+    /// "12 tokens · 2,311 of 16,384 used".
+    void setCount(const QString& text);
+
+    GenerateOptions options() const { return m_options; }
+    QString systemPrompt() const { return m_system; }
+    QString templateName() const { return m_template; }
+    void setSettings(const GenerateOptions& options, const QString& systemPrompt,
+                     const QString& templateName);
+    /// The template that the model's own stands for, and whether it had one.
+    void setModelTemplate(const QString& name, bool found);
+
+signals:
+    void send();
+    void stop();
+    void editLast();
+    void settingsChanged();
+
+protected:
+    bool eventFilter(QObject* watched, QEvent* event) override;
+
+private:
+    void openSampling();
+    void openSystem();
+    void refresh();
+    QPlainTextEdit* m_field;
+    QPushButton *m_sampling, *m_systemButton, *m_templateButton, *m_send, *m_stop;
+    ElidedLabel* m_count;
+    GenerateOptions m_options;
+    QString m_system, m_template, m_modelTemplate;
+    bool m_templateFound = false;
+};
+
+} // namespace nibble

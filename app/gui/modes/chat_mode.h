@@ -1,0 +1,72 @@
+#pragma once
+
+#include "app/gui/chat/chat_list.h"
+#include "app/gui/chat/composer.h"
+#include "app/gui/chat/conversation_view.h"
+#include "app/gui/modes/mode.h"
+#include "app/gui/workbench.h"
+
+#include <QTimer>
+
+class QLineEdit;
+class QListView;
+
+namespace nibble {
+
+/// Chats with the running variant. A turn is on disk before its answer is asked for, and again as
+/// the answer grows.
+class ChatMode : public Mode {
+    Q_OBJECT
+public:
+    ChatMode(Workbench& workbench, QWidget* parent);
+    void focusStart() override;
+    void find() override;
+    void resetLayout() override;
+    bool perform(const QString& command) override;
+    void showProblem(const QString& sentence) override;
+
+    const ChatRecord& chat() const { return m_chat; }
+    Composer* composer() { return m_composer; }
+    ConversationView* conversation() { return m_view; }
+
+public slots:
+    void newChat();
+    void sendPrompt();
+    void again();
+    void editLast();
+    void stop() { m_workbench.stopAnswer(); }
+
+protected:
+    void keyPressEvent(QKeyEvent* event) override;
+    void resizeEvent(QResizeEvent* event) override;
+
+private:
+    QWidget* makeSide();
+    QWidget* makeMain();
+    void openChat(const QString& id);
+    void removeChat(const QString& id);
+    void ask();
+    void draw();
+    void save();
+    void finish(const ChatTurn& turn);
+    void refresh();
+    void refreshCount();
+
+    Workbench& m_workbench;
+    ChatStore m_store;
+    ChatList* m_list;
+    ChatRecord m_chat;
+    QWidget* m_side;
+    QLineEdit* m_search;
+    QListView* m_chats;
+    Banner* m_banner;
+    QPushButton *m_variant, *m_device;
+    ElidedLabel* m_figures;
+    ConversationView* m_view;
+    Composer* m_composer;
+    quint64 m_request = 0;
+    bool m_waiting = false, m_sideWanted = true;
+    QTimer m_drawTimer, m_saveTimer, m_countTimer;
+};
+
+} // namespace nibble

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "app/gui/widgets/parts.h"
+
+namespace nibble {
+
+class FactList;
+class Workbench;
+struct FoundModel;
+
+/// The right column of the Models mode: what to do with the model, what it is, what it needs.
+class ModelDetail : public Panel {
+    Q_OBJECT
+public:
+    explicit ModelDetail(Workbench& workbench, QWidget* parent = nullptr);
+    /// Shows the open model, or else this row of the table.
+    void show(const FoundModel* row);
+
+signals:
+    void wantsMode(const QString& id);
+    void wantsOpen(const QString& path);
+
+private:
+    void refresh();
+    void openThen(const QString& mode);
+    Workbench& m_workbench;
+    ElidedLabel *m_name, *m_path;
+    QPushButton *m_chat, *m_tune, *m_inspect;
+    Label *m_note, *m_memoryTitle, *m_modelTitle;
+    FactList *m_facts, *m_memory;
+    QString m_shownPath, m_shownProblem, m_thenMode;
+};
+
+} // namespace nibble

@@ -1,0 +1,141 @@
+#include "app/gui/screenshots.h"
+
+#include "app/gui/chat/examples.h"
+#include "app/gui/main_window.h"
+#include "app/gui/modes/chat_mode.h"
+#include "app/gui/theme.h"
+
+#include <QApplication>
+#include <QDir>
+#include <QElapsedTimer>
+#include <QStandardPaths>
+#include <QTemporaryDir>
+#include <QTextStream>
+#include <QThread>
+
+#include <optional>
+
+namespace nibble {
+
+namespace {
+
+constexpr int kLongestMs = 20 * 60 * 1000;
+constexpr int kChunks = 2;
+
+/// Handles events until `ready`, or throws what the workbench complained about.
+template <typename Ready>
+void waitFor(Ready ready, const char* what, const std::optional<QString>& problem) {
+    QElapsedTimer clock;
+    clock.start();
+    while (!ready()) {
+        QApplication::processEvents(QEventLoop::AllEvents | QEventLoop::WaitForMoreEvents, 50);
+        if (problem)
+            throw Error(ErrorKind::BadInput, problem->toStdString());
+        if (clock.elapsed() > kLongestMs)
+            fail(ErrorKind::Internal, "{} took longer than {} minutes.", what, kLongestMs / 60000);
+    }
+}
+
+void settle() {
+    for (int i = 0; i < 4; ++i) {
+        QApplication::sendPostedEvents();
+        QApplication::processEvents(QEventLoop::AllEvents, 20);
+        QThread::msleep(10);
+    }
+}
+
+} // namespace
+
+QStringList takeScreenshots(MainWindow& window, const QString& folder) {
+    if (!QDir().mkpath(folder))
+        fail(ErrorKind::CannotWrite, "The folder {} cannot be made; choose another.",
+             folder.toStdString());
+    QStringList files;
+    for (const bool dark : {false, true}) {
+        Theme::get().setChoice(dark ? Theme::Choice::Dark : Theme::Choice::Light);
+        for (const QSize size : {QSize(1440, 900), QSize(1024, 700)}) {
+            window.resize(size);
+            for (const ModeEntry& entry : modes()) {
+                window.showMode(QLatin1String(entry.id));
+                settle();
+                const QString file =
+                    QStringLiteral("%1/%2-%3-%4x%5.png")
+                        .arg(folder, QLatin1String(entry.id),
+                             dark ? QStringLiteral("dark") : QStringLiteral("light"))
+                        .arg(size.width())
+                        .arg(size.height());
+                if (!window.grab().save(file, "PNG"))
+                    fail(ErrorKind::CannotWrite,
+                         "{} cannot be written: is the disk full, or the folder protected?",
+                         file.toStdString());
+                files << file;
+            }
+        }
+    }
+    return files;
+}
+
+int screenshotRun(const QString& folder, const QString& modelPath) {
+    QTextStream out(stdout), err(stderr);
+    try {
+        // Pictures show this run alone, not the chats and recent files of the person.
+        QStandardPaths::setTestModeEnabled(true);
+        Workbench workbench;
+        MainWindow window(workbench);
+        std::optional<QString> problem;
+        QObject::connect(&workbench, &Workbench::problem, &window,
+                         [&](Concern, const QString& sentence) { problem = sentence; });
+        window.resize(1440, 900);
+        window.show();
+        workbench.refreshDevices();
+        waitFor([&] { return !workbench.devices().empty(); }, "Listing devices", problem);
+        if (modelPath.isEmpty())
+            window.openSample();
+        else
+            workbench.openModel(modelPath);
+        waitFor([&] { return workbench.isRunning(); }, "Opening the model", problem);
+        out << QObject::tr("Opened %1 on %2")
+                   .arg(workbench.modelName(), QString::fromStdString(workbench.device()->name))
+            << Qt::endl;
+        workbench.runDoctor();
+        workbench.measureLadder(kChunks);
+        waitFor([&] { return workbench.jobs().idle(); }, "Measuring levels", problem);
+        out << QObject::tr("Measured %n levels", nullptr, int(workbench.ladder().size()))
+            << Qt::endl;
+        workbench.applyLevel(QStringLiteral("int4"));
+        waitFor([&] { return !workbench.isApplying(); }, "Applying a level", problem);
+        workbench.measureTensors();
+        workbench.measureQuality(kChunks);
+        if (const auto key = workbench.selection())
+            workbench.requestTensorDetail(*key);
+        waitFor([&] { return workbench.jobs().idle(); }, "Measuring tensors", problem);
+        out << QObject::tr("Measured tensors and layers of %1").arg(workbench.runningTitle())
+            << Qt::endl;
+        auto* chat = static_cast<ChatMode*>(window.mode(QStringLiteral("chat")));
+        window.showMode(QStringLiteral("chat"));
+        chat->composer()->setText(
+            QCoreApplication::translate("Examples", examplePrompts().front().prompt));
+        GenerateOptions options;
+        options.maxTokens = 120;
+        options.sampler.seed = 7;
+        chat->composer()->setSettings(options, {}, {});
+        chat->sendPrompt();
+        waitFor(
+            [&] {
+                return !chat->chat().turns.empty() && chat->chat().turns.back().finished &&
+                       chat->chat().turns.size() > 1;
+            },
+            "Answering", problem);
+        waitFor([&] { return workbench.jobs().idle(); }, "Finishing", problem);
+        const QStringList files = takeScreenshots(window, folder);
+        out << QObject::tr("%n pictures are in %1", nullptr, int(files.size()))
+                   .arg(QDir(folder).absolutePath())
+            << Qt::endl;
+        return 0;
+    } catch (const Error& error) {
+        err << QString::fromUtf8(error.what()) << Qt::endl;
+        return error.exitCode();
+    }
+}
+
+} // namespace nibble
