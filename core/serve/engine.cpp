@@ -72,6 +72,14 @@ RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOpti
     return run;
 }
 
+std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, const Recipe& recipe,
+                                   const EngineOptions& options, const Progress& progress) {
+    model->requireRunnable();
+    auto runner = std::make_unique<Runner>(model, runOptions(*model, recipe, options));
+    applyRecipe(*runner, effectiveRecipe(recipe, options), nullptr, progress);
+    return runner;
+}
+
 struct Engine::State {
     std::shared_ptr<const Model> model;
     Recipe recipe;    ///< as asked for
@@ -92,17 +100,14 @@ Engine::~Engine() = default;
 
 void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
                   const EngineOptions& options, const Progress& progress) {
-    base->requireRunnable();
-    const Recipe effective = effectiveRecipe(recipe, options);
-    auto runner = std::make_unique<Runner>(base, runOptions(*base, recipe, options));
-    applyRecipe(*runner, effective, nullptr, undisturbed(progress));
+    auto runner = loadRunner(base, recipe, options, undisturbed(progress));
 
     State& state = *m_state;
     state.conversation = {};
     state.runner = std::move(runner);
     state.model = std::move(base);
     state.recipe = recipe;
-    state.effective = effective;
+    state.effective = effectiveRecipe(recipe, options);
     state.options = options;
     state.conversation.session = state.runner->newSession();
 }
@@ -169,17 +174,12 @@ QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,
     const auto model = m_state->model;
     EngineOptions wide = m_state->options;
     wide.context = options.context;
-    const auto load = [&](const Recipe& wanted) {
-        auto runner = std::make_unique<Runner>(model, runOptions(*model, wanted, wide));
-        applyRecipe(*runner, effectiveRecipe(wanted, wide), nullptr, progress);
-        return runner;
-    };
-    const auto variant = load(recipe);
+    const auto variant = loadRunner(model, recipe, wide, progress);
     // The base is what the file says: its own activations and cache, whatever the variant runs
     // with.
     wide.activations.reset();
     wide.kv.reset();
-    const auto base = load(Recipe{});
+    const auto base = loadRunner(model, Recipe{}, wide, progress);
     QualityReport report = measureQuality(*variant, base.get(), text, options, progress, onPartial);
     report.level = recipe.name;
     report.recipeHash = fmt::format("{:016x}", recipe.hash());

@@ -26,6 +26,9 @@ Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options);
 /// The options as a runner takes them, on the devices they name. Error{Usage} for a device that is
 /// not there.
 RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options);
+/// A runner with every tensor set to the recipe's, overrides included.
+std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, const Recipe& recipe,
+                                   const EngineOptions& options, const Progress& progress = {});
 
 /// Memory by purpose on the running device, predicted or used.
 struct Ledger {

@@ -1,0 +1,50 @@
+#pragma once
+
+#include "core/serve/engine.h"
+
+#include <CLI/CLI.hpp>
+
+#include <memory>
+#include <string>
+
+namespace nibble::cli {
+
+/// The MODEL argument of most commands.
+void addModel(CLI::App& app, std::string& model, const char* name = "MODEL");
+/// --json.
+void addJson(CLI::App& app, bool& json);
+/// The path that a MODEL argument stands for: "sample" is the bundled model.
+std::filesystem::path modelPath(const std::string& argument);
+std::shared_ptr<const Model> openModelArgument(const std::string& argument);
+/// Error{Usage} for an id that is no token of the model's vocabulary of `size`.
+void requireTokens(const std::vector<TokenId>& tokens, int32_t size);
+
+/// --level and --recipe: at most one of them.
+struct RecipeArguments {
+    std::string level, file;
+
+    void addTo(CLI::App& app);
+    bool given() const { return !level.empty() || !file.empty(); }
+    /// The level's or the file's recipe; without either the one that keeps the model as stored.
+    Recipe recipe() const;
+};
+/// The recipe's name, or "base" for the model as it is stored.
+std::string levelName(const Recipe& recipe);
+
+/// --device, --activations, --kv, --gpu-layers: wherever a model runs.
+struct RunArguments {
+    std::string device = "auto", activations, kv;
+    int32_t gpuLayers = -1;
+
+    void addTo(CLI::App& app);
+    EngineOptions options(int32_t context) const;
+};
+/// --context with 0 for "not given".
+void addContext(CLI::App& app, int32_t& context);
+/// The context to use: as given, else what the model was made for, 2048 at most.
+int32_t contextFor(const Model& model, int32_t given);
+
+/// "llvmpipe (LLVM 15.0.6, 256 bits) (vulkan:0)": the device in words.
+std::string deviceText(const DeviceInfo& device);
+
+} // namespace nibble::cli

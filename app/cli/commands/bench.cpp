@@ -1,0 +1,135 @@
+#include "core/serve/bench.h"
+
+#include "app/cli/arguments.h"
+#include "app/cli/command.h"
+#include "app/cli/interrupt.h"
+#include "app/cli/output.h"
+#include "core/model/names.h"
+
+#include <fmt/format.h>
+#include <map>
+
+namespace nibble::cli {
+
+namespace {
+
+struct Options {
+    std::string model, synthetic, out;
+    RecipeArguments recipe;
+    RunArguments run;
+    BenchOptions bench{.batches = {1, 2, 4, 8}};
+    int32_t context = 0;
+    bool json = false;
+};
+
+std::optional<double> gigabytes(const std::optional<double>& bytes) {
+    return bytes ? std::optional(*bytes / 1e9) : std::nullopt;
+}
+
+Json describe(const BenchReport& r, const Model& model, const Recipe& recipe,
+              const Options& options) {
+    Json batches = Json::array(), paths = Json::array();
+    for (const BatchSpeed& batch : r.batches)
+        batches.push_back({{"sequences", batch.sequences}, {"generate_tps", batch.generateTps}});
+    for (const PathReport& path : r.paths)
+        paths.push_back({{"tensor", tensorName(path.key)},
+                         {"format", path.format},
+                         {"backend", path.backend},
+                         {"path", path.path}});
+    return {{"model", model.name},
+            {"device", deviceText(r.device)},
+            {"level", levelName(recipe)},
+            {"prompt_tokens", options.bench.prompt},
+            {"generate_tokens", options.bench.generate},
+            {"prompt_tps", r.promptTps},
+            {"generate_tps", r.generateTps},
+            {"read_bandwidth_gbs", orNull(gigabytes(r.readBandwidth))},
+            {"generate_bandwidth_fraction", orNull(r.bandwidthFraction())},
+            {"bytes_per_token", r.bytesPerToken},
+            {"barriers_per_layer", r.barriersPerLayer},
+            {"peak_bytes", r.peakBytes},
+            {"memory",
+             {{"weights", r.memory.weights}, {"kv", r.memory.kv}, {"scratch", r.memory.scratch}}},
+            {"batches", batches},
+            {"load_seconds", r.loadSeconds},
+            {"paths", paths}};
+}
+
+/// How many tensors took each path, in few lines.
+std::string pathLines(const std::vector<PathReport>& paths) {
+    std::map<std::string, int> counts;
+    for (const PathReport& path : paths)
+        ++counts[path.backend + ": " + path.path];
+    std::string out;
+    for (const auto& [path, count] : counts)
+        out += fmt::format("  {:4} × {}\n", count, path);
+    return out;
+}
+
+void printReport(const BenchReport& r, const Model& model, const Recipe& recipe,
+                 const Options& options) {
+    std::string out =
+        fmt::format("{} · {} on {}\n\n", model.name, levelName(recipe), deviceText(r.device));
+    out += fmt::format("prompt      {:10.1f} tokens/s  ({} tokens)\n", r.promptTps,
+                       options.bench.prompt);
+    out += fmt::format("generate    {:10.1f} tokens/s  ({} tokens)\n", r.generateTps,
+                       options.bench.generate);
+    for (const BatchSpeed& batch : r.batches)
+        out += fmt::format("{:3} at once {:10.1f} tokens/s\n", batch.sequences, batch.generateTps);
+    out += fmt::format("reads       {:>10} a token", bytesText(r.bytesPerToken));
+    if (const auto fraction = r.bandwidthFraction())
+        out += fmt::format(", {:.0f} % of the {:.1f} GB/s that memory gives", 100 * *fraction,
+                           *gigabytes(r.readBandwidth));
+    out += fmt::format("\nbarriers    {:10.1f} a layer\n", r.barriersPerLayer);
+    out += fmt::format("memory      {:>10} weights, {} cache, {} scratch; peak {}\n",
+                       bytesText(r.memory.weights), bytesText(r.memory.kv),
+                       bytesText(r.memory.scratch), bytesText(r.peakBytes));
+    print(out + "\n" + pathLines(r.paths));
+}
+
+int run(const Options& options) {
+    if (options.model.empty() == options.synthetic.empty())
+        fail(ErrorKind::Usage, "Give either MODEL or --synthetic SHAPE.");
+    const auto model = options.synthetic.empty() ? openModelArgument(options.model)
+                                                 : makeSyntheticModel(options.synthetic);
+    const Recipe recipe = options.recipe.recipe();
+    const Progress progress = terminalProgress();
+    if (!options.out.empty())
+        exportGguf(*model, recipe, options.out, progress);
+    const BenchReport report =
+        runBench(model, recipe, options.run.options(contextFor(*model, options.context)),
+                 options.bench, progress);
+    if (options.json)
+        printJson(describe(report, *model, recipe, options));
+    else
+        printReport(report, *model, recipe, options);
+    return 0;
+}
+
+} // namespace
+
+Action defineBench(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    app.add_option("MODEL", options->model, "A GGUF file, a safetensors folder, or \"sample\"");
+    app.add_option("--synthetic", options->synthetic,
+                   "A random llama model of the shape 100m, 1b or 7b instead");
+    options->recipe.addTo(app);
+    app.add_option("--prompt", options->bench.prompt, "Tokens of the prompt")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--generate", options->bench.generate, "Tokens to generate")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--batch", options->bench.batches, "Answers side by side, separated by commas")
+        ->delimiter(',')
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
+    app.add_option("-o,--output", options->out, "Also write the model as a GGUF file");
+    options->run.addTo(app);
+    addContext(app, options->context);
+    addJson(app, options->json);
+    app.footer("peak_bytes: a GPU's own memory, else the largest resident size of the process.");
+    return [options] { return run(*options); };
+}
+
+} // namespace nibble::cli

@@ -1,0 +1,204 @@
+#include "app/cli/arguments.h"
+#include "app/cli/command.h"
+#include "app/cli/interrupt.h"
+#include "app/cli/output.h"
+#include "core/model/names.h"
+#include "core/tensor/statistics.h"
+
+#include <fmt/format.h>
+
+namespace nibble::cli {
+
+namespace {
+
+struct Options {
+    std::string model;
+    bool weights = false, json = false;
+};
+
+const char* containerName(Checkpoint::Container container) {
+    switch (container) {
+    case Checkpoint::Container::Gguf:
+        return "gguf";
+    case Checkpoint::Container::Safetensors:
+        return "safetensors";
+    case Checkpoint::Container::Memory:
+        return "memory";
+    }
+    return "";
+}
+
+const char* typeName(const TensorInfo& info) {
+    return info.type ? info.type->name : "unknown";
+}
+
+std::string shapeText(const TensorInfo& info) {
+    return fmt::format("{}", fmt::join(info.dims, " × "));
+}
+
+/// Statistics of one stored tensor; nothing for types whose values cannot be read.
+std::optional<TensorStatistics> statisticsOf(const TensorInfo& info, const Progress& progress) {
+    if (!info.type || !info.type->format)
+        return std::nullopt;
+    return computeStatistics(loadTensor(info), progress);
+}
+
+Json describe(const ModelConfig& c) {
+    return {{"layers", c.layers},
+            {"width", c.width},
+            {"feed_forward", c.feedForward},
+            {"heads", c.heads},
+            {"kv_heads", c.kvHeads},
+            {"head_size", c.headSize},
+            {"vocabulary", c.vocabulary},
+            {"context_length", c.contextLength},
+            {"norm_epsilon", c.normEpsilon},
+            {"rope_base", c.ropeBase},
+            {"rope_dimensions", c.ropeDimensions},
+            {"rope_scale", c.ropeScale},
+            {"tied_embedding", c.tiedEmbedding}};
+}
+
+Json describe(const Tokenizer& tokenizer) {
+    const Tokenizer::Info& info = tokenizer.info();
+    return {{"model", info.model},
+            {"pre_tokenizer", info.preTokenizer},
+            {"size", info.size},
+            {"bos", info.bos},
+            {"eos", info.eos},
+            {"add_bos", info.addBos},
+            {"warning", info.warning.empty() ? Json(nullptr) : Json(info.warning)}};
+}
+
+Json describe(const TensorStatistics& s) {
+    const auto lines = [](const std::vector<OutlierLine>& list) {
+        Json out = Json::array();
+        for (const OutlierLine& line : list)
+            out.push_back({{"index", line.index},
+                           {"abs_max", line.absMax},
+                           {"rms", line.rms},
+                           {"sigmas", line.sigmas}});
+        return out;
+    };
+    return {{"count", s.count},
+            {"nan", s.nanCount},
+            {"infinite", s.infCount},
+            {"min", s.min},
+            {"max", s.max},
+            {"abs_max", s.absMax},
+            {"mean", s.mean},
+            {"standard_deviation", s.standardDeviation},
+            {"skewness", s.skewness},
+            {"excess_kurtosis", s.excessKurtosis},
+            {"outliers", s.outlierCount},
+            {"outlier_rows", lines(s.outlierRows)},
+            {"outlier_columns", lines(s.outlierCols)}};
+}
+
+Json describeAll(const Model& model, bool weights, const Progress& progress) {
+    const Checkpoint& file = *model.checkpoint;
+    Json metadata = Json::object(), tensors = Json::array();
+    for (const auto& [key, value] : file.metadata.entries)
+        metadata[printable(key, 200)] = nibble::describe(value);
+    for (const TensorInfo& info : file.tensors) {
+        progress.check();
+        const auto key = model.keyOf(info.name);
+        Json tensor{{"name", info.name},
+                    {"shape", info.dims},
+                    {"type", typeName(info)},
+                    {"bytes", info.bytes.size()},
+                    {"role", key ? Json(shortName(key->role)) : Json(nullptr)},
+                    {"layer", key && key->layer >= 0 ? Json(key->layer) : Json(nullptr)}};
+        if (weights) {
+            const auto statistics = statisticsOf(info, progress);
+            tensor["statistics"] = statistics ? describe(*statistics) : Json(nullptr);
+        }
+        tensors.push_back(std::move(tensor));
+    }
+    const bool runs = model.unsupported.empty();
+    return {{"name", model.name},
+            {"path", file.path.string()},
+            {"container", containerName(file.container)},
+            {"architecture", model.config.architecture},
+            {"supported", runs},
+            {"problem", runs ? Json(nullptr) : Json(model.unsupported)},
+            {"parameters", model.parameters()},
+            {"file_bytes", file.fileBytes},
+            {"config", runs ? describe(model.config) : Json(nullptr)},
+            {"tokenizer", model.tokenizer ? describe(*model.tokenizer) : Json(nullptr)},
+            {"chat_template", !model.chatTemplate.empty()},
+            {"metadata", metadata},
+            {"tensors", tensors}};
+}
+
+std::string heading(const Model& model) {
+    const ModelConfig& c = model.config;
+    std::string out =
+        fmt::format("{} · {} · {} · {:.4g} million parameters\n", printable(model.name),
+                    printable(c.architecture), bytesText(model.checkpoint->fileBytes),
+                    static_cast<double>(model.parameters()) / 1e6);
+    if (!model.unsupported.empty())
+        return out + model.unsupported + "\n";
+    out += fmt::format(
+        "{} layers, width {}, feed-forward {}, {} heads ({} for keys and values) of {}, "
+        "vocabulary {}, context {}{}\n",
+        c.layers, c.width, c.feedForward, c.heads, c.kvHeads, c.headSize, c.vocabulary,
+        c.contextLength, c.tiedEmbedding ? ", tied head" : "");
+    if (!model.tokenizer)
+        return out + "No tokenizer\n";
+    const Tokenizer::Info& info = model.tokenizer->info();
+    out += fmt::format("Tokenizer: {}{}\n", info.model == "llama" ? "SPM" : "byte-level BPE",
+                       info.preTokenizer.empty() ? "" : ", " + printable(info.preTokenizer));
+    return info.warning.empty() ? out : out + info.warning + "\n";
+}
+
+void printTable(const Model& model, bool weights, const Progress& progress) {
+    using enum Table::Align;
+    std::vector<std::pair<std::string, Table::Align>> columns{
+        {"tensor", Left}, {"role", Left}, {"shape", Right}, {"type", Left}, {"size", Right}};
+    if (weights)
+        for (const char* name : {"mean", "σ", "largest", "kurtosis", "beyond 6 σ", "NaN, inf"})
+            columns.emplace_back(name, Right);
+    Table table(columns);
+    for (const TensorInfo& info : model.checkpoint->tensors) {
+        progress.check();
+        const auto key = model.keyOf(info.name);
+        std::vector<std::string> row{printable(info.name), key ? shortName(key->role) : "not used",
+                                     shapeText(info), typeName(info), bytesText(info.bytes.size())};
+        if (weights) {
+            if (const auto s = statisticsOf(info, progress)) {
+                row.insert(
+                    row.end(),
+                    {fmt::format("{:.2g}", s->mean), fmt::format("{:.3g}", s->standardDeviation),
+                     fmt::format("{:.3g}", s->absMax), fmt::format("{:.1f}", s->excessKurtosis),
+                     std::to_string(s->outlierCount), std::to_string(s->nanCount + s->infCount)});
+            } else {
+                row.emplace_back("not readable yet");
+            }
+        }
+        table.add(std::move(row));
+    }
+    print(heading(model) + "\n" + table.text());
+}
+
+int run(const Options& options) {
+    const auto model = openModelArgument(options.model);
+    const Progress progress = terminalProgress();
+    if (options.json)
+        printJson(describeAll(*model, options.weights, progress));
+    else
+        printTable(*model, options.weights, progress);
+    return 0;
+}
+
+} // namespace
+
+Action defineInspect(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    addModel(app, options->model);
+    app.add_flag("--weights", options->weights, "Also statistics of every tensor's values");
+    addJson(app, options->json);
+    return [options] { return run(*options); };
+}
+
+} // namespace nibble::cli

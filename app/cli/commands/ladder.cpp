@@ -1,0 +1,111 @@
+#include "core/evaluate/ladder.h"
+
+#include "app/cli/arguments.h"
+#include "app/cli/command.h"
+#include "app/cli/interrupt.h"
+#include "app/cli/output.h"
+
+#include <fmt/format.h>
+
+namespace nibble::cli {
+
+namespace {
+
+struct Options {
+    std::string base, text;
+    LadderOptions ladder;
+    int32_t context = 0;
+    bool json = false;
+};
+
+std::optional<double> measured(const LadderRow& row, double value) {
+    return row.measured ? std::optional(value) : std::nullopt;
+}
+
+std::optional<double> timed(double tps) {
+    return tps > 0 ? std::optional(tps) : std::nullopt;
+}
+
+Json describe(const LadderRow& row) {
+    const QualityReport& q = row.quality;
+    return {{"level", row.level},
+            {"bytes", row.size.bytes},
+            {"bits_per_weight", row.size.bitsPerWeight},
+            {"kld_mean", orNull(measured(row, q.kldMean))},
+            {"kld_error", orNull(measured(row, q.kldError))},
+            {"ppl", orNull(measured(row, q.ppl))},
+            {"ppl_error", orNull(measured(row, q.pplError))},
+            {"same_top", orNull(measured(row, q.sameTop))},
+            {"generate_tps", orNull(timed(row.generateTps))},
+            {"prompt_tps", orNull(timed(row.promptTps))},
+            {"memory_bytes", row.memory.total()},
+            {"fits", row.fits},
+            {"problem", row.problem.empty() ? Json(nullptr) : Json(row.problem)}};
+}
+
+void printRows(const std::vector<LadderRow>& rows) {
+    Table table({{"level", Table::Align::Left},
+                 {"size", Table::Align::Right},
+                 {"bits/weight", Table::Align::Right},
+                 {"KLD", Table::Align::Right},
+                 {"±", Table::Align::Right},
+                 {"perplexity", Table::Align::Right},
+                 {"same top %", Table::Align::Right},
+                 {"tokens/s", Table::Align::Right},
+                 {"fits", Table::Align::Left}});
+    std::string problems;
+    for (const LadderRow& row : rows) {
+        const QualityReport& q = row.quality;
+        table.add(
+            {row.level, bytesText(row.size.bytes), numberText(row.size.bitsPerWeight),
+             numberText(measured(row, q.kldMean), 6), row.measured ? numberText(q.kldError, 6) : "",
+             numberText(measured(row, q.ppl), 4), numberText(measured(row, 100 * q.sameTop), 2),
+             numberText(timed(row.generateTps), 1), row.fits ? "yes" : "no"});
+        if (!row.problem.empty())
+            problems += fmt::format("{}: {}\n", row.level, row.problem);
+    }
+    print(table.text() + (problems.empty() ? "" : "\n" + problems));
+}
+
+int run(Options& options) {
+    const auto model = openModelArgument(options.base);
+    model->requireRunnable();
+    const EvaluationText text =
+        options.text.empty() ? shippedEvaluationText() : evaluationTextFile(options.text);
+    options.ladder.context = contextFor(*model, options.context);
+    const DeviceInfo device = openDevice(options.ladder.device)->info();
+    const auto rows = measureLadder(model, text, options.ladder, terminalProgress());
+    if (options.json) {
+        Json list = Json::array();
+        for (const LadderRow& row : rows)
+            list.push_back(describe(row));
+        printJson({{"levels", list},
+                   {"model", model->name},
+                   {"device", deviceText(device)},
+                   {"text", text.label}});
+        return 0;
+    }
+    print(fmt::format("{} on {}, measured on {}\n\n", model->name, deviceText(device), text.label));
+    printRows(rows);
+    return 0;
+}
+
+} // namespace
+
+Action defineLadder(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    addModel(app, options->base, "BASE");
+    app.add_option("--levels", options->ladder.levels, "Names, separated by commas (default: all)")
+        ->delimiter(',');
+    app.add_option("--text", options->text, "A text file (default: the text that ships)");
+    app.add_option("--chunks", options->ladder.evaluate.chunks, "Windows to score (default: all)")
+        ->check(CLI::Range(0, 1 << 24));
+    app.add_option("--device", options->ladder.device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
+        ->capture_default_str();
+    addContext(app, options->context);
+    addJson(app, options->json);
+    app.footer("Sizes and \"fits\" are for --context. Every level runs with its own activations.");
+    return [options] { return run(*options); };
+}
+
+} // namespace nibble::cli

@@ -1,0 +1,126 @@
+#include "app/cli/arguments.h"
+#include "app/cli/command.h"
+#include "app/cli/interrupt.h"
+#include "app/cli/output.h"
+
+#include <fmt/format.h>
+#include <map>
+
+namespace nibble::cli {
+
+namespace {
+
+struct Options {
+    std::string base, out, calibration, container = "gguf";
+    RecipeArguments recipe;
+    uint64_t budget = 0;
+    double bits = 0;
+    bool json = false;
+};
+
+/// Whether every format of the recipe has a GGUF type.
+bool canExport(const Model& model, const Recipe& recipe) {
+    for (const TensorKey key : model.keys()) {
+        const TensorChoice choice = recipe.choose(model, key);
+        if (choice.format && !blockTypeOf(*choice.format))
+            return false;
+    }
+    return true;
+}
+
+/// The largest level that a GGUF file can hold and that stays within the limits.
+Recipe largestWithin(const Model& model, const Options& options) {
+    const Level* best = nullptr;
+    uint64_t most = 0, least = UINT64_MAX;
+    for (const Level& level : levels()) {
+        const Recipe recipe = level.make();
+        if (!canExport(model, recipe))
+            continue;
+        const RecipeSize size = recipeSize(model, recipe);
+        least = std::min(least, size.bytes);
+        const bool within =
+            options.budget > 0 ? size.bytes <= options.budget : size.bitsPerWeight <= options.bits;
+        if (within && size.bytes > most) {
+            best = &level;
+            most = size.bytes;
+        }
+    }
+    if (!best)
+        fail(ErrorKind::Usage,
+             "No level is that small; the smallest that a GGUF file can hold "
+             "takes {} bytes for this model.",
+             least);
+    return best->make();
+}
+
+Recipe recipeOf(const Model& model, const Options& options) {
+    const int given = (options.recipe.given() ? 1 : 0) + (options.budget > 0 ? 1 : 0) +
+                      (options.bits > 0 ? 1 : 0);
+    if (given != 1)
+        fail(ErrorKind::Usage, "Give one of --level, --recipe, --budget and --bits.");
+    return options.recipe.given() ? options.recipe.recipe() : largestWithin(model, options);
+}
+
+void requireSupported(const Options& options) {
+    if (options.container != "gguf")
+        fail(ErrorKind::Usage, "Files of the kind \"{}\" cannot be written yet; use --export gguf.",
+             printable(options.container));
+    if (!options.calibration.empty())
+        fail(ErrorKind::Usage,
+             "No method here uses a calibration text yet; leave out --calibration.");
+}
+
+/// Input files are never modified, so the output must be another file.
+void requireOtherFile(const Model& model, const std::string& out) {
+    std::error_code absent;
+    if (std::filesystem::equivalent(model.checkpoint->path, out, absent))
+        fail(ErrorKind::Usage, "{} is the base itself; write to another file.", printable(out));
+}
+
+int run(const Options& options) {
+    requireSupported(options);
+    const auto model = openModelArgument(options.base);
+    model->requireRunnable();
+    requireOtherFile(*model, options.out);
+    const Recipe recipe = recipeOf(*model, options);
+    exportGguf(*model, recipe, options.out, terminalProgress());
+
+    const auto written = openCheckpoint(options.out);
+    std::map<std::string, int> types;
+    for (const TensorInfo& info : written->tensors)
+        ++types[info.type ? info.type->name : "unknown"];
+    const RecipeSize size = recipeSize(*model, recipe);
+    if (options.json) {
+        printJson({{"path", options.out},
+                   {"level", levelName(recipe)},
+                   {"bytes", written->fileBytes},
+                   {"bits_per_weight", size.bitsPerWeight},
+                   {"types", types}});
+        return 0;
+    }
+    std::string list;
+    for (const auto& [type, count] : types)
+        list += fmt::format("{}{} {}", list.empty() ? "" : ", ", count, type);
+    print(fmt::format("{}: {}, {:.2f} bits per weight, level {} (tensors: {})\n", options.out,
+                      bytesText(written->fileBytes), size.bitsPerWeight, levelName(recipe), list));
+    return 0;
+}
+
+} // namespace
+
+Action defineQuantize(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    addModel(app, options->base, "BASE");
+    app.add_option("-o,--output", options->out, "The file to write")->required();
+    options->recipe.addTo(app);
+    app.add_option("--budget", options->budget, "The largest level within so many bytes");
+    app.add_option("--bits", options->bits, "The largest level within so many bits per weight");
+    app.add_option("--calibration", options->calibration,
+                   "A calibration text; no method uses one yet");
+    app.add_option("--export", options->container, "The kind of file; only gguf so far")
+        ->capture_default_str();
+    addJson(app, options->json);
+    return [options] { return run(*options); };
+}
+
+} // namespace nibble::cli
