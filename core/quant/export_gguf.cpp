@@ -1,0 +1,220 @@
+#include "core/base/error.h"
+#include "core/files/gguf_format.h"
+#include "core/model/names.h"
+#include "core/quant/recipe.h"
+
+#include <cstring>
+#include <map>
+
+namespace nibble {
+namespace {
+
+/// llama.cpp's numbers for a file's main type (general.file_type).
+struct FileType {
+    const char* format;
+    int64_t number;
+};
+constexpr FileType kFileTypes[] = {
+    {"f32", 0},   {"f16", 1},   {"q4_0", 2},    {"q4_1", 3},    {"q8_0", 7},
+    {"q5_0", 8},  {"q5_1", 9},  {"q2_k", 10},   {"q3_k", 12},   {"q4_k", 15},
+    {"q5_k", 17}, {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32},
+};
+
+void putInteger(Metadata& metadata, const std::string& key, int64_t value) {
+    metadata.entries[key] = {.value = value, .storedType = gguf::kU32};
+}
+void putFloat(Metadata& metadata, const std::string& key, double value) {
+    metadata.entries[key] = {.value = value, .storedType = gguf::kF32};
+}
+void putText(Metadata& metadata, const std::string& key, std::string value) {
+    metadata.entries[key] = {.value = std::move(value), .storedType = gguf::kString};
+}
+
+/// Whether rows of q and k must be reordered on the way: folders keep the halves that rotate
+/// together apart, GGUF files of the llama family want them as neighbours.
+bool reordersHeads(const Model& model) {
+    return model.checkpoint->container == Checkpoint::Container::Safetensors &&
+           (model.config.architecture == "llama" || model.config.architecture == "mistral");
+}
+
+/// The metadata of a folder's model as a GGUF file states it (converters write Mistral as llama).
+Metadata describeFolder(const Model& model) {
+    const ModelConfig& c = model.config;
+    Metadata m;
+    m.source = model.checkpoint->metadata.source;
+    const std::string family = c.architecture == "mistral" ? "llama" : c.architecture;
+    putText(m, "general.architecture", family);
+    const auto key = [&](const char* name) { return family + "." + name; };
+    putInteger(m, key("block_count"), c.layers);
+    putInteger(m, key("context_length"), c.contextLength);
+    putInteger(m, key("embedding_length"), c.width);
+    putInteger(m, key("feed_forward_length"), c.feedForward);
+    putInteger(m, key("vocab_size"), c.vocabulary);
+    putInteger(m, key("attention.head_count"), c.heads);
+    putInteger(m, key("attention.head_count_kv"), c.kvHeads);
+    putInteger(m, key("attention.key_length"), c.headSize);
+    putInteger(m, key("attention.value_length"), c.headSize);
+    putFloat(m, key("attention.layer_norm_rms_epsilon"), double(c.normEpsilon));
+    putInteger(m, key("rope.dimension_count"), c.ropeDimensions);
+    putFloat(m, key("rope.freq_base"), double(c.ropeBase));
+    if (c.ropeScale != 1) {
+        putText(m, key("rope.scaling.type"), "linear");
+        putFloat(m, key("rope.scaling.factor"), 1 / double(c.ropeScale));
+    }
+    if (model.tokenizer)
+        model.tokenizer->putInto(m);
+    if (!model.chatTemplate.empty())
+        putText(m, "tokenizer.chat_template", model.chatTemplate);
+    return m;
+}
+
+/// Stored rows of q or k (or the values of their biases) brought from halves to neighbours.
+Bytes reordered(const Bytes& rows, int64_t rowCount, int32_t heads) {
+    const size_t rowBytes = rows.size() / static_cast<size_t>(rowCount);
+    const int64_t headRows = rowCount / heads, half = headRows / 2;
+    std::vector<std::byte> out(rows.size());
+    for (int64_t head = 0; head < heads; ++head)
+        for (int64_t i = 0; i < headRows; ++i) {
+            const int64_t from = head * headRows + i;
+            const int64_t to = head * headRows + (i < half ? 2 * i : 2 * (i - half) + 1);
+            std::memcpy(out.data() + static_cast<size_t>(to) * rowBytes,
+                        rows.data() + static_cast<size_t>(from) * rowBytes, rowBytes);
+        }
+    return Bytes::of(std::move(out));
+}
+
+/// One tensor of the file: a role's, made by the recipe, or one that is copied.
+struct Entry {
+    std::optional<TensorKey> key;
+    const TensorInfo* source = nullptr; ///< null for RoPE factors that only the config has
+};
+
+class Export {
+public:
+    Export(const Model& model, const Recipe& recipe) : m_model(model), m_recipe(recipe) {
+        if (model.checkpoint->container != Checkpoint::Container::Safetensors)
+            for (const TensorInfo& info : model.checkpoint->tensors)
+                add({model.keyOf(info.name), &info}, info.name);
+        else
+            for (const TensorKey key : model.keys()) {
+                const std::string name = tensorName(key);
+                add({key, &model.get(key)}, name + (name.ends_with(".bias") ? "" : ".weight"));
+            }
+        if (!model.config.ropeFactors.empty() && !model.find({Role::RopeFactors, -1}))
+            addRopeFactors();
+    }
+
+    std::span<const GgufTensor> tensors() const { return m_tensors; }
+
+    Metadata metadata() const {
+        const bool folder = m_model.checkpoint->container == Checkpoint::Container::Safetensors;
+        Metadata m = folder ? describeFolder(m_model) : m_model.checkpoint->metadata;
+        putText(m, "general.name",
+                m_model.name + (m_recipe.name.empty() ? "" : " " + m_recipe.name));
+        putInteger(m, "general.quantization_version", 2);
+        putInteger(m, "general.file_type", fileType());
+        // The written file is whole, whatever the base was.
+        for (const char* key : {"split.no", "split.count", "split.tensors.count"})
+            m.entries.erase(key);
+        return m;
+    }
+
+    Bytes produce(size_t index, const Progress& progress) const {
+        const Entry& entry = m_entries[index];
+        if (!entry.source)
+            return Bytes::of(m_model.config.ropeFactors);
+        if (!entry.key)
+            return entry.source->bytes;
+        const Tensor tensor = variantTensor(m_model, m_recipe, *entry.key, progress);
+        Bytes bytes = toStoredBytes(tensor, *m_tensors[index].type);
+        if (!reordersHeads(m_model))
+            return bytes;
+        const ModelConfig& c = m_model.config;
+        switch (entry.key->role) {
+        case Role::Query:
+            return reordered(bytes, tensor.rows, c.heads);
+        case Role::QueryBias:
+            return reordered(bytes, tensor.cols, c.heads);
+        case Role::Key:
+            return reordered(bytes, tensor.rows, c.kvHeads);
+        case Role::KeyBias:
+            return reordered(bytes, tensor.cols, c.kvHeads);
+        default:
+            return bytes;
+        }
+    }
+
+private:
+    void add(Entry entry, std::string name) {
+        const TensorInfo& info = *entry.source;
+        const BlockType* type = info.type;
+        if (entry.key)
+            if (const Format* format = m_recipe.choose(m_model, *entry.key).format)
+                type = blockTypeOf(*format);
+        if (!type || type->ggufType < 0)
+            fail(ErrorKind::Usage,
+                 "Tensor \"{}\" is {} in this recipe, which no GGUF file can hold; choose f16, "
+                 "q8_0, q4_0 or q4_1 for it.",
+                 printable(name),
+                 entry.key && m_recipe.choose(m_model, *entry.key).format
+                     ? m_recipe.choose(m_model, *entry.key).format->name
+                     : info.type->name);
+        const uint64_t rowBlocks =
+            (static_cast<uint64_t>(info.cols()) + type->blockValues - 1) / type->blockValues;
+        m_tensors.push_back({std::move(name), info.dims, type,
+                             rowBlocks * type->blockBytes * static_cast<uint64_t>(info.rows())});
+        m_entries.push_back(entry);
+    }
+    void addRopeFactors() {
+        const auto count = m_model.config.ropeFactors.size();
+        m_tensors.push_back({"rope_freqs.weight",
+                             {static_cast<int64_t>(count)},
+                             blockTypeOf(getFormat("f32")),
+                             count * sizeof(float)});
+        m_entries.push_back({});
+    }
+    /// The type that holds most of the matrices' values.
+    int64_t fileType() const {
+        std::map<std::string_view, int64_t> values;
+        for (size_t i = 0; i < m_entries.size(); ++i)
+            if (m_entries[i].key && isMatrix(m_entries[i].key->role))
+                values[m_tensors[i].type->name] += m_entries[i].source->values();
+        int64_t most = 0, number = 1;
+        for (const FileType& type : kFileTypes)
+            if (const auto at = values.find(type.format); at != values.end() && at->second > most) {
+                most = at->second;
+                number = type.number;
+            }
+        return number;
+    }
+
+    const Model& m_model;
+    const Recipe& m_recipe;
+    std::vector<GgufTensor> m_tensors;
+    std::vector<Entry> m_entries;
+};
+
+} // namespace
+
+void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
+                const Progress& progress) {
+    model.requireRunnable();
+    std::error_code ignored;
+    if (std::filesystem::equivalent(path, model.checkpoint->path, ignored))
+        fail(ErrorKind::Usage,
+             "\"{}\" is the base itself, which is never overwritten; choose another "
+             "name.",
+             printable(path.filename().string()));
+    const Export out(model, recipe);
+    Progress part = progress;
+    part.onReport = nullptr;
+    const auto total = static_cast<double>(out.tensors().size());
+    writeGguf(path, out.metadata(), out.tensors(), [&](size_t index) {
+        progress.check();
+        progress.report(static_cast<double>(index), total, out.tensors()[index].name);
+        return out.produce(index, part);
+    });
+    progress.report(total, total, "");
+}
+
+} // namespace nibble

@@ -1,0 +1,94 @@
+#include "core/quant/recipe.h"
+
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/model/names.h"
+
+#include <algorithm>
+
+namespace nibble {
+namespace {
+
+/// Whether `name` is spelled by a pattern in which "*" stands for any run of characters.
+bool matches(std::string_view pattern, std::string_view name) {
+    size_t p = 0, n = 0, star = std::string_view::npos, resume = 0;
+    while (n < name.size()) {
+        if (p < pattern.size() && pattern[p] == '*') {
+            star = p++;
+            resume = n;
+        } else if (p < pattern.size() && pattern[p] == name[n]) {
+            ++p;
+            ++n;
+        } else if (star != std::string_view::npos) {
+            p = star + 1;
+            n = ++resume;
+        } else {
+            return false;
+        }
+    }
+    return pattern.substr(p).find_first_not_of('*') == std::string_view::npos;
+}
+
+bool divides(const Format& format, int64_t cols) {
+    return format.isFloat() || cols % std::max<int64_t>(format.group, format.super) == 0;
+}
+
+/// Formats that group by rows, or by `group` values in our own containers, can be cut finer; those
+/// named after a file type cannot, because that type would not load.
+bool isFileType(const Format& format) {
+    return !std::string_view(format.name).starts_with("int");
+}
+
+/// The format that takes the place of one whose groups do not divide the row: of the same kind with
+/// the largest group that does, else 8 bits with one scale a row; f16 for formats of files.
+const Format& fitting(const Format& wanted, int64_t cols) {
+    if (wanted.group == 0 || divides(wanted, cols))
+        return wanted;
+    if (isFileType(wanted))
+        return getFormat("f16");
+    const Format* best = nullptr;
+    for (const Format& format : formats())
+        if (!isFileType(format) && format.bits == wanted.bits && format.offset == wanted.offset &&
+            format.group != 0 && divides(format, cols) && (!best || format.group > best->group))
+            best = &format;
+    return best ? *best : getFormat("int8");
+}
+
+} // namespace
+
+TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
+    static const Format& f32 = getFormat("f32");
+    if (!isMatrix(key.role))
+        return {.format = &f32};
+    const std::string tensor = tensorName(key);
+    const auto rule = std::find_if(rules.rbegin(), rules.rend(), [&](const RecipeRule& candidate) {
+        return matches(candidate.match, tensor);
+    });
+    if (rule == rules.rend())
+        return {};
+    TensorChoice choice;
+    choice.method = &getMethod(rule->method);
+    choice.activations = activationFormat(rule->activations);
+    const TensorInfo& info = model.get(key);
+    if (!rule->format.empty())
+        choice.format = &fitting(getFormat(rule->format), info.cols());
+    // Blocks of activations that do not divide the row would end in a partial block.
+    if (const int block = activationBlock(choice.activations);
+        block != 0 && info.cols() % block != 0)
+        choice.activations = ActivationFormat::Int8Token;
+    if (choice.format && choice.format->isFloat())
+        choice.activations = ActivationFormat::Float;
+    return choice;
+}
+
+void Recipe::set(TensorKey key, RecipeRule rule) {
+    rule.match = tensorName(key);
+    std::erase_if(rules, [&](const RecipeRule& old) { return old.match == rule.match; });
+    rules.push_back(std::move(rule));
+}
+
+uint64_t Recipe::hash() const {
+    return hashText(toJson());
+}
+
+} // namespace nibble

@@ -1,0 +1,55 @@
+#include "core/quant/recipe.h"
+#include "core/tensor/planes.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nibble {
+namespace {
+
+uint64_t exactBytes(const Format& format, int64_t rows, int64_t cols) {
+    const double rowBits = format.bitsPerWeight(cols) * static_cast<double>(cols);
+    return (static_cast<uint64_t>(std::llround(rowBits)) * static_cast<uint64_t>(rows) + 7) / 8;
+}
+
+uint64_t planeBytes(const Format& format, int64_t rows, int64_t cols) {
+    if (format.isFloat())
+        return static_cast<uint64_t>(rows * cols) * format.bits / 8;
+    const int64_t codes = (cols + 31) / 32 * 4 * format.bits;
+    const int64_t groups = format.groupCount(cols) * (scaleBytes(format) + offsetBytes(format));
+    const int64_t supers = format.superCount(cols) * ((format.scale == ScaleKind::Code ? 2 : 0) +
+                                                      (format.offset == OffsetKind::Code ? 2 : 0));
+    return static_cast<uint64_t>(rows * (codes + groups + supers));
+}
+
+/// What a tensor is stored as; types without a format are kept as f16.
+const Format& formatOf(const Model& model, const Recipe& recipe, TensorKey key) {
+    if (const Format* format = recipe.choose(model, key).format)
+        return *format;
+    const Format* stored = model.get(key).type->format;
+    return stored ? *stored : getFormat("f16");
+}
+
+} // namespace
+
+uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key) {
+    const TensorInfo& info = model.get(key);
+    return planeBytes(formatOf(model, recipe, key), info.rows(), info.cols());
+}
+
+RecipeSize recipeSize(const Model& model, const Recipe& recipe) {
+    RecipeSize size;
+    int64_t values = 0;
+    for (const TensorKey key : model.keys()) {
+        const TensorInfo& info = model.get(key);
+        const Format& format = formatOf(model, recipe, key);
+        size.bytes += exactBytes(format, info.rows(), info.cols());
+        size.residentBytes += planeBytes(format, info.rows(), info.cols());
+        values += info.values();
+    }
+    if (values > 0)
+        size.bitsPerWeight = static_cast<double>(size.bytes) * 8 / static_cast<double>(values);
+    return size;
+}
+
+} // namespace nibble
