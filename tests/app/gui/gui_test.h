@@ -1,0 +1,25 @@
+#pragma once
+
+#include "app/gui/theme.h"
+
+#include <QApplication>
+#include <QSettings>
+#include <QStandardPaths>
+#include <QTemporaryDir>
+#include <QTest>
+
+/// Runs a test class under the offscreen platform with our theme, away from the person's settings.
+#define NIBBLE_GUI_TEST(TestClass)                                                                 \
+    int main(int argc, char** argv) {                                                              \
+        qputenv("QT_QPA_PLATFORM", "offscreen");                                                   \
+        QTemporaryDir home;                                                                        \
+        qputenv("XDG_CONFIG_HOME", home.path().toUtf8());                                          \
+        qputenv("XDG_DATA_HOME", home.path().toUtf8());                                            \
+        QApplication application(argc, argv);                                                      \
+        QApplication::setApplicationName(QStringLiteral("nibble-test"));                           \
+        QApplication::setOrganizationName(QStringLiteral("nibble-test"));                          \
+        nibble::Theme::get().install();                                                            \
+        nibble::Theme::get().setChoice(nibble::Theme::Choice::Light);                              \
+        TestClass test;                                                                            \
+        return QTest::qExec(&test, argc, argv);                                                    \
+    }

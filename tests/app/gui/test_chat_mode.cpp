@@ -1,0 +1,223 @@
+#include "tests/app/gui/gui_test.h"
+
+#include "app/gui/chat/chat_list.h"
+#include "app/gui/chat/composer.h"
+#include "app/gui/chat/conversation_view.h"
+#include "app/gui/chat/flow_text.h"
+
+#include <QAbstractItemModelTester>
+#include <QClipboard>
+#include <QDir>
+#include <QPlainTextEdit>
+#include <QScrollBar>
+#include <QSignalSpy>
+
+using namespace nibble;
+
+namespace {
+
+ChatTurn turn(const char* role, const QString& text) {
+    ChatTurn t;
+    t.role = QLatin1String(role);
+    t.text = text;
+    return t;
+}
+
+ChatRecord someChat(const char* id, const char* title) {
+    ChatRecord chat;
+    chat.id = QLatin1String(id);
+    chat.title = QLatin1String(title);
+    chat.variant = QStringLiteral("INT4");
+    chat.changed = QDateTime::currentDateTime();
+    chat.options.sampler.seed = 18446744073709551615ull;
+    chat.options.sampler.temperature = 0.25;
+    chat.turns = {turn("user", QStringLiteral("Rename my photos <b>now</b>")),
+                  turn("assistant", QStringLiteral("Use `mv`:\n\n```bash\nmv a b\n```\nDone."))};
+    chat.turns[1].tokens = 12;
+    chat.turns[1].tokensPerSecond = 34.5;
+    return chat;
+}
+
+} // namespace
+
+class TestChatMode : public QObject {
+    Q_OBJECT
+private slots:
+    void chatSurvivesTheDisk();
+    void damagedChatIsSkippedAndNamed();
+    void listSearchesTitlesAndText();
+    void markdownIsSplitAtFences();
+    void unfinishedFenceIsCode();
+    void codeIsCopied();
+    void promptIsNeverMarkup();
+    void enterSendsAndShiftEnterDoesNot();
+    void upInAnEmptyFieldEdits();
+    void escapeStops();
+    void readerIsNotMoved();
+};
+
+void TestChatMode::chatSurvivesTheDisk() {
+    QTemporaryDir folder;
+    ChatStore store(folder.path());
+    bool saved = false;
+    store.save(someChat("one", "Photos"), [&](const QString& problem) {
+        QCOMPARE(problem, QString());
+        saved = true;
+    });
+    QTRY_VERIFY(saved);
+    const auto chats = ChatStore(folder.path()).load();
+    QCOMPARE(chats.size(), size_t(1));
+    QCOMPARE(chats[0].title, QStringLiteral("Photos"));
+    QCOMPARE(chats[0].options.sampler.seed, 18446744073709551615ull);
+    QCOMPARE(chats[0].options.sampler.temperature, 0.25);
+    QCOMPARE(chats[0].turns.size(), size_t(2));
+    QCOMPARE(chats[0].turns[1].text, someChat("", "").turns[1].text);
+    QCOMPARE(chats[0].turns[1].tokens, 12);
+    QCOMPARE(QDir(folder.path()).entryList(QDir::Files).size(), 1);
+    store.remove(QStringLiteral("one"));
+    store.flush();
+    QVERIFY(ChatStore(folder.path()).load().empty());
+}
+
+void TestChatMode::damagedChatIsSkippedAndNamed() {
+    QTemporaryDir folder;
+    const QByteArray whole = ChatStore::encode(someChat("one", "Photos"));
+    for (qsizetype cut = 0; cut < whole.size(); cut += 7) {
+        ChatRecord record;
+        QVERIFY(!ChatStore::decode(whole.left(cut), record));
+    }
+    QFile file(folder.filePath(QStringLiteral("bad.chat")));
+    QVERIFY(file.open(QIODevice::WriteOnly));
+    file.write(QByteArray::fromHex("ffffffff") + "nonsense");
+    file.close();
+    QStringList problems;
+    QVERIFY(ChatStore(folder.path()).load(&problems).empty());
+    QCOMPARE(problems.size(), 1);
+    QVERIFY(problems[0].contains(QStringLiteral("bad.chat")));
+    QVERIFY(QFile::exists(folder.filePath(QStringLiteral("bad.chat"))));
+}
+
+void TestChatMode::listSearchesTitlesAndText() {
+    ChatList list;
+    QAbstractItemModelTester tester(&list, QAbstractItemModelTester::FailureReportingMode::QtTest);
+    ChatRecord other = someChat("two", "Cron or a timer?");
+    other.turns.resize(1);
+    other.turns[0].text = QStringLiteral("When?");
+    list.setChats({someChat("one", "Photos"), other});
+    QCOMPARE(list.rowCount(), 2);
+    list.search(QStringLiteral("RENAME"));
+    QCOMPARE(list.rowCount(), 1);
+    QCOMPARE(list.index(0).data().toString(), QStringLiteral("Photos"));
+    QVERIFY(list.index(0).data(ChatList::HitRole).toString().contains(QStringLiteral("Rename")));
+    list.search(QStringLiteral("timer"));
+    QCOMPARE(list.index(0).data().toString(), QStringLiteral("Cron or a timer?"));
+    list.search({});
+    list.put(other);
+    QCOMPARE(list.index(0).data(ChatList::IdRole).toString(), QStringLiteral("two"));
+    list.remove(QStringLiteral("two"));
+    QCOMPARE(list.rowCount(), 1);
+}
+
+void TestChatMode::markdownIsSplitAtFences() {
+    const auto parts = splitMarkdown(QStringLiteral("One\n\n```cpp\nint x;\n\n```\ntwo"));
+    const std::vector<MarkdownPart> wanted{{false, {}, QStringLiteral("One")},
+                                           {true, QStringLiteral("cpp"), QStringLiteral("int x;")},
+                                           {false, {}, QStringLiteral("two")}};
+    QCOMPARE(parts.size(), wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i)
+        QVERIFY(parts[i] == wanted[i]);
+    QVERIFY(splitMarkdown({}).empty());
+}
+
+void TestChatMode::unfinishedFenceIsCode() {
+    const auto parts = splitMarkdown(QStringLiteral("a\n```py\nprint("));
+    QCOMPARE(parts.size(), size_t(2));
+    QVERIFY(parts[1].code);
+    QCOMPARE(parts[1].text, QStringLiteral("print("));
+}
+
+void TestChatMode::codeIsCopied() {
+    MessageView view(someChat("one", "").turns[1]);
+    view.resize(600, 400);
+    QPushButton* copy = nullptr;
+    for (QPushButton* button : view.findChildren<QPushButton*>())
+        if (button->accessibleName() == QLatin1String("Copy this code"))
+            copy = button;
+    QVERIFY(copy);
+    QTest::mouseClick(copy, Qt::LeftButton);
+    QCOMPARE(QApplication::clipboard()->text(), QStringLiteral("mv a b"));
+}
+
+void TestChatMode::promptIsNeverMarkup() {
+    MessageView view(someChat("one", "").turns[0]);
+    const auto texts = view.findChildren<FlowText*>();
+    QCOMPARE(texts.size(), 1);
+    QCOMPARE(texts[0]->toPlainText(), QStringLiteral("Rename my photos <b>now</b>"));
+}
+
+void TestChatMode::enterSendsAndShiftEnterDoesNot() {
+    Composer composer;
+    composer.resize(800, 200);
+    composer.show();
+    composer.setReady(true);
+    QSignalSpy sent(&composer, &Composer::send);
+    QTest::keyClicks(composer.field(), QStringLiteral("Hello"));
+    QTest::keyClick(composer.field(), Qt::Key_Return, Qt::ShiftModifier);
+    QTest::keyClicks(composer.field(), QStringLiteral("you"));
+    QCOMPARE(sent.count(), 0);
+    QCOMPARE(composer.text(), QStringLiteral("Hello\nyou"));
+    QTest::keyClick(composer.field(), Qt::Key_Return);
+    QCOMPARE(sent.count(), 1);
+    composer.setReady(false);
+    QTest::keyClick(composer.field(), Qt::Key_Return);
+    QCOMPARE(sent.count(), 1);
+}
+
+void TestChatMode::upInAnEmptyFieldEdits() {
+    Composer composer;
+    composer.show();
+    QSignalSpy edit(&composer, &Composer::editLast);
+    QTest::keyClicks(composer.field(), QStringLiteral("x"));
+    QTest::keyClick(composer.field(), Qt::Key_Up);
+    QCOMPARE(edit.count(), 0);
+    composer.setText({});
+    QTest::keyClick(composer.field(), Qt::Key_Up);
+    QCOMPARE(edit.count(), 1);
+}
+
+void TestChatMode::escapeStops() {
+    Composer composer;
+    composer.show();
+    QSignalSpy stop(&composer, &Composer::stop);
+    QTest::keyClick(composer.field(), Qt::Key_Escape);
+    QCOMPARE(stop.count(), 0);
+    composer.setAnswering(true);
+    QTest::keyClick(composer.field(), Qt::Key_Escape);
+    QCOMPARE(stop.count(), 1);
+}
+
+void TestChatMode::readerIsNotMoved() {
+    ConversationView view;
+    view.resize(600, 300);
+    view.show();
+    std::vector<ChatTurn> turns;
+    for (int i = 0; i < 12; ++i) {
+        turns.push_back(turn("user", QStringLiteral("Question %1").arg(i)));
+        turns.push_back(turn("assistant", QStringLiteral("Some words. ").repeated(40)));
+    }
+    view.setTurns(turns);
+    QTRY_VERIFY(view.verticalScrollBar()->maximum() > 300);
+    view.scrollToEnd();
+    turns.back().text += QStringLiteral("More words. ").repeated(80);
+    view.setTurns(turns);
+    QTest::qWait(50);
+    QVERIFY(view.atEnd());
+    view.verticalScrollBar()->setValue(100);
+    turns.back().text += QStringLiteral("Even more words. ").repeated(80);
+    view.setTurns(turns);
+    QTest::qWait(50);
+    QCOMPARE(view.verticalScrollBar()->value(), 100);
+}
+
+NIBBLE_GUI_TEST(TestChatMode)
+#include "test_chat_mode.moc"
