@@ -66,6 +66,20 @@ int roundAway(float x) {
     return int(whole) + (abs(x - whole) >= 0.5 ? (x < 0.0 ? -1 : 1) : 0);
 }
 
+// a / b to the nearest float: drivers may divide by multiplying with a reciprocal, and then codes
+// differ from other backends'. One correction with the exact remainder, products of halved operands
+// being exact.
+float divide(float x, float y) {
+    precise float q = x / y;
+    precise float qh = uintBitsToFloat(floatBitsToUint(q) & 0xfffff000u);
+    precise float yh = uintBitsToFloat(floatBitsToUint(y) & 0xfffff000u);
+    precise float ql = q - qh;
+    precise float yl = y - yh;
+    precise float rest = (((x - qh * yh) - qh * yl) - ql * yh) - ql * yl;
+    precise float exact = q + rest / y;
+    return exact;
+}
+
 // A NaN or infinity has no code; as the scale it spreads to the whole result.
 bool isBroken(float x) {
     return (floatBitsToUint(x) & 0x7f800000u) == 0x7f800000u;
@@ -129,8 +143,8 @@ void prepareRow(PrepareArguments a, uint lane, uint from, uint to) {
         }
         most = reduceMax(lane, most);
         broken = reduceMax(lane, broken);
-        float scale = most / 127.0;
-        float inverse = scale > 0.0 && broken == 0.0 ? 1.0 / scale : 0.0;
+        float scale = divide(most, 127.0);
+        float inverse = scale > 0.0 && broken == 0.0 ? divide(1.0, scale) : 0.0;
         for (uint block = lane; block < a.blocks; block += WORKGROUP)
             storeBlock(a, from, to, block, norm, inverse, scale, broken != 0.0);
         return;
@@ -144,9 +158,9 @@ void prepareRow(PrepareArguments a, uint lane, uint from, uint to) {
             broken = broken || isBroken(x);
             most = max(most, abs(x));
         }
-        float scale = most / 127.0;
+        float scale = divide(most, 127.0);
         float stored = unpackHalf2x16(roundToHalf(scale)).x;
-        float inverse = scale > 0.0 && !broken ? 1.0 / scale : 0.0;
+        float inverse = scale > 0.0 && !broken ? divide(1.0, scale) : 0.0;
         for (uint block = first; block < min(first + each, a.blocks); ++block)
             storeBlock(a, from, to, block, norm, inverse, stored, broken);
     }

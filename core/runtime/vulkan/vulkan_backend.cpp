@@ -25,6 +25,11 @@ MemoryUse VulkanBackend::predict(const ModelConfig& config, const StageOptions& 
     return VulkanStage::predict(config, options);
 }
 
+VulkanPaths* vulkanPaths(Backend& backend) {
+    auto* vulkan = dynamic_cast<VulkanBackend*>(&backend);
+    return vulkan ? &vulkan->paths() : nullptr;
+}
+
 std::vector<DeviceInfo> listVulkanDevices(std::string* why) {
     std::vector<DeviceInfo> all;
     const auto instance = VulkanInstance::make(why);

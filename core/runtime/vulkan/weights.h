@@ -1,16 +1,9 @@
 #pragma once
 
+#include "core/runtime/vulkan/paths.h"
 #include "core/runtime/vulkan/recording.h"
 
 namespace nibble {
-
-/// Which kernel paths a device may use; the doctor takes away those that compute wrongly.
-struct VulkanPaths {
-    bool dot = false;                      ///< the dot-product module of product.comp
-    bool tails = true;                     ///< preparing the next product in the last workgroup
-    std::vector<std::string> wrongFormats; ///< formats to convert to f16, or f16 to f32
-    bool avoids(std::string_view format) const;
-};
 
 /// A matrix on the device, in tiles, cut by rows where it exceeds what a kernel can bind.
 struct DeviceMatrix {

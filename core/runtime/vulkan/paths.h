@@ -1,0 +1,22 @@
+#pragma once
+
+#include "core/runtime/backend.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nibble {
+
+/// Which kernel paths a Vulkan backend may use; the doctor takes away those that compute wrongly.
+struct VulkanPaths {
+    bool dot = false;  ///< products with the dot-product instruction
+    bool tails = true; ///< the last workgroup of a step prepares the next product
+    std::vector<std::string> wrongFormats; ///< to be converted: to f16, or f16 to f32
+    bool avoids(std::string_view format) const;
+};
+
+/// The paths of a Vulkan backend; null for any other.
+VulkanPaths* vulkanPaths(Backend& backend);
+
+} // namespace nibble
