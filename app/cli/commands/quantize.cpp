@@ -70,6 +70,16 @@ void requireSupported(const Options& options) {
              "No method here uses a calibration text yet; leave out --calibration.");
 }
 
+/// How many tensors get each format.
+std::map<std::string, int> typeCounts(const Model& model, const Recipe& recipe) {
+    std::map<std::string, int> counts;
+    for (const TensorKey key : model.keys()) {
+        const Format* format = recipe.choose(model, key).format;
+        ++counts[format ? format->name : model.get(key).type->name];
+    }
+    return counts;
+}
+
 /// Input files are never modified, so the output must be another file.
 void requireOtherFile(const Model& model, const std::string& out) {
     std::error_code absent;
@@ -85,15 +95,13 @@ int run(const Options& options) {
     const Recipe recipe = recipeOf(*model, options);
     exportGguf(*model, recipe, options.out, terminalProgress());
 
-    const auto written = openCheckpoint(options.out);
-    std::map<std::string, int> types;
-    for (const TensorInfo& info : written->tensors)
-        ++types[info.type ? info.type->name : "unknown"];
+    const uint64_t bytes = std::filesystem::file_size(options.out);
+    const auto types = typeCounts(*model, recipe);
     const RecipeSize size = recipeSize(*model, recipe);
     if (options.json) {
         printJson({{"path", options.out},
                    {"level", levelName(recipe)},
-                   {"bytes", written->fileBytes},
+                   {"bytes", bytes},
                    {"bits_per_weight", size.bitsPerWeight},
                    {"types", types}});
         return 0;
@@ -102,7 +110,7 @@ int run(const Options& options) {
     for (const auto& [type, count] : types)
         list += fmt::format("{}{} {}", list.empty() ? "" : ", ", count, type);
     print(fmt::format("{}: {}, {:.2f} bits per weight, level {} (tensors: {})\n", options.out,
-                      bytesText(written->fileBytes), size.bitsPerWeight, levelName(recipe), list));
+                      bytesText(bytes), size.bitsPerWeight, levelName(recipe), list));
     return 0;
 }
 

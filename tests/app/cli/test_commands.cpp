@@ -1,0 +1,337 @@
+#include "tests/support/shared_data.h"
+
+#include <QDir>
+#include <QElapsedTimer>
+#include <QFile>
+#include <QJsonArray>
+#include <QJsonDocument>
+#include <QJsonObject>
+#include <QProcess>
+#include <QTemporaryDir>
+#include <QTest>
+#include <csignal>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace {
+
+constexpr const char* kStories = "models/stories260K-f32.gguf";
+
+QString stories() {
+    return QString::fromStdString(nibble::test::sharedPath(kStories).string());
+}
+
+struct Outcome {
+    int code = -1;
+    QByteArray out, err;
+    QByteArray all() const { return QByteArray::number(code) + "\n" + out + err; }
+};
+
+/// Runs nibble-cli to its end, as a real process.
+Outcome cli(const QStringList& arguments, const QByteArray& input = {},
+            const QStringList& environment = {}) {
+    QProcess process;
+    QStringList variables = QProcess::systemEnvironment();
+    variables.append(environment);
+    process.setEnvironment(variables);
+    process.start(NIBBLE_CLI, arguments);
+    process.write(input);
+    process.closeWriteChannel();
+    if (!process.waitForFinished(120'000) || process.exitStatus() != QProcess::NormalExit)
+        return {-1, process.readAllStandardOutput(), "crashed or hung"};
+    return {process.exitCode(), process.readAllStandardOutput(), process.readAllStandardError()};
+}
+
+/// The one object on stdout, which must hold nothing else.
+QJsonObject object(const Outcome& outcome) {
+    return QJsonDocument::fromJson(outcome.out).object();
+}
+
+bool isOneSentence(const QByteArray& err) {
+    return err.startsWith("nibble-cli: ") && err.count('\n') == 1 && err.trimmed().size() > 30;
+}
+
+} // namespace
+
+#define VERIFY_REFUSED(outcome, kind)                                                              \
+    do {                                                                                           \
+        const Outcome refused = outcome;                                                           \
+        QVERIFY2(refused.code == (kind), refused.all().constData());                               \
+        QVERIFY2(refused.out.isEmpty(), refused.all().constData());                                \
+        QVERIFY2(isOneSentence(refused.err), refused.all().constData());                           \
+    } while (false)
+
+class TestCommands : public QObject {
+    Q_OBJECT
+private slots:
+    void init() { m_folder = std::make_unique<QTemporaryDir>(); }
+
+    void everyCommandGivesItsKeys_data() {
+        QTest::addColumn<QStringList>("arguments");
+        QTest::addColumn<QStringList>("keys");
+        const QString model = stories(), out = "OUT";
+        const QStringList cpu{"--device", "cpu"};
+        QTest::newRow("devices") << QStringList{"devices"} << QStringList{"devices"};
+        QTest::newRow("inspect") << QStringList{"inspect", model, "--weights"}
+                                 << QStringList{"architecture", "config", "tensors"};
+        QTest::newRow("inspect sample")
+            << QStringList{"inspect", "sample"} << QStringList{"architecture", "config", "tensors"};
+        QTest::newRow("tokenize") << QStringList{"tokenize", model, "--text", "Once upon a time"}
+                                  << QStringList{"tokens"};
+        QTest::newRow("detokenize")
+            << QStringList{"detokenize", model, "--tokens", "403,407"} << QStringList{"text"};
+        QTest::newRow("template") << QStringList{"template", "sample", "--messages", "MESSAGES"}
+                                  << QStringList{"prompt"};
+        QTest::newRow("logits") << QStringList{"logits", model, "--tokens", "1,2,3", "-o", out} +
+                                       cpu
+                                << QStringList{"path", "tokens", "vocabulary", "device"};
+        QTest::newRow("chat")
+            << QStringList{"chat", model, "--prompt", "Once", "--raw", "--max-tokens", "4"} + cpu
+            << QStringList{"text",           "tokens", "prompt_tps", "generate_tps",
+                           "first_token_ms", "device", "level"};
+        QTest::newRow("evaluate")
+            << QStringList{"evaluate",  model, "--level",  "int4", "--text",  "TEXT",
+                           "--context", "64",  "--chunks", "2",    "--layers"} +
+                   cpu
+            << QStringList{"ppl",      "ppl_error",  "kld_mean", "kld_error", "kld_p99",
+                           "kld_max",  "same_top",   "tokens",   "bytes",     "bits_per_weight",
+                           "accuracy", "categories", "layers"};
+        QTest::newRow("quantize") << QStringList{"quantize", model, "-o", out, "--level", "q8_0"}
+                                  << QStringList{"path", "bytes", "bits_per_weight"};
+        QTest::newRow("deploy") << QStringList{"deploy", model}
+                                << QStringList{"ollama", "llama.cpp", "vllm", "tgi"};
+        QTest::newRow("ladder") << QStringList{"ladder", model,  "--levels", "int8,int4",
+                                               "--text", "TEXT", "--chunks", "1"} +
+                                       cpu
+                                << QStringList{"levels"};
+        QTest::newRow("bench") << QStringList{"bench", "--synthetic", "tiny", "--level",
+                                              "int4",  "--prompt",    "16",   "--generate",
+                                              "4",     "--batch",     "1,2",  "-o",
+                                              out} +
+                                      cpu
+                               << QStringList{"prompt_tps",         "generate_tps",
+                                              "read_bandwidth_gbs", "generate_bandwidth_fraction",
+                                              "barriers_per_layer", "peak_bytes"};
+    }
+    void everyCommandGivesItsKeys() {
+        QFETCH(QStringList, arguments);
+        QFETCH(QStringList, keys);
+        if (arguments.contains(stories()))
+            NIBBLE_NEED_SHARED(kStories);
+        if (arguments.contains("bench"))
+            arguments.replace(arguments.indexOf("int4"), "q8_0"); // a level that a GGUF file holds
+        arguments.replaceInStrings("OUT", path("out.bin"), Qt::CaseSensitive);
+        arguments.replaceInStrings("MESSAGES", messages());
+        arguments.replaceInStrings("TEXT", text());
+        const Outcome outcome = cli(arguments + QStringList{"--json"});
+        QVERIFY2(outcome.code == 0, outcome.all().constData());
+        QVERIFY2(outcome.err.isEmpty(), outcome.err.constData());
+        QCOMPARE(outcome.out.count('\n'), 1);
+        const QJsonObject json = object(outcome);
+        for (const QString& key : keys)
+            QVERIFY2(json.contains(key), qPrintable(key + " in " + outcome.out));
+    }
+
+    void ladderRowsHaveTheirKeys() {
+        NIBBLE_NEED_SHARED(kStories);
+        const auto rows =
+            object(cli({"ladder", stories(), "--levels", "int8,int4", "--text", text(), "--chunks",
+                        "1", "--device", "cpu", "--json"}))["levels"]
+                .toArray();
+        QCOMPARE(rows.size(), 2);
+        for (const auto& row : rows)
+            for (const char* key : {"level", "bytes", "bits_per_weight", "kld_mean", "kld_error",
+                                    "ppl", "generate_tps", "fits"})
+                QVERIFY2(row.toObject().contains(key), key);
+        QVERIFY(rows[0]["bytes"].toDouble() > rows[1]["bytes"].toDouble());
+    }
+    void humanOutputNamesTheDevice() {
+        NIBBLE_NEED_SHARED(kStories);
+        const Outcome outcome =
+            cli({"chat", stories(), "--raw", "--prompt", "Once upon a time", "--temperature", "0",
+                 "--max-tokens", "40", "--device", "cpu"});
+        QCOMPARE(outcome.code, 0);
+        QCOMPARE(outcome.out,
+                 QByteArray(", there was a little girl named Lily. She loved to play outside in "
+                            "the park. One day, she saw a big, red ball.\n"));
+        QVERIFY2(outcome.err.contains("(cpu)"), outcome.err.constData());
+        QVERIFY(!outcome.err.contains('\r')); // no progress line without a terminal
+    }
+    void chatReadsQuestionsUntilTheEnd() {
+        const Outcome outcome =
+            cli({"chat", "sample", "--max-tokens", "4", "--seed", "1", "--device", "cpu"},
+                "Hello\n\nAnd you?\n");
+        QVERIFY2(outcome.code == 0, outcome.all().constData());
+        QCOMPARE(outcome.err.count("tokens/s; prompt"), 2);
+    }
+    void logitsAreNumpysFile() {
+        NIBBLE_NEED_SHARED(kStories);
+        const QString out = path("l.npy");
+        QCOMPARE(cli({"logits", stories(), "--tokens", "1,2,3", "-o", out, "--device", "cpu"}).code,
+                 0);
+        const auto npy = nibble::test::readNpy(out.toStdString());
+        QCOMPARE(npy.shape, (std::vector<int64_t>{3, 512}));
+        QCOMPARE(npy.values.size(), size_t(3 * 512));
+        QFile file(out);
+        QVERIFY(file.open(QIODevice::ReadOnly));
+        const QByteArray head = file.read(10);
+        QCOMPARE((10 + uchar(head[8]) + 256 * uchar(head[9])) % 64, 0);
+    }
+    void anyCutOfTheLayersGivesTheSameLogits() {
+        NIBBLE_NEED_SHARED(kStories);
+        const QStringList common{"logits",   stories(), "--tokens", "1,9,8,7",
+                                 "--device", "cpu",     "-o"};
+        QCOMPARE(cli(common + QStringList{path("whole.npy")}).code, 0);
+        QCOMPARE(cli(common + QStringList{path("cut.npy"), "--gpu-layers", "2"}).code, 0);
+        const auto whole = nibble::test::readNpy(path("whole.npy").toStdString());
+        const auto cut = nibble::test::readNpy(path("cut.npy").toStdString());
+        QCOMPARE(cut.values, whole.values);
+    }
+
+    void usageErrorsAre2_data() {
+        QTest::addColumn<QStringList>("arguments");
+        QTest::newRow("no command") << QStringList{};
+        QTest::newRow("unknown command") << QStringList{"fly"};
+        QTest::newRow("unknown option") << QStringList{"devices", "--colour"};
+        QTest::newRow("not a number") << QStringList{"chat", "sample", "--seed", "many"};
+        QTest::newRow("unknown level")
+            << QStringList{"chat", "sample", "--prompt", "x", "--level", "int5"};
+        QTest::newRow("unknown device")
+            << QStringList{"chat", "sample", "--prompt", "x", "--device", "abacus"};
+        QTest::newRow("unknown cache")
+            << QStringList{"chat", "sample", "--prompt", "x", "--kv", "f7"};
+        QTest::newRow("token out of range")
+            << QStringList{"logits", "sample", "--tokens", "1,99999999", "-o", "never.npy"};
+        QTest::newRow("two recipes")
+            << QStringList{"chat", "sample", "--level", "int8", "--recipe", "r.json"};
+        QTest::newRow("unknown shape") << QStringList{"bench", "--synthetic", "huge"};
+        QTest::newRow("nothing to write") << QStringList{"quantize", "sample", "-o", "never.gguf"};
+    }
+    void usageErrorsAre2() {
+        QFETCH(QStringList, arguments);
+        VERIFY_REFUSED(cli(arguments), 2);
+    }
+    void helpIsThereForEveryCommand() {
+        QCOMPARE(cli({"--help"}).code, 0);
+        for (const char* command :
+             {"devices", "doctor", "inspect", "tokenize", "detokenize", "template", "logits",
+              "chat", "evaluate", "quantize", "deploy", "ladder", "bench"}) {
+            const Outcome help = cli({command, "--help"});
+            QVERIFY2(help.code == 0 && help.out.contains("--json"), command);
+        }
+    }
+
+    void badInputIs3() {
+        QDir(m_folder->path()).mkdir("empty");
+        QCOMPARE(mkfifo(path("fifo").toStdString().c_str(), 0600), 0);
+        write("text.gguf", "this is no model at all, but long enough to have a header");
+        write("nothing.gguf", "");
+        for (const char* name : {"absent.gguf", "empty", "fifo", "text.gguf", "nothing.gguf"})
+            VERIFY_REFUSED(cli({"inspect", path(name), "--json"}), 3);
+        VERIFY_REFUSED(cli({"tokenize", "sample", "--file", path("absent.txt")}), 3);
+        write("bad.json", "{\"messages\":3}");
+        VERIFY_REFUSED(cli({"template", "sample", "--messages", path("bad.json")}), 3);
+        write("x.jinja", "{{ messages }}");
+        VERIFY_REFUSED(cli({"template", path("x.jinja"), "--messages", messages()}), 3);
+        VERIFY_REFUSED(cli({"chat", "sample", "--prompt", "x", "--recipe", path("bad.json")}), 3);
+    }
+    void truncatedFilesAre3() {
+        NIBBLE_NEED_SHARED(kStories);
+        QFile file(stories());
+        QVERIFY(file.open(QIODevice::ReadOnly));
+        const QByteArray whole = file.readAll();
+        for (const qsizetype length : {qsizetype(20), whole.size() / 2, whole.size() - 1}) {
+            write("cut.gguf", whole.first(length));
+            VERIFY_REFUSED(cli({"chat", path("cut.gguf"), "--prompt", "x"}), 3);
+        }
+    }
+    void noPermissionIs3() {
+        if (geteuid() == 0)
+            QSKIP("root may read everything");
+        write("secret.gguf", "GGUF");
+        QFile::setPermissions(path("secret.gguf"), {});
+        VERIFY_REFUSED(cli({"inspect", path("secret.gguf")}), 3);
+    }
+    void unwritableOutputIs4() {
+        NIBBLE_NEED_SHARED(kStories);
+        const QString nowhere = path("no-such-folder/out");
+        VERIFY_REFUSED(cli({"quantize", stories(), "-o", nowhere, "--level", "q8_0"}), 4);
+        VERIFY_REFUSED(cli({"logits", stories(), "--tokens", "1", "-o", nowhere}), 4);
+        QVERIFY(QDir(m_folder->path()).isEmpty());
+        QProcess full;
+        full.setStandardOutputFile("/dev/full");
+        full.start(NIBBLE_CLI, {"devices", "--json"});
+        QVERIFY(full.waitForFinished(60'000));
+        QCOMPARE(full.exitCode(), 4);
+    }
+    void theInputIsNeverOverwritten() {
+        NIBBLE_NEED_SHARED(kStories);
+        QVERIFY(QFile::copy(stories(), path("model.gguf")));
+        VERIFY_REFUSED(
+            cli({"quantize", path("model.gguf"), "-o", path("model.gguf"), "--level", "q8_0"}), 2);
+        QCOMPARE(QFile(path("model.gguf")).size(), QFile(stories()).size());
+    }
+    void withoutAVulkanDriverTheCpuIsListed() {
+        const QStringList none{"VK_ICD_FILENAMES=/nonexistent", "VK_DRIVER_FILES=/nonexistent"};
+        const Outcome outcome = cli({"devices", "--json"}, {}, none);
+        QCOMPARE(outcome.code, 0);
+        const QJsonObject json = object(outcome);
+        QCOMPARE(json["devices"].toArray().size(), 1);
+        QCOMPARE(json["devices"][0]["id"].toString(), QString("cpu"));
+        QCOMPARE(json["auto"].toString(), QString("cpu"));
+        QVERIFY2(json["vulkan_problem"].toString().size() > 20, outcome.out.constData());
+        VERIFY_REFUSED(cli({"chat", "sample", "--prompt", "x", "--device", "vulkan"}, {}, none), 2);
+    }
+    void interruptIs7AndLeavesNothing_data() {
+        QTest::addColumn<QStringList>("arguments");
+        QTest::newRow("quantize") << QStringList{
+            "bench", "--synthetic", "100m", "--level", "q8_0", "--device", "cpu", "-o", "OUT"};
+        QTest::newRow("evaluate") << QStringList{"evaluate", "sample",   "--level",
+                                                 "int4",     "--device", "cpu:scalar"};
+        QTest::newRow("chat") << QStringList{"chat",     "sample",    "--device", "cpu:scalar",
+                                             "--prompt", "Hello",     "--raw",    "--max-tokens",
+                                             "100000",   "--context", "200000"};
+    }
+    void interruptIs7AndLeavesNothing() {
+        QFETCH(QStringList, arguments);
+        arguments.replaceInStrings("OUT", path("out.gguf"));
+        QProcess process;
+        process.start(NIBBLE_CLI, arguments);
+        QVERIFY(process.waitForStarted());
+        QTest::qWait(700);
+        QVERIFY2(process.state() == QProcess::Running, process.readAllStandardError().constData());
+        QElapsedTimer timer;
+        timer.start();
+        ::kill(static_cast<pid_t>(process.processId()), SIGINT);
+        QVERIFY(process.waitForFinished(20'000));
+        QCOMPARE(process.exitStatus(), QProcess::NormalExit);
+        QCOMPARE(process.exitCode(), 7);
+        QVERIFY2(QDir(m_folder->path()).isEmpty(),
+                 qPrintable(QDir(m_folder->path()).entryList().join(' ')));
+        qInfo("stopped after %lld ms", static_cast<long long>(timer.elapsed()));
+    }
+
+private:
+    QString path(const QString& name) const { return m_folder->filePath(name); }
+    void write(const QString& name, const QByteArray& bytes) const {
+        QFile file(path(name));
+        QVERIFY(file.open(QIODevice::WriteOnly));
+        file.write(bytes);
+    }
+    QString messages() const {
+        write("m.json", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}");
+        return path("m.json");
+    }
+    QString text() const {
+        QByteArray bytes;
+        for (int i = 0; i < 60; ++i)
+            bytes += "Once upon a time there was a dog. He liked to play in the park with Lily. ";
+        write("t.txt", bytes);
+        return path("t.txt");
+    }
+
+    std::unique_ptr<QTemporaryDir> m_folder;
+};
+
+QTEST_GUILESS_MAIN(TestCommands)
+#include "test_commands.moc"
