@@ -74,7 +74,12 @@ MainWindow::MainWindow(Workbench& workbench, QWidget* parent)
     m_search->setAccessibleName(tr("Find a command"));
     m_search->setFocusPolicy(Qt::TabFocus);
     connect(m_search, &QPushButton::clicked, this, &MainWindow::findCommand);
-    menuBar()->setCornerWidget(m_search, Qt::TopRightCorner);
+    m_search->setProperty("field", true);
+    auto* corner = new QWidget;
+    auto* cornerRow = new QHBoxLayout(corner);
+    cornerRow->setContentsMargins(0, Theme::get().px(3), Theme::get().px(8), Theme::get().px(3));
+    cornerRow->addWidget(m_search);
+    menuBar()->setCornerWidget(corner, Qt::TopRightCorner);
     makeMenus();
     connect(m_rail, &Rail::chosen, this,
             [this](int index) { showMode(QLatin1String(modes()[size_t(index)].id)); });

@@ -13,11 +13,21 @@
 #include <QPainter>
 #include <QVBoxLayout>
 
+#include <algorithm>
+
 namespace nibble {
 
 namespace {
 
 constexpr double kWide = 76, kNarrow = 52;
+
+/// Wide enough for the footnotes at the rail's foot in whatever font there is.
+int wideWidth() {
+    const Theme& theme = Theme::get();
+    const QFontMetrics metrics(theme.font(Type::Footnote));
+    return std::max(theme.px(kWide),
+                    metrics.horizontalAdvance(QStringLiteral("this model ▾")) + theme.px(10));
+}
 
 /// "AMD Radeon RX 7800 XT" and "llvmpipe (LLVM 15.0.6, 256 bits)" as they fit under an icon.
 QString shortDevice(const DeviceInfo& info) {
@@ -50,7 +60,7 @@ void RailButton::setCompact(bool compact) {
 
 QSize RailButton::sizeHint() const {
     const Theme& theme = Theme::get();
-    return {theme.px(m_compact ? kNarrow : kWide), theme.px(m_compact ? 48 : 58)};
+    return {m_compact ? theme.px(kNarrow) : wideWidth(), theme.px(m_compact ? 48 : 58)};
 }
 
 void RailButton::paintEvent(QPaintEvent*) {
@@ -108,7 +118,7 @@ QSize RailMenu::sizeHint() const {
     if (m_compact)
         return {theme.px(kNarrow), theme.px(44)};
     const int line = QFontMetrics(theme.font(Type::Footnote)).height();
-    return {theme.px(kWide), 3 * line + theme.px(14)};
+    return {wideWidth(), 3 * line + theme.px(14)};
 }
 
 void RailMenu::paintEvent(QPaintEvent*) {

@@ -6,6 +6,7 @@
 #include <QAbstractItemView>
 #include <QComboBox>
 #include <QPainter>
+#include <QPlainTextEdit>
 #include <QScrollBar>
 #include <QSlider>
 #include <QStyleOption>
@@ -34,6 +35,22 @@ QColor mixed(const QColor& a, const QColor& b, float share) {
 
 void drawGlyph(QPainter* painter, const QString& name, const QRect& rect, Ink role) {
     Theme::get().icon(name, role).paint(painter, rect);
+}
+
+/// Both in the middle, 6 px apart.
+void drawIconAndText(const QStyleOptionButton& button, QPainter* painter) {
+    const int side = button.iconSize.width(), gap = px(6);
+    const QFontMetrics metrics = button.fontMetrics;
+    const int text = metrics.horizontalAdvance(button.text);
+    const int left =
+        button.rect.left() + std::max(0, (button.rect.width() - side - gap - text) / 2);
+    const QRect icon(left, button.rect.center().y() - side / 2 + 1, side, side);
+    button.icon.paint(painter, icon, Qt::AlignCenter,
+                      has(&button, QStyle::State_Enabled) ? QIcon::Normal : QIcon::Disabled,
+                      has(&button, QStyle::State_On) ? QIcon::On : QIcon::Off);
+    painter->setPen(button.palette.color(QPalette::ButtonText));
+    painter->drawText(QRect(icon.right() + gap, button.rect.top(), text + 1, button.rect.height()),
+                      Qt::AlignVCenter | Qt::TextSingleLine, button.text);
 }
 
 } // namespace
@@ -83,6 +100,10 @@ void ThemeStyle::drawButton(const QStyleOption* option, QPainter* painter,
         break;
     case ButtonKind::Plain:
         break;
+    }
+    if (widget && widget->property("field").toBool()) {
+        fill = ink(Ink::Field);
+        border = ink(Ink::Line);
     }
     if (on && kind != ButtonKind::Link) {
         fill = ink(Ink::AccentFill);
@@ -152,6 +173,12 @@ void ThemeStyle::drawPrimitive(PrimitiveElement element, const QStyleOption* opt
         return;
     }
     case PE_Frame:
+        if (isTextField(widget)) {
+            const bool focus = has(option, State_HasFocus);
+            drawBox(painter, option->rect, ink(Ink::Panel),
+                    ink(focus ? Ink::Accent : Ink::ControlBorder), px(5), focus ? 2 : 1);
+            return;
+        }
         if (has(option, State_HasFocus) && widget && widget->property("ring").toBool())
             drawBox(painter, option->rect, Qt::transparent, ink(Ink::Accent), px(5), 2);
         else
@@ -226,6 +253,8 @@ void ThemeStyle::drawControl(ControlElement element, const QStyleOption* option,
             copy.rect.adjust(px(4), 0, -px(16), 0);
             copy.features &= ~QStyleOptionButton::HasMenu;
         }
+        if (!copy.icon.isNull() && !copy.text.isEmpty())
+            return drawIconAndText(copy, painter);
         QProxyStyle::drawControl(element, &copy, painter, widget);
         return;
     }
@@ -246,6 +275,24 @@ void ThemeStyle::drawControl(ControlElement element, const QStyleOption* option,
             QRect(option->rect.left(), option->rect.bottom(), option->rect.width(), 1),
             ink(Ink::Line));
         return;
+    case CE_MenuBarEmptyArea:
+        painter->fillRect(option->rect, ink(Ink::Panel));
+        painter->fillRect(
+            QRect(option->rect.left(), option->rect.bottom(), option->rect.width(), 1),
+            ink(Ink::Line));
+        return;
+    case CE_MenuBarItem: {
+        const auto* item = qstyleoption_cast<const QStyleOptionMenuItem*>(option);
+        if (!item)
+            break;
+        painter->fillRect(item->rect, ink(Ink::Panel));
+        if (has(option, State_Selected))
+            drawBox(painter, item->rect.adjusted(1, 2, -1, -2), ink(Ink::AccentFill),
+                    Qt::transparent, px(4));
+        painter->setPen(ink(has(option, State_Enabled) ? Ink::Text : Ink::DisabledText));
+        painter->drawText(item->rect, Qt::AlignCenter | Qt::TextHideMnemonic, item->text);
+        return;
+    }
     case CE_HeaderEmptyArea:
         painter->fillRect(option->rect, ink(Ink::Panel));
         painter->fillRect(

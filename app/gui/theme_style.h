@@ -41,6 +41,9 @@ private:
                        const QWidget* widget) const;
 };
 
+/// Whether a framed widget is a field that text is written in.
+bool isTextField(const QWidget* widget);
+
 /// A rounded box with a hairline border that lies on device pixels.
 void drawBox(QPainter* painter, const QRectF& rect, const QColor& fill, const QColor& border,
              double radius, double width = 1);

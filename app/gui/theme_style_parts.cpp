@@ -3,6 +3,7 @@
 
 #include <QComboBox>
 #include <QPainter>
+#include <QPlainTextEdit>
 #include <QPushButton>
 #include <QStyleOption>
 
@@ -25,6 +26,10 @@ bool has(const QStyleOption* option, QStyle::StateFlag flag) {
 }
 
 } // namespace
+
+bool isTextField(const QWidget* widget) {
+    return qobject_cast<const QPlainTextEdit*>(widget) != nullptr;
+}
 
 void ThemeStyle::drawCombo(const QStyleOptionComplex* option, QPainter* painter,
                            const QWidget* widget) const {
@@ -197,8 +202,10 @@ QSize ThemeStyle::sizeFromContents(ContentsType type, const QStyleOption* option
         const auto* button = qstyleoption_cast<const QStyleOptionButton*>(option);
         const int pad = kindOf(widget) == ButtonKind::Link ? px(2) : px(12);
         int width = size.width() + 2 * pad;
+        if (button && !button->icon.isNull() && !button->text.isEmpty())
+            width += px(4);
         if (button && button->features & QStyleOptionButton::HasMenu)
-            width = size.width() + px(12) + px(8 + 16);
+            width = width - pad + px(8 + 16);
         return {width, std::max(size.height() + px(4), Theme::get().controlHeight())};
     }
     case CT_ComboBox:
@@ -246,6 +253,10 @@ int ThemeStyle::pixelMetric(PixelMetric metric, const QStyleOption* option,
     case PM_ButtonShiftHorizontal:
     case PM_ButtonShiftVertical:
         return 0;
+    case PM_HeaderMargin:
+        return px(6);
+    case PM_DefaultFrameWidth:
+        return isTextField(widget) ? 3 : QProxyStyle::pixelMetric(metric, option, widget);
     case PM_HeaderMarkSize:
         return px(10);
     case PM_TreeViewIndentation:
@@ -258,6 +269,7 @@ int ThemeStyle::pixelMetric(PixelMetric metric, const QStyleOption* option,
 int ThemeStyle::styleHint(StyleHint hint, const QStyleOption* option, const QWidget* widget,
                           QStyleHintReturn* returnData) const {
     switch (hint) {
+    case SH_UnderlineShortcut:
     case SH_EtchDisabledText:
     case SH_DitherDisabledText:
     case SH_ComboBox_Popup:

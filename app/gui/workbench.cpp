@@ -24,7 +24,10 @@ Workbench::Workbench(QObject* parent) : QObject(parent), m_engine(std::make_shar
     connect(this, &Workbench::optionsChanged, this, &Workbench::predictLedger);
 }
 
-Workbench::~Workbench() = default;
+Workbench::~Workbench() {
+    // Clearing the stack would tell panels of a document that is half gone.
+    disconnect(&m_undo, nullptr, this, nullptr);
+}
 
 QString Workbench::modelName() const {
     if (!m_model)

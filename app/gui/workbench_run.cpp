@@ -6,6 +6,8 @@
 #include <QFileInfo>
 #include <QSettings>
 
+#include <algorithm>
+
 /// The part of the document that drives the engine: opening, applying, answering.
 namespace nibble {
 
@@ -71,6 +73,9 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
     m_opening = m_running = false;
     m_recipe = m_runningRecipe = Recipe{};
     m_undo.clear();
+    const int wanted = QSettings().value(QStringLiteral("context"), 2048).toInt();
+    const int longest = m_model->config.contextLength;
+    m_options.context = longest > 0 ? std::min(wanted, longest) : wanted;
     for (const TensorKey key : m_model->keys())
         if (isMatrix(key.role) && key.layer >= 0) {
             m_selection = key;
@@ -78,6 +83,7 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
         }
     emit openingChanged();
     emit modelChanged();
+    emit optionsChanged();
     emit runningChanged();
     emit recipeChanged();
     emit ladderChanged();

@@ -10,6 +10,12 @@
 
 namespace nibble {
 
+namespace {
+
+constexpr double kLineHeight = 125; // per cent
+
+} // namespace
+
 FlowText::FlowText(Look look, QWidget* parent) : QTextBrowser(parent), m_look(look) {
     setFrameShape(QFrame::NoFrame);
     setVerticalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
@@ -61,6 +67,13 @@ void FlowText::setSource(const QString& text) {
                 cursor.mergeCharFormat(format);
             }
         }
+    }
+    if (m_look != Look::Code) {
+        QTextCursor all(document());
+        all.select(QTextCursor::Document);
+        QTextBlockFormat roomy;
+        roomy.setLineHeight(kLineHeight, QTextBlockFormat::ProportionalHeight);
+        all.mergeBlockFormat(roomy);
     }
     fit();
 }

@@ -269,7 +269,7 @@ void ChatMode::refreshCount() {
             return int(tokenizer->encode(prompt, false).size());
         },
         [this](int tokens) {
-            m_composer->setCount(tr("%1 tokens · %2 of %3 used")
+            m_composer->setCount(tr("%1 tokens · %2 of %3")
                                      .arg(units::count(tokens),
                                           units::count(m_workbench.contextUsed()),
                                           units::count(m_workbench.options().context)));

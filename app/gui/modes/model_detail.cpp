@@ -134,8 +134,9 @@ void ModelDetail::refresh() {
     m_memoryTitle->setVisible(isOpen && ledger);
     m_memory->setVisible(isOpen && ledger);
     if (isOpen && ledger) {
-        m_memoryTitle->setText(
-            tr("Memory with context %1").arg(units::count(m_workbench.options().context)));
+        m_memoryTitle->setText(tr("Memory of %1, context %2")
+                                   .arg(Workbench::recipeTitle(m_workbench.recipe()),
+                                        units::count(m_workbench.options().context)));
         m_memory->setFacts({{tr("Weights"), units::bytes(ledger->use.weights)},
                             {tr("KV cache"), units::bytes(ledger->use.kv)},
                             {tr("Scratch"), units::bytes(ledger->use.scratch)},

@@ -28,7 +28,7 @@ namespace nibble {
 
 namespace {
 
-constexpr int kNarrow = 1000;
+constexpr int kNarrow = 1080;
 
 QDateTime lastUsed(const QString& path) {
     return QSettings()
@@ -55,6 +55,8 @@ private:
     void choosePage();
     void openCurrent();
     void refreshMeasured();
+    /// 0 the table, 1 the details, −1 both side by side.
+    void showTab(int tab);
 
     Workbench& m_workbench;
     QStackedWidget* m_stack;
@@ -64,7 +66,8 @@ private:
     ModelFilter* m_proxy;
     QTreeView* m_tree;
     QLineEdit* m_filter;
-    Segments* m_scope;
+    Segments *m_scope, *m_tabs;
+    QWidget* m_left;
     ModelDetail* m_detail;
     QSplitter* m_splitter;
     Label* m_foot;
@@ -75,25 +78,34 @@ ModelsMode::ModelsMode(Workbench& workbench, QWidget* parent)
     : Mode(parent), m_workbench(workbench), m_stack(new QStackedWidget),
       m_firstRun(new FirstRun(workbench)), m_banner(new Banner), m_table(new ModelTable(this)),
       m_proxy(new ModelFilter(this)), m_tree(new QTreeView), m_filter(new QLineEdit),
-      m_scope(new Segments(tr("Which models"))), m_detail(new ModelDetail(workbench)),
-      m_splitter(new QSplitter), m_foot(new Label({}, Type::Footnote, Ink::SecondaryText)) {
+      m_scope(new Segments(tr("Which models"))), m_tabs(new Segments(tr("What is shown"))),
+      m_left(new QWidget), m_detail(new ModelDetail(workbench)), m_splitter(new QSplitter),
+      m_foot(new Label({}, Type::Footnote, Ink::SecondaryText)) {
     auto* outer = new QVBoxLayout(this);
     outer->setContentsMargins(0, 0, 0, 0);
     outer->addWidget(m_stack);
-    auto* left = new QWidget;
-    auto* column = new QVBoxLayout(left);
+    m_tabs->setChoices({tr("Models"), tr("Details")});
+    connect(m_tabs, &Segments::chosen, this, &ModelsMode::showTab);
+    auto* page = new QWidget;
+    auto* rows = new QVBoxLayout(page);
+    rows->setContentsMargins(0, 0, 0, 0);
+    rows->setSpacing(space::s());
+    rows->addWidget(m_tabs, 0, Qt::AlignLeft);
+    rows->addWidget(m_splitter, 1);
+    auto* column = new QVBoxLayout(m_left);
     column->setContentsMargins(0, 0, 0, 0);
     column->setSpacing(space::m());
     column->addWidget(m_banner);
     column->addWidget(makeDropRow());
     column->addWidget(makeTable(), 1);
-    m_splitter->addWidget(left);
+    m_splitter->addWidget(m_left);
     m_splitter->addWidget(m_detail);
     m_splitter->setStretchFactor(0, 1);
     m_splitter->setChildrenCollapsible(false);
     m_detail->setMinimumWidth(Theme::get().px(260));
+    m_splitter->setSizes({3000, 1000});
     m_stack->addWidget(m_firstRun);
-    m_stack->addWidget(m_splitter);
+    m_stack->addWidget(page);
 
     const auto openPath = [this](const QString& path) { m_workbench.openModel(path); };
     connect(m_detail, &ModelDetail::wantsMode, this, &Mode::wantsMode);
@@ -235,9 +247,6 @@ void ModelsMode::refreshList() {
         QString path, group;
     };
     std::vector<Wanted> wanted;
-    for (const QString& path : recentModels())
-        if (QFileInfo::exists(path))
-            wanted.push_back({path, tr("Recent")});
     QString sample;
     try {
         sample = QString::fromStdString(sampleModelPath().string());
@@ -246,6 +255,9 @@ void ModelsMode::refreshList() {
     }
     if (!sample.isEmpty() && QFileInfo::exists(sample))
         wanted.push_back({QFileInfo(sample).absoluteFilePath(), tr("Ships with Nibble")});
+    for (const QString& path : recentModels())
+        if (QFileInfo::exists(path) && QFileInfo(path) != QFileInfo(sample))
+            wanted.push_back({path, tr("Recent")});
     const bool search = m_search;
     m_workbench.jobs().onPool<std::vector<FoundModel>>(
         QStringLiteral("scan"), search ? tr("Looking for models") : QString(), this,
@@ -296,16 +308,25 @@ void ModelsMode::refreshMeasured() {
     if (m_workbench.isRunning() && m_workbench.runningRecipe().rules.empty())
         kld = tr("0, base");
     else if (report && report->hasReference)
-        kld = units::withError(report->kldMean, report->kldError);
+        kld = tr("%1, %2").arg(units::withError(report->kldMean, report->kldError),
+                               m_workbench.runningTitle());
     const double speed = m_workbench.lastTokensPerSecond();
     m_table->setMeasured(m_workbench.modelPath(), kld,
                          speed > 0 ? units::number(speed) : QString());
+    m_tree->resizeColumnToContents(ModelTable::Kld);
+    m_tree->resizeColumnToContents(ModelTable::Speed);
+}
+
+void ModelsMode::showTab(int tab) {
+    m_left->setVisible(tab != 1);
+    m_detail->setVisible(tab != 0);
 }
 
 void ModelsMode::resizeEvent(QResizeEvent* event) {
     Mode::resizeEvent(event);
-    m_splitter->setOrientation(Qt::Horizontal);
-    m_detail->setVisible(width() >= Theme::get().px(kNarrow) * 2 / 3);
+    const bool narrow = width() < Theme::get().px(kNarrow);
+    m_tabs->setVisible(narrow);
+    showTab(narrow ? m_tabs->current() : -1);
 }
 
 } // namespace

@@ -52,8 +52,8 @@ QSize ElidedLabel::sizeHint() const {
 
 void ElidedLabel::paintEvent(QPaintEvent*) {
     QPainter painter(this);
-    painter.setPen(palette().color(isEnabled() ? QPalette::Active : QPalette::Disabled,
-                                   QPalette::WindowText));
+    painter.setPen(
+        palette().color(isEnabled() ? QPalette::Active : QPalette::Disabled, QPalette::WindowText));
     const QString shown = fontMetrics().elidedText(m_full, m_mode, width());
     if (toolTip().isEmpty() != (shown == m_full))
         setToolTip(shown == m_full ? QString() : m_full.toHtmlEscaped());

@@ -95,7 +95,7 @@ void TestWindow::paletteFindsAndRuns() {
             field = edit;
     QVERIFY(field);
     QVERIFY(field->isVisible());
-    QTest::keyClicks(field, QStringLiteral("view dark"));
+    QTest::keyClicks(field, QStringLiteral("theme dark"));
     auto* list = field->parentWidget()->findChild<QListWidget*>();
     QCOMPARE(list->count(), 1);
     QTest::keyClick(field, Qt::Key_Return);
