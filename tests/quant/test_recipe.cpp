@@ -1,0 +1,236 @@
+#include "core/base/error.h"
+#include "core/base/resources.h"
+#include "core/model/names.h"
+#include "core/quant/recipe.h"
+
+#include "core/base/mapped_file.h"
+
+#include <QTest>
+
+using namespace nibble;
+
+namespace {
+
+constexpr TensorKey kEmbedding{Role::TokenEmbedding, -1}, kHead{Role::Output, -1};
+
+TensorKey layer(Role role, int32_t index = 0) {
+    return {role, index};
+}
+
+/// Rows of 64 and 160: groups of 128 divide neither, groups of 64 only the first.
+const Model& tiny() {
+    static const auto model = makeSyntheticModel("tiny");
+    return *model;
+}
+
+Recipe all(const char* format, const char* activations = "float") {
+    Recipe recipe;
+    recipe.rules.push_back(
+        {.match = "*", .format = format, .method = "rtn", .activations = activations});
+    return recipe;
+}
+
+std::string refusal(std::string_view json) {
+    try {
+        Recipe::fromJson(json, "mine.json");
+    } catch (const Error& error) {
+        return error.exitCode() == 3 ? error.what() : "another exit code";
+    }
+    return "accepted";
+}
+
+} // namespace
+
+class TestRecipe : public QObject {
+    Q_OBJECT
+private slots:
+    void lastMatchingRuleWins() {
+        Recipe recipe = all("int8", "int8_token");
+        recipe.rules.push_back({.match = "blk.*.ffn_down", .format = "q8_0", .method = "rtn"});
+        recipe.rules.push_back({.match = "blk.1.*", .format = "q4_0", .method = "rtn"});
+        const auto format = [&](TensorKey key) {
+            return std::string(recipe.choose(tiny(), key).format->name);
+        };
+        QCOMPARE(format(layer(Role::Down, 0)), std::string("q8_0"));
+        QCOMPARE(format(layer(Role::Down, 1)), std::string("q4_0"));
+        QCOMPARE(format(layer(Role::Query, 0)), std::string("int8"));
+        QCOMPARE(format(kEmbedding), std::string("int8"));
+        QVERIFY(recipe.choose(tiny(), layer(Role::Query, 0)).activations ==
+                ActivationFormat::Int8Token);
+    }
+    void vectorsAreAlwaysSingle() {
+        for (const Role role : {Role::AttentionNorm, Role::FeedForwardNorm}) {
+            const TensorChoice choice = all("q4_0", "int8").choose(tiny(), layer(role));
+            QCOMPARE(choice.format, &getFormat("f32"));
+            QVERIFY(choice.activations == ActivationFormat::Float);
+        }
+    }
+    void withoutRuleOrFormatTheBaseIsKept() {
+        QVERIFY(Recipe{}.choose(tiny(), kHead) == TensorChoice{});
+        const TensorChoice kept = all("", "int8").choose(tiny(), kHead);
+        QVERIFY(kept.format == nullptr);
+        QVERIFY(kept.activations == ActivationFormat::Int8Block32);
+    }
+    void groupsThatDoNotDivideFallBack_data() {
+        QTest::addColumn<QString>("wanted");
+        QTest::addColumn<QString>("of64");
+        QTest::addColumn<QString>("of160");
+        QTest::newRow("int4_g128") << "int4_g128"
+                                   << "int4_g64"
+                                   << "int4_g32";
+        QTest::newRow("int4_g64z") << "int4_g64z"
+                                   << "int4_g64z"
+                                   << "int4_g32z";
+        QTest::newRow("int8_g128") << "int8_g128"
+                                   << "int8_g32"
+                                   << "int8_g32";
+        QTest::newRow("int8") << "int8"
+                              << "int8"
+                              << "int8";
+        QTest::newRow("q4_0") << "q4_0"
+                              << "q4_0"
+                              << "q4_0";
+        QTest::newRow("q4_k") << "q4_k"
+                              << "f16"
+                              << "f16";
+    }
+    void groupsThatDoNotDivideFallBack() {
+        QFETCH(QString, wanted);
+        QFETCH(QString, of64);
+        QFETCH(QString, of160);
+        const Recipe recipe = all(wanted.toUtf8().constData(), "int8");
+        QCOMPARE(QString(recipe.choose(tiny(), layer(Role::Query)).format->name), of64);
+        const TensorChoice down = recipe.choose(tiny(), layer(Role::Down));
+        QCOMPARE(QString(down.format->name), of160);
+        if (down.format->isFloat())
+            QVERIFY(down.activations == ActivationFormat::Float);
+    }
+    void activationBlocksThatDoNotDivideBecomeOnePerToken() {
+        const Recipe recipe = all("q8_0", "int8_64");
+        QVERIFY(recipe.choose(tiny(), layer(Role::Query)).activations ==
+                ActivationFormat::Int8Block64);
+        QVERIFY(recipe.choose(tiny(), layer(Role::Down)).activations ==
+                ActivationFormat::Int8Token);
+    }
+    void unknownNamesAreUsageErrors() {
+        QVERIFY_EXCEPTION_THROWN(all("int5_g7").choose(tiny(), kHead), Error);
+        QVERIFY_EXCEPTION_THROWN(all("q8_0", "int9").choose(tiny(), kHead), Error);
+        Recipe recipe = all("q8_0");
+        recipe.rules[0].method = "magic";
+        QVERIFY_EXCEPTION_THROWN(recipe.choose(tiny(), kHead), Error);
+        QVERIFY_EXCEPTION_THROWN(levelRecipe("int3"), Error);
+    }
+    void setReplacesTheRuleOfOneTensor() {
+        Recipe recipe = all("int8");
+        recipe.set(layer(Role::Down, 1), {.match = "", .format = "q4_0", .method = "rtn"});
+        recipe.set(layer(Role::Down, 1), {.match = "", .format = "q8_0", .method = "rtn"});
+        QCOMPARE(recipe.rules.size(), size_t(2));
+        QCOMPARE(recipe.choose(tiny(), layer(Role::Down, 1)).format, &getFormat("q8_0"));
+        QCOMPARE(recipe.choose(tiny(), layer(Role::Down, 0)).format, &getFormat("int8"));
+    }
+    void jsonRoundTrips() {
+        for (const Level& level : levels()) {
+            Recipe recipe = level.make();
+            recipe.name = "quotes \" and ünïcode \n";
+            recipe.vFormat = KvFormat::Int4;
+            const Recipe back = Recipe::fromJson(recipe.toJson(), "x");
+            QVERIFY(back == recipe);
+            QCOMPARE(back.hash(), recipe.hash());
+            recipe.rules.front().activations = "int8_64";
+            QVERIFY(back.hash() != recipe.hash());
+        }
+    }
+    void jsonIsRefusedByField_data() {
+        QTest::addColumn<QByteArray>("json");
+        QTest::addColumn<QByteArray>("says");
+        QTest::newRow("no json") << QByteArray("{") << QByteArray("not valid JSON");
+        QTest::newRow("array") << QByteArray("[]") << QByteArray("object");
+        QTest::newRow("no rules") << QByteArray("{}") << QByteArray("rules");
+        QTest::newRow("unknown key")
+            << QByteArray(R"({"rules":[],"extra":1})") << QByteArray("extra");
+        QTest::newRow("rule is text") << QByteArray(R"({"rules":["*"]})") << QByteArray("rules[0]");
+        QTest::newRow("no match") << QByteArray(R"({"rules":[{"format":"f16"}]})")
+                                  << QByteArray("rules[0].match");
+        QTest::newRow("unknown rule key")
+            << QByteArray(R"({"rules":[{"match":"*"},{"match":"*","bits":4}]})")
+            << QByteArray("rules[1].bits");
+        QTest::newRow("unknown format") << QByteArray(R"({"rules":[{"match":"*","format":"q9"}]})")
+                                        << QByteArray("rules[0].format");
+        QTest::newRow("format of another method")
+            << QByteArray(R"({"rules":[{"match":"*","format":"q4_k"}]})")
+            << QByteArray("rules[0].format");
+        QTest::newRow("unknown method") << QByteArray(R"({"rules":[{"match":"*","method":"x"}]})")
+                                        << QByteArray("rules[0].method");
+        QTest::newRow("number for text")
+            << QByteArray(R"({"rules":[{"match":4}]})") << QByteArray("rules[0].match");
+        QTest::newRow("unknown activations")
+            << QByteArray(R"({"rules":[{"match":"*","activations":"int7"}]})")
+            << QByteArray("rules[0].activations");
+        QTest::newRow("unknown kv") << QByteArray(R"({"rules":[],"k":"f8"})") << QByteArray("k ");
+        QTest::newRow("key twice")
+            << QByteArray(R"({"rules":[],"rules":[]})") << QByteArray("twice");
+        QTest::newRow("deep") << QByteArray(200, '[') << QByteArray("deeper");
+    }
+    void jsonIsRefusedByField() {
+        QFETCH(QByteArray, json);
+        QFETCH(QByteArray, says);
+        const std::string reason = refusal(json.toStdString());
+        QVERIFY2(reason.find(says.toStdString()) != std::string::npos, reason.c_str());
+        QVERIFY2(reason.find("mine.json") != std::string::npos, reason.c_str());
+    }
+    void everyPrefixOfARecipeIsRefused() {
+        std::string json = levelRecipe("int4").toJson();
+        json.erase(json.find_last_of('}') + 1);
+        for (size_t length = 0; length < json.size(); ++length)
+            QVERIFY(refusal(json.substr(0, length)) != "accepted");
+        QCOMPARE(refusal(json), std::string("accepted"));
+    }
+    void shippedRecipesAreRead() {
+        int count = 0;
+        for (const auto& entry : std::filesystem::directory_iterator(resourcePath("recipes"))) {
+            const Recipe recipe =
+                Recipe::fromJson(readTextFile(entry.path(), 1 << 20), entry.path().string());
+            QCOMPARE(recipe.name, entry.path().stem().string());
+            QVERIFY(recipe.choose(tiny(), layer(Role::Query)).format->bits <= 8);
+            ++count;
+        }
+        QVERIFY(count >= 3);
+    }
+    void sizesAreThoseOfTheTensors() {
+        for (const Level& level : levels()) {
+            const Recipe recipe = level.make();
+            uint64_t stored = 0, resident = 0;
+            int64_t values = 0;
+            for (const TensorKey key : tiny().keys()) {
+                const Tensor tensor = variantTensor(tiny(), recipe, key);
+                stored += tensor.storedBytes();
+                resident += tensor.planeBytes();
+                values += tensor.values();
+                QCOMPARE(recipeBytes(tiny(), recipe, key), tensor.planeBytes());
+            }
+            const RecipeSize size = recipeSize(tiny(), recipe);
+            QCOMPARE(size.bytes, stored);
+            QCOMPARE(size.residentBytes, resident);
+            QCOMPARE(size.bitsPerWeight, double(stored) * 8 / double(values));
+        }
+    }
+    void levelsDescribeThemselves() {
+        for (const Level& level : levels()) {
+            const Recipe recipe = level.make();
+            QCOMPARE(recipe.name, std::string(level.name));
+            const TensorChoice main = recipe.choose(tiny(), layer(Role::Up));
+            QCOMPARE(formatGlyph(*main.format, main.method->name), std::string(level.glyph));
+            QVERIFY(std::string_view(level.about).ends_with('.'));
+        }
+        QCOMPARE(formatGlyph(getFormat("q6_k"), "kquant"), std::string("K6"));
+        QCOMPARE(formatGlyph(getFormat("iq4_xs"), "rtn"), std::string("Q4"));
+    }
+    void baseTensorsAreKeptWhereTheFormatIsTheSame() {
+        const Tensor base = tiny().load(kHead);
+        const Tensor kept = variantTensor(tiny(), levelRecipe("f16"), kHead);
+        QVERIFY(std::ranges::equal(base.codes.view(), kept.codes.view()));
+    }
+};
+
+QTEST_GUILESS_MAIN(TestRecipe)
+#include "test_recipe.moc"
