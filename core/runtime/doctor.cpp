@@ -196,11 +196,11 @@ std::vector<float> runLayer(Backend& backend, int32_t rows, KvFormat kv,
     set(Role::Up, kWidth);
     set(Role::Down, kWidth);
     std::vector<float> hidden(static_cast<size_t>(rows) * kWidth), all;
-    for (const int32_t count : {rows, 1}) {
+    for (const int32_t start : {0, rows}) {
+        const int32_t count = start == 0 ? rows : 1;
         Batch batch = batchOf(count);
         batch.logitRows.clear();
-        if (count == 1)
-            batch.rows[0].position = rows;
+        batch.rows[0].position = start;
         for (float& value : hidden)
             value = static_cast<float>(random.normal());
         stage->setHidden(std::span(hidden).first(static_cast<size_t>(count) * kWidth));
