@@ -4,6 +4,7 @@
 #include "app/gui/rail.h"
 #include "app/gui/status_line.h"
 #include "app/gui/theme.h"
+#include "app/gui/widgets/parts.h"
 
 #include <QCloseEvent>
 #include <QDateTime>
@@ -52,6 +53,8 @@ MainWindow::MainWindow(Workbench& workbench, QWidget* parent)
     for (const ModeEntry& entry : modes()) {
         Mode* page = entry.make(workbench, this);
         connect(page, &Mode::wantsMode, this, &MainWindow::showMode);
+        if (page->layout())
+            page->layout()->setContentsMargins(0, 0, 0, 0); // the frame has the gap
         m_pages->addWidget(page);
         m_modes.push_back(page);
     }
@@ -59,6 +62,7 @@ MainWindow::MainWindow(Workbench& workbench, QWidget* parent)
     auto* rows = new QVBoxLayout(central);
     rows->setContentsMargins(0, 0, 0, 0);
     rows->setSpacing(0);
+    rows->addWidget(makeLine());
     auto* columns = new QHBoxLayout;
     columns->setSpacing(0);
     columns->addWidget(m_rail);
@@ -199,7 +203,7 @@ void MainWindow::resizeEvent(QResizeEvent* event) {
     QMainWindow::resizeEvent(event);
     const bool compact = width() < kCompactWidth;
     m_rail->setCompact(compact);
-    m_search->setVisible(!compact);
+    m_search->parentWidget()->setVisible(!compact);
 }
 
 void MainWindow::closeEvent(QCloseEvent* event) {

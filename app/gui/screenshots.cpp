@@ -8,7 +8,7 @@
 #include <QApplication>
 #include <QDir>
 #include <QElapsedTimer>
-#include <QStandardPaths>
+#include <QSettings>
 #include <QTemporaryDir>
 #include <QTextStream>
 #include <QThread>
@@ -46,7 +46,10 @@ void settle() {
 
 } // namespace
 
-QStringList takeScreenshots(MainWindow& window, const QString& folder) {
+namespace {
+
+/// Every page in both themes and sizes; with a name only the present page, under that name.
+QStringList grabModes(MainWindow& window, const QString& folder, const QString& onlyAs) {
     if (!QDir().mkpath(folder))
         fail(ErrorKind::CannotWrite, "The folder {} cannot be made; choose another.",
              folder.toStdString());
@@ -56,12 +59,15 @@ QStringList takeScreenshots(MainWindow& window, const QString& folder) {
         for (const QSize size : {QSize(1440, 900), QSize(1024, 700)}) {
             window.resize(size);
             for (const ModeEntry& entry : modes()) {
-                window.showMode(QLatin1String(entry.id));
+                if (onlyAs.isEmpty())
+                    window.showMode(QLatin1String(entry.id));
+                else if (window.currentMode() != QLatin1String(entry.id))
+                    continue;
                 settle();
+                const QString name = onlyAs.isEmpty() ? QString::fromLatin1(entry.id) : onlyAs;
                 const QString file =
                     QStringLiteral("%1/%2-%3-%4x%5.png")
-                        .arg(folder, QLatin1String(entry.id),
-                             dark ? QStringLiteral("dark") : QStringLiteral("light"))
+                        .arg(folder, name, dark ? QStringLiteral("dark") : QStringLiteral("light"))
                         .arg(size.width())
                         .arg(size.height());
                 if (!window.grab().save(file, "PNG"))
@@ -75,11 +81,19 @@ QStringList takeScreenshots(MainWindow& window, const QString& folder) {
     return files;
 }
 
+} // namespace
+
+QStringList takeScreenshots(MainWindow& window, const QString& folder) {
+    return grabModes(window, folder, {});
+}
+
 int screenshotRun(const QString& folder, const QString& modelPath) {
     QTextStream out(stdout), err(stderr);
     try {
         // Pictures show this run alone, not the chats and recent files of the person.
-        QStandardPaths::setTestModeEnabled(true);
+        const QTemporaryDir home;
+        qputenv("XDG_DATA_HOME", home.path().toUtf8());
+        QSettings::setPath(QSettings::NativeFormat, QSettings::UserScope, home.path());
         Workbench workbench;
         MainWindow window(workbench);
         std::optional<QString> problem;
@@ -89,6 +103,9 @@ int screenshotRun(const QString& folder, const QString& modelPath) {
         window.show();
         workbench.refreshDevices();
         waitFor([&] { return !workbench.devices().empty(); }, "Listing devices", problem);
+        workbench.runDoctor();
+        waitFor([&] { return workbench.jobs().idle(); }, "Checking the device", problem);
+        grabModes(window, folder, QStringLiteral("first-run"));
         if (modelPath.isEmpty())
             window.openSample();
         else
@@ -97,7 +114,6 @@ int screenshotRun(const QString& folder, const QString& modelPath) {
         out << QObject::tr("Opened %1 on %2")
                    .arg(workbench.modelName(), QString::fromStdString(workbench.device()->name))
             << Qt::endl;
-        workbench.runDoctor();
         workbench.measureLadder(kChunks);
         waitFor([&] { return workbench.jobs().idle(); }, "Measuring levels", problem);
         out << QObject::tr("Measured %n levels", nullptr, int(workbench.ladder().size()))

@@ -277,9 +277,6 @@ void ThemeStyle::drawControl(ControlElement element, const QStyleOption* option,
         return;
     case CE_MenuBarEmptyArea:
         painter->fillRect(option->rect, ink(Ink::Panel));
-        painter->fillRect(
-            QRect(option->rect.left(), option->rect.bottom(), option->rect.width(), 1),
-            ink(Ink::Line));
         return;
     case CE_MenuBarItem: {
         const auto* item = qstyleoption_cast<const QStyleOptionMenuItem*>(option);

@@ -221,7 +221,7 @@ QSize ThemeStyle::sizeFromContents(ContentsType type, const QStyleOption* option
             return {result.width() + px(8), std::max(result.height(), px(26))};
         return result;
     case CT_MenuBarItem:
-        return {result.width() + px(4), std::max(result.height(), px(26))};
+        return {result.width() + px(4), std::max(result.height(), px(34))};
     case CT_HeaderSection:
         return {result.width(), std::max(result.height(), px(28))};
     default:
@@ -253,6 +253,10 @@ int ThemeStyle::pixelMetric(PixelMetric metric, const QStyleOption* option,
     case PM_ButtonShiftHorizontal:
     case PM_ButtonShiftVertical:
         return 0;
+    case PM_MenuButtonIndicator:
+        return qobject_cast<const QPushButton*>(widget)
+                   ? 0
+                   : QProxyStyle::pixelMetric(metric, option, widget);
     case PM_HeaderMargin:
         return px(6);
     case PM_DefaultFrameWidth:

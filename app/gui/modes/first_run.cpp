@@ -104,6 +104,7 @@ Panel* FirstRun::makeModelPanel() {
     auto* row = new QHBoxLayout;
     auto* open = makeButton(tr("Open a model…"), ButtonKind::Primary);
     auto* sample = makeButton(tr("Try the sample"));
+    setFocusProxy(open);
     connect(open, &QPushButton::clicked, this, &FirstRun::wantsFile);
     connect(sample, &QPushButton::clicked, this, &FirstRun::wantsSample);
     row->addStretch();

@@ -39,7 +39,12 @@ QDateTime lastUsed(const QString& path) {
 class ModelsMode final : public Mode {
 public:
     ModelsMode(Workbench& workbench, QWidget* parent);
-    void focusStart() override { m_tree->setFocus(); }
+    void focusStart() override {
+        if (m_stack->currentIndex() == 0)
+            m_firstRun->setFocus();
+        else
+            m_tree->setFocus();
+    }
     void find() override { m_filter->setFocus(); }
     void resetLayout() override { m_splitter->setSizes({3 * width() / 4, width() / 4}); }
     void showProblem(const QString& sentence) override;
@@ -103,7 +108,6 @@ ModelsMode::ModelsMode(Workbench& workbench, QWidget* parent)
     m_splitter->setStretchFactor(0, 1);
     m_splitter->setChildrenCollapsible(false);
     m_detail->setMinimumWidth(Theme::get().px(260));
-    m_splitter->setSizes({3000, 1000});
     m_stack->addWidget(m_firstRun);
     m_stack->addWidget(page);
 
@@ -318,8 +322,13 @@ void ModelsMode::refreshMeasured() {
 }
 
 void ModelsMode::showTab(int tab) {
+    const bool wasTabbed = !m_left->isVisibleTo(m_splitter) || !m_detail->isVisibleTo(m_splitter);
     m_left->setVisible(tab != 1);
     m_detail->setVisible(tab != 0);
+    if (tab < 0 && (wasTabbed || m_detail->width() > width() / 2)) {
+        const int side = Theme::get().px(330);
+        m_splitter->setSizes({width() - side, side});
+    }
 }
 
 void ModelsMode::resizeEvent(QResizeEvent* event) {
