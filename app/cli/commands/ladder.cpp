@@ -94,12 +94,15 @@ int run(Options& options) {
 
 Action defineLadder(CLI::App& app) {
     auto options = std::make_shared<Options>();
+    options->ladder.evaluate.chunks = 32; // enough to rank levels, in seconds for a small model
     addModel(app, options->base, "BASE");
     app.add_option("--levels", options->ladder.levels, "Names, separated by commas (default: all)")
         ->delimiter(',');
     app.add_option("--text", options->text, "A text file (default: the text that ships)");
-    app.add_option("--chunks", options->ladder.evaluate.chunks, "Windows to score (default: all)")
-        ->check(CLI::Range(0, 1 << 24));
+    app.add_option("--chunks", options->ladder.evaluate.chunks,
+                   "Windows of text to score; 0 takes all")
+        ->check(CLI::Range(0, 1 << 24))
+        ->capture_default_str();
     app.add_option("--device", options->ladder.device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
     addContext(app, options->context);
