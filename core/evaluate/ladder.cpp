@@ -92,6 +92,9 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
     quiet.onReport = {};
     applyRecipe(base, Recipe{}, nullptr, quiet);
 
+    const EvaluationTokens words =
+        model->tokenizer ? tokenize(*model->tokenizer, text) : EvaluationTokens{};
+    BaseLogits kept;
     Variant variant;
     for (size_t i = 0; i < rows.size(); ++i) {
         LadderRow& row = rows[i];
@@ -102,8 +105,14 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                             row.level);
         };
         try {
+            if (!model->tokenizer)
+                fail(ErrorKind::BadInput,
+                     "{} has no tokenizer, so text cannot be measured. Use a file with a "
+                     "vocabulary.",
+                     printable(model->name));
             variant.load(model, backend, recipe, context, progress);
-            row.quality = measureQuality(*variant.runner, &base, text, options.evaluate, part);
+            row.quality =
+                measureQuality(*variant.runner, &base, words, options.evaluate, part, {}, &kept);
             row.quality.level = row.level;
             row.quality.recipeHash = hashName(recipe.hash());
             row.quality.bytes = row.size.bytes;

@@ -24,8 +24,9 @@ struct LadderOptions {
     bool speed = true;
 };
 
-/// Measures every level on the same windows, each in lockstep with the base so that no logits are
-/// kept; one variant is loaded and only its tensors are exchanged. Calls back as rows land.
+/// Measures every level on the same windows. The base runs once on the windows whose logits fit
+/// BaseLogits::kLimit, and in lockstep with each level on the others; one variant is loaded and
+/// only its tensors are exchanged. Calls back as rows land.
 std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const EvaluationText& text,
                                      const LadderOptions& options, const Progress& progress = {},
                                      const std::function<void(const LadderRow&)>& onRow = {});

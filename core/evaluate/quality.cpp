@@ -112,8 +112,8 @@ std::string deviceName(const Runner& runner) {
 /// One window through one or two runners in chunks of rows; appends a Scored per scored position.
 class WindowRun {
 public:
-    WindowRun(Runner& runner, Runner* base, int32_t context, bool layers)
-        : m_runner(runner), m_base(base), m_first(context / 2),
+    WindowRun(Runner& runner, Runner* base, int32_t context, bool layers, BaseLogits* kept)
+        : m_runner(runner), m_base(base), m_kept(layers ? nullptr : kept), m_first(context / 2),
           m_vocabulary(static_cast<size_t>(runner.model().config.vocabulary)), m_layers(layers),
           m_comparer(m_recorder) {
         m_chunk = runner.options().maxRows;
@@ -121,39 +121,57 @@ public:
             m_chunk = std::min(m_chunk, base->options().maxRows);
     }
 
-    void run(std::span<const TokenId> window, std::vector<Scored>& scored,
+    void run(size_t index, std::span<const TokenId> window, std::vector<Scored>& scored,
              const Progress& progress) {
         Session session = m_runner.newSession();
         Session baseSession = m_base ? m_base->newSession() : Session();
+        const std::vector<float>* kept = m_base && m_kept ? m_kept->find(index) : nullptr;
         const auto length = static_cast<int32_t>(window.size());
+        size_t done = 0; // scored values of this window
+        m_windowLogits.clear();
         for (int32_t from = 0; from < length; from += m_chunk) {
             progress.check();
             const int32_t to = std::min(from + m_chunk, length);
-            m_targets.clear();
-            if (m_base)
+            if (m_base && !kept) {
                 forward(*m_base, baseSession, window, from, to, m_baseLogits,
                         m_layers ? &m_recorder : nullptr);
-            progress.check();
-            m_targets.clear();
+                if (m_kept)
+                    m_windowLogits.insert(m_windowLogits.end(), m_baseLogits.begin(),
+                                          m_baseLogits.end());
+                progress.check();
+            }
             forward(m_runner, session, window, from, to, m_logits,
                     m_layers && m_base ? &m_comparer : nullptr);
-            const size_t at = scored.size();
-            scored.resize(at + m_targets.size());
-            parallelFor(m_targets.size(), 1, [&](size_t begin, size_t end) {
-                for (size_t i = begin; i < end; ++i)
-                    scored[at + i] =
-                        score(m_logits.data() + i * m_vocabulary,
-                              m_base ? m_baseLogits.data() + i * m_vocabulary : nullptr,
-                              m_vocabulary, m_targets[i]);
-            });
+            const float* base = kept ? kept->data() + done : m_base ? m_baseLogits.data() : nullptr;
+            scoreRows(base, scored);
+            done += m_targets.size() * m_vocabulary;
         }
+        if (m_kept && m_base && !kept)
+            m_kept->keep(index, m_windowLogits);
     }
     std::vector<LayerError> layerErrors() const { return m_comparer.errors(); }
 
 private:
+    void scoreRows(const float* base, std::vector<Scored>& scored) {
+        const size_t at = scored.size();
+        scored.resize(at + m_targets.size());
+        parallelFor(m_targets.size(), 1, [&](size_t begin, size_t end) {
+            for (size_t i = begin; i < end; ++i)
+                scored[at + i] =
+                    score(m_logits.data() + i * m_vocabulary,
+                          base ? base + i * m_vocabulary : nullptr, m_vocabulary, m_targets[i]);
+        });
+        for (size_t i = at; i < scored.size(); ++i)
+            if (!std::isfinite(scored[i].nll) || !std::isfinite(scored[i].baseNll))
+                fail(ErrorKind::BadInput,
+                     "{} computes logits that are no numbers; its weights are damaged, or overflow "
+                     "in this level.",
+                     printable(m_runner.model().name));
+    }
     void forward(Runner& runner, Session& session, std::span<const TokenId> window, int32_t from,
                  int32_t to, std::vector<float>& logits, Tap* tap) {
         m_rows.clear();
+        m_targets.clear();
         for (int32_t i = from; i < to; ++i) {
             const bool wanted = i >= m_first && i + 1 < static_cast<int32_t>(window.size());
             m_rows.push_back({&session, window[static_cast<size_t>(i)], -1, wanted});
@@ -168,6 +186,7 @@ private:
 
     Runner& m_runner;
     Runner* m_base;
+    BaseLogits* m_kept;
     int32_t m_first, m_chunk = 0;
     size_t m_vocabulary;
     bool m_layers;
@@ -175,7 +194,7 @@ private:
     LayerComparer m_comparer;
     std::vector<ForwardRow> m_rows;
     std::vector<TokenId> m_targets;
-    std::vector<float> m_logits, m_baseLogits;
+    std::vector<float> m_logits, m_baseLogits, m_windowLogits;
 };
 
 void requireUsable(const Runner& runner, const EvaluateOptions& options, const char* what) {
@@ -190,6 +209,15 @@ void requireUsable(const Runner& runner, const EvaluateOptions& options, const c
 
 } // namespace
 
+void BaseLogits::keep(size_t window, const std::vector<float>& logits) {
+    const uint64_t bytes = logits.size() * sizeof(float);
+    // Windows come in order, so that a gap can only follow one that did not fit.
+    if (window != m_windows.size() || bytes > m_left)
+        return;
+    m_left -= bytes;
+    m_windows.push_back(logits);
+}
+
 QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationText& text,
                              const EvaluateOptions& options, const Progress& progress,
                              const std::function<void(const QualityReport&)>& onPartial) {
@@ -203,7 +231,8 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationText&
 
 QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationTokens& tokens,
                              const EvaluateOptions& options, const Progress& progress,
-                             const std::function<void(const QualityReport&)>& onPartial) {
+                             const std::function<void(const QualityReport&)>& onPartial,
+                             BaseLogits* kept) {
     requireUsable(runner, options, "model");
     if (base)
         requireUsable(*base, options, "base model");
@@ -234,14 +263,14 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationToken
     report.textHash = hashName(tokens.hash);
     report.device = deviceName(runner);
     std::vector<Scored> scored;
-    WindowRun run(runner, base, options.context, options.layers);
+    WindowRun run(runner, base, options.context, options.layers, kept);
     std::vector<TokenId> window(context);
     for (size_t i = 0; i < windows; ++i) {
         std::copy_n(tokens.tokens.begin() + static_cast<std::ptrdiff_t>(i * context), context,
                     window.begin());
         if (tokens.bos >= 0)
             window[0] = tokens.bos;
-        run.run(window, scored, progress);
+        run.run(i, window, scored, progress);
         report.windows = static_cast<int32_t>(i + 1);
         summarize(report, scored);
         report.seconds =

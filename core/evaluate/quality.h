@@ -77,10 +77,31 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationText&
                              const EvaluateOptions& options, const Progress& progress = {},
                              const std::function<void(const QualityReport&)>& onPartial = {});
 
-/// The same on tokens, for a model whose tokenizer lies elsewhere.
+/// The base's scored logits of the first windows, as many as `limit` bytes hold, so that several
+/// variants can be measured on the same tokens without running the base each time.
+class BaseLogits {
+public:
+    static constexpr uint64_t kLimit = 256ull << 20;
+    explicit BaseLogits(uint64_t limit = kLimit) : m_left(limit) {}
+
+    /// A window's logits, or null.
+    const std::vector<float>* find(size_t window) const {
+        return window < m_windows.size() ? &m_windows[window] : nullptr;
+    }
+    /// Keeps the next window's; nothing when they do not fit any more.
+    void keep(size_t window, const std::vector<float>& logits);
+
+private:
+    uint64_t m_left;
+    std::vector<std::vector<float>> m_windows;
+};
+
+/// The same on tokens, for a model whose tokenizer lies elsewhere. `kept` is filled by the first
+/// call and read by those that follow with the same base, tokens and options.
 QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationTokens& tokens,
                              const EvaluateOptions& options, const Progress& progress = {},
-                             const std::function<void(const QualityReport&)>& onPartial = {});
+                             const std::function<void(const QualityReport&)>& onPartial = {},
+                             BaseLogits* kept = nullptr);
 
 /// Error of every matrix of a recipe against the base's values, tensor by tensor (no forward pass).
 std::vector<TensorError> measureTensors(const Model& model, const Recipe& recipe,

@@ -1,0 +1,168 @@
+#include "core/base/error.h"
+#include "core/evaluate/quality.h"
+#include "core/quant/apply.h"
+
+#include <QTemporaryDir>
+#include <QTest>
+
+using namespace nibble;
+
+namespace {
+
+std::unique_ptr<Runner> run(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
+    RunOptions options;
+    options.placement = placeAll(*model, openCpu());
+    options.context = 64;
+    options.maxRows = 24; // windows run in several chunks
+    auto runner = std::make_unique<Runner>(model, options);
+    applyRecipe(*runner, recipe);
+    return runner;
+}
+
+EvaluationTokens someTokens() {
+    EvaluationTokens tokens{"made up", 0, {}, -1};
+    for (int i = 0; i < 300; ++i)
+        tokens.tokens.push_back((i * 37 + i * i) % 256);
+    return tokens;
+}
+
+EvaluateOptions shortWindows() {
+    EvaluateOptions options;
+    options.context = 64;
+    return options;
+}
+
+} // namespace
+
+class TestQuality : public QObject {
+    Q_OBJECT
+private slots:
+    void keptLogitsGiveTheSameFigures_data() {
+        QTest::addColumn<quint64>("limit");
+        const quint64 window = 31 * 256 * 4;
+        QTest::newRow("all windows") << 100 * window;
+        QTest::newRow("two of four") << 2 * window;
+        QTest::newRow("none") << window - 1;
+    }
+    void keptLogitsGiveTheSameFigures() {
+        QFETCH(quint64, limit);
+        const auto model = makeSyntheticModel("tiny");
+        const auto base = run(model, {});
+        BaseLogits kept(limit);
+        for (const char* level : {"q8_0", "int4"}) {
+            const auto variant = run(model, levelRecipe(level));
+            const QualityReport alone =
+                measureQuality(*variant, base.get(), someTokens(), shortWindows());
+            const QualityReport again =
+                measureQuality(*variant, base.get(), someTokens(), shortWindows(), {}, {}, &kept);
+            QCOMPARE(again.kldMean, alone.kldMean);
+            QCOMPARE(again.kldMax, alone.kldMax);
+            QCOMPARE(again.basePpl, alone.basePpl);
+            QCOMPARE(again.sameTop, alone.sameTop);
+            QCOMPARE(again.tokens, int64_t(4 * 31));
+            QVERIFY(alone.kldMean > 0);
+        }
+        QCOMPARE(kept.find(0) != nullptr, limit >= 31 * 256 * 4);
+        QCOMPARE(kept.find(3) != nullptr, limit >= 4 * 31 * 256 * 4);
+    }
+    void figuresFollowTheirDefinitions() {
+        // Perplexity and divergence of one window, from the logits themselves.
+        const auto model = makeSyntheticModel("tiny");
+        const auto base = run(model, {}), variant = run(model, levelRecipe("int4"));
+        EvaluateOptions options = shortWindows();
+        options.chunks = 1;
+        const EvaluationTokens tokens = someTokens();
+        const QualityReport report = measureQuality(*variant, base.get(), tokens, options);
+        const std::span<const TokenId> window(tokens.tokens.data(), 64);
+        Session a = base->newSession(), b = variant->newSession();
+        const std::vector<float> p = base->append(a, window, true);
+        const std::vector<float> q = variant->append(b, window, true);
+        const auto logProbability = [](const std::vector<float>& logits, size_t row, size_t token) {
+            double sum = 0;
+            for (size_t i = 0; i < 256; ++i)
+                sum += std::exp(double(logits[row * 256 + i]));
+            return double(logits[row * 256 + token]) - std::log(sum);
+        };
+        double nll = 0, kld = 0;
+        for (size_t row = 32; row < 63; ++row) { // the second half, without the last
+            nll -= logProbability(q, row, size_t(window[row + 1])) / 31;
+            for (size_t i = 0; i < 256; ++i) {
+                const double base_ = logProbability(p, row, i);
+                kld += std::exp(base_) * (base_ - logProbability(q, row, i)) / 31;
+            }
+        }
+        // Sums of 256 float64 terms.
+        QVERIFY(std::abs(report.ppl / std::exp(nll) - 1) < 1e-12);
+        QVERIFY(std::abs(report.kldMean - kld) < 1e-12);
+        QCOMPARE(report.tokens, int64_t(31));
+    }
+    void everyWindowBeginsWithBos() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto runner = run(model, {});
+        EvaluationTokens plain = someTokens(), marked = someTokens();
+        marked.bos = 7;
+        for (size_t i = 0; i < plain.tokens.size(); i += 64)
+            plain.tokens[i] = 7;
+        QCOMPARE(measureQuality(*runner, nullptr, marked, shortWindows()).ppl,
+                 measureQuality(*runner, nullptr, plain, shortWindows()).ppl);
+        QVERIFY(measureQuality(*runner, nullptr, someTokens(), shortWindows()).ppl !=
+                measureQuality(*runner, nullptr, plain, shortWindows()).ppl);
+    }
+    void damagedWeightsGiveASentenceAndNoFigure() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto runner = run(model, {});
+        const TensorKey key{Role::Down, 1};
+        std::vector<float> values = decode(model->load(key));
+        values[5] = std::numeric_limits<float>::quiet_NaN();
+        const TensorInfo& info = model->get(key);
+        runner->setTensor(
+            key, makeFloatTensor("bad", getFormat("f32"), info.rows(), info.cols(), values));
+        try {
+            measureQuality(*runner, nullptr, someTokens(), shortWindows());
+            QFAIL("logits that are no numbers must be refused");
+        } catch (const Error& error) {
+            QCOMPARE(error.exitCode(), 3);
+        }
+    }
+    void tokensBeyondTheVocabularyAreRefused() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto runner = run(model, {});
+        EvaluationTokens tokens = someTokens();
+        tokens.tokens[70] = 256;
+        QVERIFY_EXCEPTION_THROWN(measureQuality(*runner, nullptr, tokens, shortWindows()), Error);
+    }
+    void tensorErrorsShrinkWithBits() {
+        const auto model = makeSyntheticModel("tiny");
+        double last = -1;
+        for (const char* level : {"f16", "q8_0", "int4"}) {
+            double worst = 0;
+            for (const TensorError& error : measureTensors(*model, levelRecipe(level)))
+                worst = std::max(worst, error.relativeError);
+            QVERIFY2(worst > last, level);
+            last = worst;
+        }
+        const TensorError error = measureTensor(*model, levelRecipe("int4"), {Role::Up, 0});
+        QCOMPARE(error.format, std::string("int4_g32"));
+        QCOMPARE(error.bitsPerWeight, 4.5);
+        // SQNR and relative error are one number in two units.
+        QVERIFY(std::abs(error.sqnr + 20 * std::log10(error.relativeError)) < 1e-9);
+    }
+    void shippedTextIsThere() {
+        const EvaluationText text = shippedEvaluationText();
+        QVERIFY(text.text.size() > 100'000);
+        QVERIFY(text.special);
+    }
+    void reportsHaveTheDocumentedKeys() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto runner = run(model, {});
+        const std::string json =
+            toJson(measureQuality(*runner, nullptr, someTokens(), shortWindows()));
+        for (const char* key : {"ppl", "ppl_error", "kld_mean", "kld_error", "kld_p99", "kld_max",
+                                "same_top", "tokens", "bytes", "bits_per_weight", "layers"})
+            QVERIFY2(json.find('"' + std::string(key) + '"') != std::string::npos, key);
+        QVERIFY(json.find("\"kld_mean\":null") != std::string::npos); // not measured is not zero
+    }
+};
+
+QTEST_GUILESS_MAIN(TestQuality)
+#include "test_quality.moc"
