@@ -83,7 +83,9 @@ void FitDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option,
 QSize FitDelegate::sizeHint(const QStyleOptionViewItem& option, const QModelIndex& index) const {
     const Theme& theme = Theme::get();
     QSize size = QStyledItemDelegate::sizeHint(option, index);
-    const int extra = index.column() == ModelTable::Needs ? theme.px(40 + 14 + 24) : theme.px(20);
+    const int extra = index.column() == ModelTable::Needs  ? theme.px(40 + 14 + 18)
+                      : index.column() == ModelTable::Name ? theme.px(28)
+                                                           : theme.px(8);
     return {size.width() + extra, theme.rowHeight()};
 }
 

@@ -1,6 +1,7 @@
 #include "tests/app/gui/gui_test.h"
 
 #include "app/gui/main_window.h"
+#include "app/gui/modes/chat_mode.h"
 #include "app/gui/widgets/parts.h"
 
 #include <QAbstractButton>
@@ -13,6 +14,7 @@
 #include <QLineEdit>
 #include <QListWidget>
 #include <QMenuBar>
+#include <QPlainTextEdit>
 #include <QScrollArea>
 #include <QScrollBar>
 #include <QSet>
@@ -34,6 +36,7 @@ private slots:
     void cancelledJobSaysSo();
     void narrowWindowHidesWords();
     void controlsHaveNames();
+    void conversationGoesOnAcrossLevels();
     void nothingIsClipped_data();
     void nothingIsClipped();
 };
@@ -227,6 +230,60 @@ void TestWindow::controlsHaveNames() {
                            .arg(QLatin1String(widget->metaObject()->className()),
                                 QLatin1String(widget->parentWidget()->metaObject()->className()))));
     }
+}
+
+void TestWindow::conversationGoesOnAcrossLevels() {
+    Workbench workbench;
+    MainWindow window(workbench);
+    window.resize(1280, 820);
+    window.show();
+    workbench.setDevice(QStringLiteral("cpu"));
+    workbench.refreshDevices();
+    window.openSample();
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    QTest::keyClick(&window, Qt::Key_3, Qt::ControlModifier);
+    QCOMPARE(window.currentMode(), QStringLiteral("chat"));
+    auto* chat = static_cast<ChatMode*>(window.mode(QStringLiteral("chat")));
+    GenerateOptions options;
+    options.maxTokens = 24;
+    chat->composer()->setSettings(options, {}, {});
+    const auto answered = [&](size_t turns) {
+        return chat->chat().turns.size() == turns && chat->chat().turns.back().finished;
+    };
+    QTest::keyClicks(chat->composer()->field(), QStringLiteral("Hello"));
+    QTest::keyClick(chat->composer()->field(), Qt::Key_Return);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(2), 60000);
+    const QString first = chat->chat().turns[1].text;
+    QVERIFY(!first.isEmpty());
+    QCOMPARE(chat->chat().turns[1].variant, QStringLiteral("Base"));
+
+    workbench.applyLevel(QStringLiteral("int8"));
+    QTRY_VERIFY_WITH_TIMEOUT(!workbench.isApplying(), 60000);
+    QCOMPARE(workbench.runningRecipe().name, std::string("int8"));
+    QTest::keyClicks(chat->composer()->field(), QStringLiteral("And then?"));
+    QTest::keyClick(chat->composer()->field(), Qt::Key_Return);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(4), 60000);
+    QCOMPARE(chat->chat().turns[1].text, first);
+    QCOMPARE(chat->chat().turns[3].variant, Workbench::recipeTitle(workbench.runningRecipe()));
+
+    options.maxTokens = 400;
+    chat->composer()->setSettings(options, {}, {});
+    window.activateWindow();
+    QVERIFY(QTest::qWaitForWindowActive(&window));
+    QSignalSpy pieces(&workbench, &Workbench::chatText);
+    QTest::keyClick(chat->composer()->field(), Qt::Key_R, Qt::ControlModifier);
+    QTRY_VERIFY(pieces.count() > 0);
+    QTest::keyClick(chat->composer()->field(), Qt::Key_Escape);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(4), 60000);
+    QTest::keyClick(chat->composer()->field(), Qt::Key_Up);
+    QCOMPARE(chat->composer()->text(), QStringLiteral("And then?"));
+    QCOMPARE(chat->chat().turns.size(), size_t(2));
+
+    chat->newChat();
+    QVERIFY(chat->chat().turns.empty());
+    const auto saved = ChatStore().load();
+    QCOMPARE(saved.size(), size_t(1));
+    QCOMPARE(saved[0].turns.size(), size_t(4));
 }
 
 void TestWindow::nothingIsClipped_data() {
