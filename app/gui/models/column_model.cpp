@@ -122,7 +122,8 @@ private:
     std::function<bool(int)> m_accepts;
 };
 
-ColumnTable::ColumnTable(ColumnModel* model, const QString& accessibleName, QWidget* parent)
+ColumnTable::ColumnTable(ColumnModel* model, const QString& accessibleName, int stretched,
+                         QWidget* parent)
     : QTableView(parent), m_filter(new Filter(this)) {
     m_filter->setSourceModel(model);
     m_filter->setSortRole(ColumnModel::SortRole);
@@ -144,7 +145,8 @@ ColumnTable::ColumnTable(ColumnModel* model, const QString& accessibleName, QWid
     horizontalHeader()->setHighlightSections(false);
     horizontalHeader()->setSectionResizeMode(QHeaderView::ResizeToContents);
     horizontalHeader()->setStretchLastSection(false);
-    horizontalHeader()->setSectionResizeMode(0, QHeaderView::Stretch);
+    horizontalHeader()->setMinimumSectionSize(Theme::get().px(48));
+    horizontalHeader()->setSectionResizeMode(stretched, QHeaderView::Stretch);
     connect(this, &QTableView::doubleClicked, this, [this](const QModelIndex& index) {
         emit rowActivated(m_filter->mapToSource(index).row());
     });

@@ -48,7 +48,9 @@ private:
 class ColumnTable : public QTableView {
     Q_OBJECT
 public:
-    ColumnTable(ColumnModel* model, const QString& accessibleName, QWidget* parent = nullptr);
+    /// `stretched` takes the room that the others leave.
+    ColumnTable(ColumnModel* model, const QString& accessibleName, int stretched = 0,
+                QWidget* parent = nullptr);
 
     /// Rows for which this is false are hidden.
     void setFilter(std::function<bool(int row)> accepts);

@@ -70,7 +70,7 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
       m_lossNote(new Label({}, Type::Footnote, Ink::SecondaryText)),
       m_measure(makeButton(tr("Measure"))) {
     auto* layout = new QVBoxLayout(this);
-    layout->setContentsMargins(space::m(), space::m(), space::m(), space::m());
+    layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(space::m());
     layout->addWidget(m_banner);
     layout->addWidget(m_layers);
@@ -174,6 +174,7 @@ void InspectMode::arrange(bool force) {
     m_tabs->setVisible(narrow);
     m_plots->setVisible(!narrow);
     const int unit = Theme::get().px(100);
+    m_plots->setSizes({3 * unit, 2 * unit + unit / 2});
     m_columns->setSizes(narrow ? QList<int>{3 * unit, 4 * unit, 2 * unit}
                                : QList<int>{4 * unit, 6 * unit, 3 * unit});
 }

@@ -92,7 +92,7 @@ private:
 TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
     : Mode(parent), m_workbench(workbench), m_banner(new Banner(this)) {
     auto* layout = new QVBoxLayout(this);
-    layout->setContentsMargins(space::m(), space::m(), space::m(), space::m());
+    layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(space::m());
     layout->addWidget(m_banner);
     layout->addWidget(makeTop());

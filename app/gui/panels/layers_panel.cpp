@@ -230,7 +230,8 @@ void LayersPanel::refresh() {
                 continue;
             const auto v = value(key);
             missing = missing || !v;
-            if (!v || !std::isfinite(*v) || *v <= 0)
+            // The scale is that of the blocks, so that an embedding of 8 bits does not flatten it.
+            if (!v || !std::isfinite(*v) || *v <= 0 || key.layer < 0)
                 continue;
             low = std::min(low, *v);
             high = std::max(high, *v);

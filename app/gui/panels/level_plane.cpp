@@ -20,6 +20,8 @@ LevelPlane::LevelPlane(QWidget* parent)
     yAxis->setNumberPrecision(0);
     m_whiskers->setDataPlottable(m_dots);
     m_whiskers->setErrorType(QCPErrorBars::etValueError);
+    m_whiskers->setSymbolGap(8);
+    m_whiskers->setWhiskerWidth(6);
     m_dots->setLineStyle(QCPGraph::lsNone);
     m_ring->setLineStyle(QCPGraph::lsNone);
     m_tooBig->setLayer(QStringLiteral("background"));
@@ -126,7 +128,7 @@ void LevelPlane::rebuild() {
         if (p.id == m_chosen) {
             m_ring->addData(p.bytes / 1e6, shown(p));
             m_callout->setText(
-                tr("%1\n%2 · KLD %3%4 · %5 bits per weight")
+                tr("%1\n%2 · KLD %3\n%5 bits per weight%4")
                     .arg(p.title, units::bytes(static_cast<uint64_t>(p.bytes)),
                          units::withError(p.kld, p.kldError),
                          p.tokensPerSecond > 0

@@ -77,6 +77,7 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
     splitter->setStretchFactor(0, 3);
     splitter->setStretchFactor(1, 2);
     splitter->setChildrenCollapsible(false);
+    splitter->setSizes({Theme::get().px(560), Theme::get().px(400)});
     body()->addWidget(splitter, 1);
     body()->addWidget(m_footnote);
 

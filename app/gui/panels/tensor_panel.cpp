@@ -7,7 +7,9 @@
 
 #include <QComboBox>
 #include <QGridLayout>
+#include <QScrollArea>
 #include <QSignalBlocker>
+#include <QVBoxLayout>
 
 #include <array>
 
@@ -51,8 +53,19 @@ TensorPanel::TensorPanel(Workbench& workbench, QWidget* parent)
             tr("Weights further from the mean than six standard deviations"));
     addFact(tr("Spread"), m_spread,
             tr("Standard deviation, and the largest weight in units of it"));
-    body()->addLayout(m_facts);
-    body()->addStretch(1);
+    auto* inside = new QWidget;
+    auto* column = new QVBoxLayout(inside);
+    column->setContentsMargins(0, 0, 0, 0);
+    column->addLayout(m_facts);
+    column->addStretch(1);
+    auto* scroll = new QScrollArea;
+    scroll->setWidgetResizable(true);
+    scroll->setFrameShape(QFrame::NoFrame);
+    scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
+    scroll->viewport()->setAutoFillBackground(false);
+    inside->setAutoFillBackground(false);
+    scroll->setWidget(inside);
+    body()->addWidget(scroll, 1);
     auto* buttons = new QHBoxLayout;
     buttons->addWidget(m_apply, 1);
     buttons->addWidget(m_undo, 1);

@@ -110,7 +110,7 @@ TensorTable::TensorTable(Workbench& workbench, QWidget* parent)
                        [at](int i) { return at(i).megabytes; },
                        {}});
     m_model = new ColumnModel(std::move(columns), this);
-    m_table = new ColumnTable(m_model, tr("Tensors"));
+    m_table = new ColumnTable(m_model, tr("Tensors"), 2);
     body()->addWidget(m_table, 1);
 
     connect(copy, &QPushButton::clicked, this,

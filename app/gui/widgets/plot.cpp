@@ -17,6 +17,7 @@ Plot::Plot(const QString& accessibleName, QWidget* parent)
     : QCustomPlot(parent), m_empty(new QCPItemText(this)) {
     setAccessibleName(accessibleName);
     setFocusPolicy(Qt::StrongFocus);
+    setMinimumSize(Theme::get().px(120), Theme::get().px(80));
     setInteractions(QCP::iRangeDrag | QCP::iRangeZoom);
     axisRect()->setMinimumMargins({0, space::xs(), space::s(), 0});
     for (auto type : {QCPAxis::atTop, QCPAxis::atRight})
