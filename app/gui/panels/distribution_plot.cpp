@@ -33,7 +33,7 @@ DistributionPlot::DistributionPlot(QWidget* parent)
         m_clip[i] = new QCPItemStraightLine(this);
         m_clipText[i] = new QCPItemText(this);
         m_clipText[i]->position->setTypeY(QCPItemPosition::ptAxisRectRatio);
-        m_clipText[i]->setPositionAlignment((i == 0 ? Qt::AlignRight : Qt::AlignLeft) |
+        m_clipText[i]->setPositionAlignment((i == 0 ? Qt::AlignLeft : Qt::AlignRight) |
                                             Qt::AlignTop);
         m_clipText[i]->setPadding(QMargins(5, 2, 5, 2));
     }

@@ -74,10 +74,10 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
     auto* splitter = new QSplitter(Qt::Horizontal);
     splitter->addWidget(m_plane);
     splitter->addWidget(m_table);
-    splitter->setStretchFactor(0, 3);
-    splitter->setStretchFactor(1, 2);
+    splitter->setStretchFactor(0, 1);
+    splitter->setStretchFactor(1, 0);
     splitter->setChildrenCollapsible(false);
-    splitter->setSizes({Theme::get().px(560), Theme::get().px(400)});
+    splitter->setSizes({Theme::get().px(400), Theme::get().px(520)});
     body()->addWidget(splitter, 1);
     body()->addWidget(m_footnote);
 

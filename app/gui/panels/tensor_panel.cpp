@@ -38,9 +38,9 @@ TensorPanel::TensorPanel(Workbench& workbench, QWidget* parent)
     m_activations->setAccessibleName(tr("Activations"));
     m_facts->addWidget(new Label(tr("Activations"), Type::Body, Ink::SecondaryText), 1, 0);
     m_facts->addWidget(m_activations, 1, 1);
-    m_activations->addItem(tr("as the level says"), QString());
+    m_activations->addItem(tr("as in level"), QString());
     m_activations->addItem(tr("float"), QStringLiteral("float"));
-    m_activations->addItem(tr("INT8 in blocks of 32"), QStringLiteral("int8"));
+    m_activations->addItem(tr("INT8"), QStringLiteral("int8"));
     addFact(tr("Method"), m_method, tr("How the codes are chosen"));
     addFact(tr("Shape"), m_shape, tr("Rows × input channels"));
     addFact(tr("In the file"), m_stored);
@@ -63,8 +63,9 @@ TensorPanel::TensorPanel(Workbench& workbench, QWidget* parent)
     scroll->setFrameShape(QFrame::NoFrame);
     scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
     scroll->viewport()->setAutoFillBackground(false);
-    inside->setAutoFillBackground(false);
     scroll->setWidget(inside);
+    inside->setAutoFillBackground(false); // the panel's colour shows through
+    scroll->setMinimumWidth(Theme::get().px(216));
     body()->addWidget(scroll, 1);
     auto* buttons = new QHBoxLayout;
     buttons->addWidget(m_apply, 1);
