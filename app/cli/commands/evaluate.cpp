@@ -2,6 +2,7 @@
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
+#include "core/evaluate/probes.h"
 
 #include <fmt/format.h>
 
@@ -29,7 +30,13 @@ std::shared_ptr<const Model> referenceOf(const Options& options,
     return options.recipe.given() ? model : nullptr;
 }
 
-QualityReport measure(const Options& options) {
+/// What the command measures: figures of a text, and of questions when asked.
+struct Measured {
+    QualityReport quality;
+    std::optional<ProbeReport> probes;
+};
+
+Measured measure(const Options& options) {
     const auto model = openModelArgument(options.model);
     const Recipe recipe = options.recipe.recipe();
     const auto reference = referenceOf(options, model);
@@ -39,6 +46,8 @@ QualityReport measure(const Options& options) {
              printable(model->name), model->config.vocabulary, printable(reference->name),
              reference->config.vocabulary);
     const EvaluationText text = textOf(options.text);
+    const std::vector<Probe> probes =
+        options.probes.empty() ? std::vector<Probe>{} : readProbes(options.probes);
     const Progress progress = terminalProgress();
     EngineOptions engine = options.run.options(options.evaluate.context);
     const auto runner = loadRunner(model, recipe, engine, progress);
@@ -54,7 +63,10 @@ QualityReport measure(const Options& options) {
     report.bitsPerWeight = size.bitsPerWeight;
     report.level = levelName(recipe);
     report.device = deviceText(runner->options().placement.front().backend->info());
-    return report;
+    Measured measured{std::move(report), {}};
+    if (!probes.empty())
+        measured.probes = measureProbes(*runner, probes, progress);
+    return measured;
 }
 
 Json layersOf(const QualityReport& report) {
@@ -67,7 +79,16 @@ Json layersOf(const QualityReport& report) {
     return layers;
 }
 
-Json describe(const QualityReport& r) {
+Json categoriesOf(const ProbeReport& report) {
+    Json categories = Json::object();
+    for (const ProbeReport::Category& category : report.categories)
+        categories[category.category] = {{"correct", category.correct}, {"count", category.count}};
+    return categories;
+}
+
+Json describe(const Measured& measured) {
+    const QualityReport& r = measured.quality;
+    const auto& probes = measured.probes;
     const auto compared = [&](double value) {
         return r.hasReference ? Json(value) : Json(nullptr);
     };
@@ -88,8 +109,8 @@ Json describe(const QualityReport& r) {
             {"context", r.context},
             {"bytes", r.bytes},
             {"bits_per_weight", r.bitsPerWeight},
-            {"accuracy", nullptr},
-            {"categories", nullptr},
+            {"accuracy", probes ? Json(probes->accuracy) : Json(nullptr)},
+            {"categories", probes ? categoriesOf(*probes) : Json(nullptr)},
             {"layers", layersOf(r)},
             {"level", r.level},
             {"device", r.device},
@@ -98,7 +119,8 @@ Json describe(const QualityReport& r) {
             {"seconds", r.seconds}};
 }
 
-void printReport(const QualityReport& r) {
+void printReport(const Measured& measured) {
+    const QualityReport& r = measured.quality;
     std::string out = fmt::format("{} on {}, {} · {} tokens in {} windows of {}\n\n", r.level,
                                   r.device, r.text, r.tokens, r.windows, r.context);
     out += fmt::format("perplexity       {:.4f} ± {:.4f}\n", r.ppl, r.pplError);
@@ -112,6 +134,13 @@ void printReport(const QualityReport& r) {
     }
     out += fmt::format("size             {}, {:.2f} bits per weight\n", bytesText(r.bytes),
                        r.bitsPerWeight);
+    if (const auto& probes = measured.probes) {
+        out += fmt::format("right answers    {:.1f} ± {:.1f} % of {}\n", 100 * probes->accuracy,
+                           100 * probes->error, probes->count);
+        for (const ProbeReport::Category& category : probes->categories)
+            out += fmt::format("  {:<24} {} of {}\n", category.category, category.correct,
+                               category.count);
+    }
     if (!r.layers.empty()) {
         Table table({{"layer", Table::Align::Right},
                      {"relative error", Table::Align::Right},
@@ -126,16 +155,14 @@ void printReport(const QualityReport& r) {
 }
 
 int run(const Options& options) {
-    if (!options.probes.empty())
-        fail(ErrorKind::Usage, "Scoring questions (--probes) is not supported yet.");
     if (options.evaluate.layers && options.reference.empty() && !options.recipe.given())
         fail(ErrorKind::Usage,
              "--layers compares with a base; give --level, --recipe or --reference as well.");
-    const QualityReport report = measure(options);
+    const Measured measured = measure(options);
     if (options.json)
-        printJson(describe(report));
+        printJson(describe(measured));
     else
-        printReport(report);
+        printReport(measured);
     return 0;
 }
 
@@ -154,7 +181,7 @@ Action defineEvaluate(CLI::App& app) {
     app.add_option("--chunks", options->evaluate.chunks, "Windows to score (default: all)")
         ->check(CLI::Range(0, 1 << 24));
     app.add_flag("--layers", options->evaluate.layers, "Also the error after every layer");
-    app.add_option("--probes", options->probes, "Questions to score; not supported yet");
+    app.add_option("--probes", options->probes, "Questions to score, one JSON object a line");
     options->run.addTo(app);
     addJson(app, options->json);
     app.footer("The base always runs with float activations. What was not measured is null.");

@@ -8,22 +8,22 @@ namespace nibble {
 
 std::span<const ExamplePrompt> examplePrompts() {
     static constexpr std::array<ExamplePrompt, 8> all{{
-        {QT_TRANSLATE_NOOP("Examples", "A story about a fox"),
-         QT_TRANSLATE_NOOP("Examples", "Tell me a short story about a fox.")},
-        {QT_TRANSLATE_NOOP("Examples", "A brave mouse"),
-         QT_TRANSLATE_NOOP("Examples", "Tell me a story about a brave mouse.")},
         {QT_TRANSLATE_NOOP("Examples", "Say hello"),
          QT_TRANSLATE_NOOP("Examples", "Hello! Who are you?")},
         {QT_TRANSLATE_NOOP("Examples", "What can you do?"),
          QT_TRANSLATE_NOOP("Examples", "What can you do?")},
-        {QT_TRANSLATE_NOOP("Examples", "The sea in winter"),
-         QT_TRANSLATE_NOOP("Examples", "Describe the sea in winter.")},
-        {QT_TRANSLATE_NOOP("Examples", "A letter to a friend"),
-         QT_TRANSLATE_NOOP("Examples", "Write a short letter to a friend.")},
-        {QT_TRANSLATE_NOOP("Examples", "Two plus three"),
-         QT_TRANSLATE_NOOP("Examples", "What is two plus three?")},
-        {QT_TRANSLATE_NOOP("Examples", "Good night"),
-         QT_TRANSLATE_NOOP("Examples", "Wish me a good night.")},
+        {QT_TRANSLATE_NOOP("Examples", "A capital"),
+         QT_TRANSLATE_NOOP("Examples", "What is the capital of Japan?")},
+        {QT_TRANSLATE_NOOP("Examples", "A sum"), QT_TRANSLATE_NOOP("Examples", "What is 48 + 35?")},
+        {QT_TRANSLATE_NOOP("Examples", "Sort words"),
+         QT_TRANSLATE_NOOP("Examples", "Sort these words: tiger, apple, moon")},
+        {QT_TRANSLATE_NOOP("Examples", "A word problem"),
+         QT_TRANSLATE_NOOP("Examples",
+                           "Tom has 7 apples and gets 5 more. How many apples does Tom have now?")},
+        {QT_TRANSLATE_NOOP("Examples", "In one word"),
+         QT_TRANSLATE_NOOP("Examples", "What does a cow say? Answer in one word.")},
+        {QT_TRANSLATE_NOOP("Examples", "A story about a fox"),
+         QT_TRANSLATE_NOOP("Examples", "Tell me a short story about a fox.")},
     }};
     return all;
 }
