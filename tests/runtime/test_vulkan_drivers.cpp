@@ -1,0 +1,98 @@
+// ctest: LABELS=full TIMEOUT=900
+#include "core/runtime/doctor.h"
+#include "core/runtime/vulkan/vulkan_backend.h"
+#include "tests/runtime/run_support.h"
+
+#include <QProcess>
+#include <QStandardPaths>
+#include <QTest>
+
+#include <filesystem>
+
+using namespace nibble;
+
+/// The doctor on every driver and vector width, each in a process of its own: drivers read their
+/// settings once.
+class TestVulkanDrivers : public QObject {
+    Q_OBJECT
+
+    static QString swiftshader() {
+        const QString set = qEnvironmentVariable("NIBBLE_SWIFTSHADER_ICD");
+        return set.isEmpty()
+                   ? QStandardPaths::writableLocation(QStandardPaths::GenericCacheLocation) +
+                         "/nibble/swiftshader/icd.json"
+                   : set;
+    }
+
+private slots:
+    void theDoctorPasses_data() {
+        QTest::addColumn<QString>("icd");
+        QTest::addColumn<QStringList>("settings");
+        const QString lavapipe = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
+        for (const char* width : {"128", "256", "512"})
+            QTest::addRow("lavapipe %s bits", width)
+                << lavapipe << QStringList{QString("LP_NATIVE_VECTOR_WIDTH=") + width};
+        QTest::addRow("lavapipe without dot")
+            << lavapipe << QStringList{"NIBBLE_VULKAN_DISABLE=dot"};
+        QTest::addRow("swiftshader") << swiftshader() << QStringList{};
+    }
+    void theDoctorPasses() {
+        QFETCH(QString, icd);
+        QFETCH(QStringList, settings);
+        if (!std::filesystem::exists(icd.toStdString()))
+            QSKIP(qPrintable("no driver at " + icd));
+        QProcessEnvironment environment = QProcessEnvironment::systemEnvironment();
+        environment.insert("VK_ICD_FILENAMES", icd);
+        environment.insert("NIBBLE_VULKAN_VALIDATION", "1");
+        // SwiftShader compiles kernels for minutes: a tiny model there, the doctor elsewhere.
+        environment.insert("NIBBLE_DOCTOR_CHILD", icd == swiftshader() ? "model" : "doctor");
+        for (const QString& setting : settings)
+            environment.insert(setting.section('=', 0, 0), setting.section('=', 1));
+        QProcess child;
+        child.setProcessEnvironment(environment);
+        child.start(QCoreApplication::applicationFilePath(), {});
+        QVERIFY(child.waitForFinished(600000));
+        const QByteArray said = child.readAllStandardOutput() + child.readAllStandardError();
+        if (QLatin1String(QTest::currentDataTag()) == QLatin1String("swiftshader")) {
+            QVERIFY2(child.exitStatus() == QProcess::NormalExit && child.exitCode() == 0, said);
+            return;
+        }
+        QVERIFY2(child.exitStatus() == QProcess::NormalExit && child.exitCode() == 0, said);
+        const bool withDot = said.contains(", dot");
+        QCOMPARE(withDot, !settings.contains("NIBBLE_VULKAN_DISABLE=dot"));
+    }
+};
+
+/// Whether a tiny model gives the same logits as on the CPU; two backends round differently: 2
+/// layers of 7 products over at most 160 terms, condition number below 100.
+bool tinyModelIsRight() {
+    const auto model = makeSyntheticModel("tiny");
+    std::vector<std::vector<float>> logits;
+    for (const auto& backend : {openCpu(CpuMode::Scalar), openVulkan(0)}) {
+        const auto runner = test::makeRunner(model, placeAll(*model, backend));
+        Session session = runner->newSession();
+        const std::vector<TokenId> prompt{1, 50, 100, 150, 200};
+        logits.push_back(runner->append(session, prompt, true));
+        const auto next = runner->append(session, std::vector<TokenId>{7});
+        logits.back().insert(logits.back().end(), next.begin(), next.end());
+    }
+    return test::relativeError(logits[1], logits[0]) < 100.0 * 2 * 7 * 160 * 0x1p-24;
+}
+
+int main(int count, char** arguments) {
+    if (qEnvironmentVariableIsSet("NIBBLE_DOCTOR_CHILD")) {
+        if (qEnvironmentVariable("NIBBLE_DOCTOR_CHILD") == "model")
+            return tinyModelIsRight() ? 0 : 1;
+        const auto backend = openVulkan(0);
+        const DoctorReport report = runDoctor(*backend);
+        for (const DoctorCheck& check : report.checks)
+            qInfo("%s: %g of %g %s", check.path.c_str(), check.error, check.bound,
+                  check.passed ? "" : "WRONG");
+        return report.failed();
+    }
+    QCoreApplication application(count, arguments);
+    TestVulkanDrivers test;
+    return QTest::qExec(&test, count, arguments);
+}
+
+#include "test_vulkan_drivers.moc"
