@@ -1,7 +1,7 @@
 #pragma once
 
 #include "app/gui/jobs.h"
-#include "app/gui/tensor_detail.h"
+#include "core/evaluate/tensor_detail.h"
 
 #include "core/evaluate/ladder.h"
 #include "core/quant/recipe.h"

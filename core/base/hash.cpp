@@ -15,6 +15,8 @@ uint64_t hashText(std::string_view text) {
     return hashBytes(std::as_bytes(std::span(text.data(), text.size())));
 }
 
-std::string hashName(uint64_t hash) { return fmt::format("{:016x}", hash); }
+std::string hashName(uint64_t hash) {
+    return fmt::format("{:016x}", hash);
+}
 
 } // namespace nibble

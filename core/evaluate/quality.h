@@ -108,8 +108,7 @@ std::vector<TensorError> measureTensors(const Model& model, const Recipe& recipe
                                         const Progress& progress = {},
                                         const std::function<void(const TensorError&)>& onEach = {});
 TensorError measureTensor(const Model& model, const Recipe& recipe, TensorKey key);
-
-/// One JSON object with the keys that `nibble-cli evaluate --json` documents.
-std::string toJson(const QualityReport& report);
+/// Error of one tensor's values against another's of the same shape.
+TensorError compareTensors(TensorKey key, const Tensor& base, const Tensor& variant);
 
 } // namespace nibble

@@ -8,8 +8,10 @@
 namespace nibble {
 
 TensorError measureTensor(const Model& model, const Recipe& recipe, TensorKey key) {
-    const Tensor base = model.load(key);
-    const Tensor variant = variantTensor(model, recipe, key);
+    return compareTensors(key, model.load(key), variantTensor(model, recipe, key));
+}
+
+TensorError compareTensors(TensorKey key, const Tensor& base, const Tensor& variant) {
     TensorError out;
     out.key = key;
     out.format = variant.format->name;

@@ -63,7 +63,8 @@ struct Checkpoint {
     const TensorInfo* find(std::string_view name) const;
     /// Throws Error{BadInput} naming the file and the tensor.
     const TensorInfo& get(std::string_view name) const;
-    /// Built by the opener: name → index; also the other names of tensors that safetensors store once.
+    /// Built by the opener: name → index; also the other names of tensors that safetensors store
+    /// once.
     std::map<std::string, size_t, std::less<>> byName;
 };
 

@@ -1,9 +1,12 @@
 #include "core/base/error.h"
 #include "core/evaluate/quality.h"
+#include "core/evaluate/tensor_detail.h"
 #include "core/quant/apply.h"
 
 #include <QTemporaryDir>
 #include <QTest>
+
+#include <numeric>
 
 using namespace nibble;
 
@@ -152,15 +155,23 @@ private slots:
         QVERIFY(text.text.size() > 100'000);
         QVERIFY(text.special);
     }
-    void reportsHaveTheDocumentedKeys() {
+    void oneTensorInDetail() {
         const auto model = makeSyntheticModel("tiny");
-        const auto runner = run(model, {});
-        const std::string json =
-            toJson(measureQuality(*runner, nullptr, someTokens(), shortWindows()));
-        for (const char* key : {"ppl", "ppl_error", "kld_mean", "kld_error", "kld_p99", "kld_max",
-                                "same_top", "tokens", "bytes", "bits_per_weight", "layers"})
-            QVERIFY2(json.find('"' + std::string(key) + '"') != std::string::npos, key);
-        QVERIFY(json.find("\"kld_mean\":null") != std::string::npos); // not measured is not zero
+        const TensorKey key{Role::Down, 1};
+        const TensorDetail detail = tensorDetail(*model, levelRecipe("int4"), key);
+        const auto sum = [](const std::vector<double>& counts) {
+            return std::accumulate(counts.begin(), counts.end(), 0.0);
+        };
+        const auto values = static_cast<double>(detail.rows * detail.cols);
+        QCOMPARE(sum(detail.baseCounts), values); // tails are never cut off
+        QCOMPARE(sum(detail.variantCounts), values);
+        QCOMPARE(detail.grid.size(), size_t(16));
+        QVERIFY(detail.quantized && detail.error.relativeError > 0);
+        QCOMPARE(detail.columnMaxima.size(), static_cast<size_t>(detail.cols));
+        QCOMPARE(detail.error.sqnr, measureTensor(*model, levelRecipe("int4"), key).sqnr);
+        const TensorDetail norm =
+            tensorDetail(*model, levelRecipe("int4"), {Role::AttentionNorm, 0});
+        QVERIFY(!norm.quantized && norm.variantCounts.empty());
     }
 };
 

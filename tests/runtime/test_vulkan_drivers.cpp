@@ -71,10 +71,11 @@ bool tinyModelIsRight() {
     for (const auto& backend : {openCpu(CpuMode::Scalar), openVulkan(0)}) {
         const auto runner = test::makeRunner(model, placeAll(*model, backend));
         Session session = runner->newSession();
-        const std::vector<TokenId> prompt{1, 50, 100, 150, 200};
-        logits.push_back(runner->append(session, prompt, true));
-        const auto next = runner->append(session, std::vector<TokenId>{7});
-        logits.back().insert(logits.back().end(), next.begin(), next.end());
+        std::vector<float>& all = logits.emplace_back();
+        for (const TokenId token : {1, 50, 100, 150}) { // one row at a time: one kernel to compile
+            const auto next = runner->append(session, std::vector<TokenId>{token});
+            all.insert(all.end(), next.begin(), next.end());
+        }
     }
     return test::relativeError(logits[1], logits[0]) < 100.0 * 2 * 7 * 160 * 0x1p-24;
 }

@@ -3,7 +3,8 @@
 
 /* What kernels and host agree on; read by GLSL and C++ alike. */
 
-/* Rows and columns of a tile, invocations of a workgroup, slices that a row's blocks are cut into. */
+/* Rows and columns of a tile, invocations of a workgroup, slices that a row's blocks are cut into.
+ */
 #define TILE_ROWS 16
 #define BLOCK 32
 #define WORKGROUP 64

@@ -127,9 +127,11 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
         m_distribution->setDetail(detail);
         m_outliers->setDetail(detail);
         m_distributionNote->setText(
-            detail.quantized ? tr("filled: %1 · line: %2 · thin lines: the values it can represent")
-                                   .arg(detail.baseFormat, detail.variantFormat)
-                             : tr("filled: %1, not quantized").arg(detail.baseFormat));
+            detail.quantized
+                ? tr("filled: %1 · line: %2 · thin lines: the values it can represent")
+                      .arg(QString::fromStdString(detail.baseFormat),
+                           QString::fromStdString(detail.variantFormat))
+                : tr("filled: %1, not quantized").arg(QString::fromStdString(detail.baseFormat)));
         m_outlierNote->setText(tr("%1 of %2 channels reach beyond 6 σ")
                                    .arg(detail.outlierColumns.size())
                                    .arg(detail.columnMaxima.size()));

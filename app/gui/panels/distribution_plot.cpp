@@ -90,9 +90,9 @@ void DistributionPlot::setDetail(const TensorDetail& detail) {
     const double margin = (detail.maximum - detail.minimum) * 0.04 + 1e-30;
     setHome({detail.minimum - margin, detail.maximum + margin}, {kCountFloor, most * 3});
     setFinding(tr("%1: %2 weights between %3 and %4, standard deviation %5.")
-                   .arg(detail.name, units::count(detail.rows * detail.cols),
-                        units::number(detail.minimum), units::number(detail.maximum),
-                        units::number(detail.sigma)));
+                   .arg(QString::fromStdString(detail.name),
+                        units::count(detail.rows * detail.cols), units::number(detail.minimum),
+                        units::number(detail.maximum), units::number(detail.sigma)));
     setCsv([detail] {
         QString text = QStringLiteral("bin_start,base_count,variant_count\n");
         for (size_t i = 0; i < detail.baseCounts.size(); ++i)

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "app/gui/tensor_detail.h"
 #include "app/gui/widgets/plot.h"
+#include "core/evaluate/tensor_detail.h"
 
 namespace nibble {
 

@@ -3,21 +3,19 @@
 #include "core/base/progress.h"
 #include "core/evaluate/quality.h"
 
-#include <QString>
-
-#include <memory>
+#include <string>
 #include <vector>
 
 namespace nibble {
 
-/// What the Inspect mode shows of one tensor: the distribution before and after quantization on the
+/// One tensor in detail: the distribution before and after quantization on the
 /// same bins, the values that its grid can represent, and what lies far out. Plain values.
 struct TensorDetail {
     TensorKey key;
-    QString name;          ///< "blk.27.ffn_down"
-    QString baseFormat;    ///< as stored in the file, "f16"
-    QString variantFormat; ///< as the recipe makes it, "int4_g128"
-    QString method;        ///< "rtn"; empty where nothing is quantized
+    std::string name;          ///< "blk.27.ffn_down"
+    std::string baseFormat;    ///< as stored in the file, "f16"
+    std::string variantFormat; ///< as the recipe makes it, "int4_g128"
+    std::string method;        ///< "rtn"; empty where nothing is quantized
     int64_t rows = 0, cols = 0;
 
     double mean = 0, sigma = 0, minimum = 0, maximum = 0;
@@ -37,8 +35,9 @@ struct TensorDetail {
         double value = 0, sigmas = 0;
     };
     int64_t beyondSixSigma = 0;
-    std::vector<Outlier> outliers;       ///< the farthest first, at most 64
-    std::vector<float> columnMaxima;     ///< largest |value| of each input channel, in σ
+    std::vector<Outlier> outliers; ///< the farthest first, at most 32
+    std::vector<float>
+        columnMaxima; ///< largest |value| of each input channel, in standard deviations
     std::vector<int64_t> outlierColumns; ///< input channels whose maximum is beyond 6 σ
 
     TensorError error; ///< of this tensor by itself
