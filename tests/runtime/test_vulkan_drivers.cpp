@@ -41,6 +41,9 @@ private slots:
         QFETCH(QStringList, settings);
         if (!std::filesystem::exists(icd.toStdString()))
             QSKIP(qPrintable("no driver at " + icd));
+        if (icd == swiftshader() && !qEnvironmentVariableIsSet("NIBBLE_TEST_SWIFTSHADER"))
+            QSKIP("SwiftShader needs more than 12 GB to compile product.comp, a known defect "
+                  "(vulkan_kernels/NOTES.md); set NIBBLE_TEST_SWIFTSHADER=1 to try it");
         QProcessEnvironment environment = QProcessEnvironment::systemEnvironment();
         environment.insert("VK_ICD_FILENAMES", icd);
         environment.insert("NIBBLE_VULKAN_VALIDATION", "1");

@@ -177,7 +177,7 @@ void InspectMode::arrange(bool force) {
     m_plots->setVisible(!narrow);
     const int unit = Theme::get().px(100);
     m_plots->setSizes({3 * unit, 2 * unit + unit / 2});
-    m_columns->setSizes(narrow ? QList<int>{3 * unit, 4 * unit, 2 * unit}
+    m_columns->setSizes(narrow ? QList<int>{280, 380, 300}
                                : QList<int>{4 * unit, 6 * unit, 3 * unit});
 }
 

@@ -81,7 +81,7 @@ void DistributionPlot::setDetail(const TensorDetail& detail) {
                 continue;
             m_clip[i]->point1->setCoords(at[i], 1);
             m_clip[i]->point2->setCoords(at[i], 2);
-            m_clipText[i]->position->setCoords(at[i], 0.01);
+            m_clipText[i]->position->setCoords(at[i], i == 0 ? 0.01 : 0.08);
             m_clipText[i]->setText(tr("beyond: %1").arg(units::count(count[i])));
             m_clip[i]->setVisible(count[i] > 0);
             m_clipText[i]->setVisible(count[i] > 0);

@@ -33,12 +33,12 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
          [at](int i) { return units::number(static_cast<double>(at(i)->size.bytes) / 1e6); },
          [at](int i) { return static_cast<double>(at(i)->size.bytes); },
          {}});
-    columns.push_back({tr("Bits/weight"),
+    columns.push_back({tr("Bits"),
                        tr("Bits that one weight takes on average, scales included"),
                        [at](int i) { return QString::number(at(i)->size.bitsPerWeight, 'f', 2); },
                        [at](int i) { return at(i)->size.bitsPerWeight; },
                        {}});
-    columns.push_back({tr("KLD to base"),
+    columns.push_back({tr("KLD"),
                        tr("How far the level's next-token probabilities move from the base "
                           "model's; 0 is no loss"),
                        [at](int i) {

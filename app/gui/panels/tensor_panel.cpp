@@ -65,7 +65,7 @@ TensorPanel::TensorPanel(Workbench& workbench, QWidget* parent)
     scroll->viewport()->setAutoFillBackground(false);
     scroll->setWidget(inside);
     inside->setAutoFillBackground(false); // the panel's colour shows through
-    scroll->setMinimumWidth(Theme::get().px(216));
+    scroll->setMinimumWidth(Theme::get().px(262));
     body()->addWidget(scroll, 1);
     auto* buttons = new QHBoxLayout;
     buttons->addWidget(m_apply, 1);
