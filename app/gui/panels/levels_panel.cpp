@@ -69,7 +69,7 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
     m_model = new ColumnModel(std::move(columns), this);
     m_model->setEmphasis(
         [this, at](int i) { return at(i)->level == m_workbench.runningRecipe().name; });
-    m_table = new ColumnTable(m_model, tr("Levels"));
+    m_table = new ColumnTable(m_model, tr("Levels"), 3);
 
     auto* splitter = new QSplitter(Qt::Horizontal);
     splitter->addWidget(m_plane);
