@@ -77,7 +77,7 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
     splitter->setStretchFactor(0, 1);
     splitter->setStretchFactor(1, 0);
     splitter->setChildrenCollapsible(false);
-    splitter->setSizes({Theme::get().px(400), Theme::get().px(520)});
+    splitter->setSizes({Theme::get().px(330), Theme::get().px(600)});
     body()->addWidget(splitter, 1);
     body()->addWidget(m_footnote);
 
