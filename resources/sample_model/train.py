@@ -615,16 +615,27 @@ def interleaved(weight, heads):
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def file_tensors(model):
+def halved(weight, heads):
+    """The inverse of interleaved."""
+    rows, columns = weight.shape
+    return np.ascontiguousarray(weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns))
+
+
+def file_parameters(model):
+    """Every parameter under its name in the file."""
     yield "token_embd.weight", model.token_embd
     for i, block in enumerate(model.blocks):
         for name in ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"):
             value = getattr(block, name)
-            value = value.weight if isinstance(value, Norm) else value
-            if name in ("attn_q", "attn_k"):
-                value = interleaved(value, model.args.heads if name == "attn_q" else model.args.kv_heads)
-            yield f"blk.{i}.{name}.weight", value
+            yield f"blk.{i}.{name}.weight", value.weight if isinstance(value, Norm) else value
     yield "output_norm.weight", model.output_norm.weight
+
+
+def file_tensors(model):
+    for name, value in file_parameters(model):
+        if ".attn_q." in name or ".attn_k." in name:
+            value = interleaved(value, model.args.heads if ".attn_q." in name else model.args.kv_heads)
+        yield name, value
 
 
 def metadata(args, tokenizer):
@@ -659,6 +670,67 @@ def write_gguf(path, args, model, tokenizer):
     os.replace(path + ".part", path)
 
 
+def read_gguf(path):
+    """Metadata and tensors of a file that write_gguf wrote."""
+    with open(path, "rb") as file:
+        raw = file.read()
+    at = 4
+
+    def take(form):
+        nonlocal at
+        values = struct.unpack_from("<" + form, raw, at)
+        at += struct.calcsize("<" + form)
+        return values if len(values) > 1 else values[0]
+
+    def string():
+        return take(f"{take('Q')}s").decode()
+
+    def value(kind):
+        if kind == TYPE_ARRAY:
+            of, count = take("IQ")
+            return [value(of) for _ in range(count)]
+        return string() if kind == TYPE_STRING else take({TYPE_U32: "I", TYPE_I32: "i", TYPE_F32: "f", TYPE_BOOL: "?"}[kind])
+
+    _, tensor_count, pair_count = take("IQQ")
+    pairs = {}
+    for _ in range(pair_count):
+        key = string()
+        pairs[key] = value(take("I"))
+    infos = []
+    for _ in range(tensor_count):
+        name, dimensions = string(), take("I")
+        shape = [take("Q") for _ in range(dimensions)][::-1]
+        infos.append((name, shape, *take("IQ")))
+    data = -(-at // 32) * 32
+    return pairs, {name: np.frombuffer(raw, "<f2" if kind == 1 else "<f4", math.prod(shape), data + offset).reshape(shape).astype(np.float32)
+                   for name, shape, kind, offset in infos}
+
+
+@torch.no_grad()
+def start_from(path, model, tokenizer):
+    """Takes the weights of a shallower model. Its layers are spread over the depth; a layer between them adds nothing at
+    first, its output matrices being zero, so that training goes on from where the shallow model stood."""
+    pairs, tensors = read_gguf(path)
+    if pairs["tokenizer.ggml.tokens"] != tokenizer.tokens:
+        sys.exit(f"{path} has another vocabulary than this corpus gives")
+    given, layers = pairs["llama.block_count"], len(model.blocks)
+    taken = {i * layers // given: i for i in range(given)}
+    for i, block in enumerate(model.blocks):
+        if i not in taken:
+            block.attn_output.zero_()
+            block.ffn_down.zero_()
+    names = {f"blk.{to}.": f"blk.{of}." for to, of in taken.items()}
+    for name, parameter in file_parameters(model):
+        prefix = re.match(r"(blk\.\d+\.)?", name).group()
+        if prefix and prefix not in names:
+            continue
+        value = tensors[names.get(prefix, prefix) + name[len(prefix):]]
+        if ".attn_q." in name or ".attn_k." in name:
+            value = halved(value, model.args.heads if ".attn_q." in name else model.args.kv_heads)
+        parameter.copy_(torch.from_numpy(value))
+    print(f"starts from {given} layers of {os.path.basename(path)}", flush=True)
+
+
 @torch.no_grad()
 def write_logits(path, model, tokenizer):
     """What another implementation has to reproduce: float32 logits from the weights as rounded in the file."""
@@ -689,6 +761,7 @@ def options():
     add("--texts", metavar="DIR", help="also write calibration.txt.z and evaluation.txt.z there")
     add("--only", choices=["all", "texts", "data", "export", "evaluate"], default="all")
     add("--name", default="Nibble Sample")
+    add("--start", metavar="FILE.gguf", help="start from the weights of a file of this script, with as many layers or fewer")
     add("--minutes", type=float, default=60, help="time to train, over all runs")
     add("--steps", type=int, default=0, help="stop after so many steps")
     add("--layers", type=int, default=12)
@@ -750,6 +823,8 @@ def main():
         if args.only == "data":
             return
         books = None
+        if args.start and not os.path.exists(checkpoint):
+            start_from(args.start, model, tokenizer)
         report.update(train(args, model, data, checkpoint))
     else:
         state = torch.load(checkpoint, map_location=device)
