@@ -34,3 +34,22 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         "${missing[@]}" >/dev/null
 }
+
+# fetch_swiftshader: a second software Vulkan driver for the tests, out of Debian's chromium-common (nothing of it is
+# installed or shipped). Where it cannot be had, its tests are skipped, and say so.
+fetch_swiftshader() {
+    local folder=${XDG_CACHE_HOME:-$HOME/.cache}/nibble/swiftshader work
+    [ ! -f "$folder/icd.json" ] || return 0
+    say "Fetching SwiftShader for the tests (from package chromium-common)"
+    work=$(mktemp -d)
+    mkdir -p "$folder"
+    if (cd "$work" && apt-get download -qq chromium-common &&
+        dpkg-deb --fsys-tarfile chromium-common_*.deb | tar -x -O ./usr/lib/chromium/libvk_swiftshader.so >driver.so &&
+        mv driver.so "$folder/libvk_swiftshader.so"); then
+        printf '{"file_format_version":"1.0.0","ICD":{"library_path":"%s","api_version":"1.3.0"}}\n' \
+            "$folder/libvk_swiftshader.so" >"$folder/icd.json"
+    else
+        echo "It could not be fetched: the tests on SwiftShader will be skipped."
+    fi
+    rm -rf "$work"
+}

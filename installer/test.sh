@@ -7,6 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 install_packages "$root/installer/packages.txt" "$root/installer/packages-test.txt"
 
+fetch_swiftshader
+
 say "Building (warnings are errors) in build/ci"
 cmake --preset ci -S "$root" >/dev/null
 cmake --build "$root/build/ci" -j "$cores"

@@ -9,7 +9,8 @@ layout(local_size_x = WORKGROUP) in;
 
 layout(push_constant) uniform Arguments { AttentionArguments a; };
 layout(constant_id = ID_HEAD_SIZE) const uint HEAD_SIZE = 64u;
-layout(constant_id = ID_KV_HALF) const uint KV_HALF = 1u;
+layout(constant_id = ID_KV) const uint KEYS = KV_F16;
+layout(constant_id = ID_VALUES) const uint VALUES = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
 
 const uint kPairs = HEAD_SIZE / 2u;
@@ -30,14 +31,50 @@ shared vec2 sSum[WORKGROUP];
 
 #include "tail.glsl"
 
-vec2 keyPair(uint at) {
-    return KV_HALF != 0u ? unpackHalf2x16(keys1[at / 2u])
-                         : uintBitsToFloat(uvec2(keys1[at], keys1[at + 1u]));
+// Words of a page of one head, and where its scales start.
+uint pageWords(uint format) {
+    uint codes = HEAD_SIZE * PAGE_TOKENS / (format == KV_INT8 ? 4u : 8u);
+    return codes + PAGE_TOKENS * (HEAD_SIZE / KV_BLOCK) / 2u;
 }
 
-vec2 valuePair(uint at) {
-    return KV_HALF != 0u ? unpackHalf2x16(values1[at / 2u])
-                         : uintBitsToFloat(uvec2(values1[at], values1[at + 1u]));
+uint scalesAt(uint format, uint page) {
+    return page * pageWords(format) + HEAD_SIZE * PAGE_TOKENS / (format == KV_INT8 ? 4u : 8u);
+}
+
+vec2 codePair(uint format, uint word, uint value) {
+    if (format == KV_INT8) {
+        int shift = int(value % 4u) * 8;
+        return vec2(bitfieldExtract(int(word), shift, 8), bitfieldExtract(int(word), shift + 8, 8));
+    }
+    uint codes = word >> (value % 8u * 4u);
+    return vec2(int(codes & 15u) - 8, int((codes >> 4) & 15u) - 8);
+}
+
+// The two values from d on of record `at`, the token at % 32 of the head's page at / 32.
+vec2 keyPair(uint at, uint d) {
+    uint value = at * HEAD_SIZE + d;
+    if (KEYS == KV_F32)
+        return uintBitsToFloat(uvec2(keys1[value], keys1[value + 1u]));
+    if (KEYS == KV_F16)
+        return unpackHalf2x16(keys1[value / 2u]);
+    uint page = at / PAGE_TOKENS, inPage = at % PAGE_TOKENS * HEAD_SIZE + d;
+    uint word = keys1[page * pageWords(KEYS) + inPage / (KEYS == KV_INT8 ? 4u : 8u)];
+    uint scale = inPage / KV_BLOCK;
+    vec2 scales = unpackHalf2x16(keys1[scalesAt(KEYS, page) + scale / 2u]);
+    return codePair(KEYS, word, inPage) * scales[scale % 2u];
+}
+
+vec2 valuePair(uint at, uint d) {
+    uint value = at * HEAD_SIZE + d;
+    if (VALUES == KV_F32)
+        return uintBitsToFloat(uvec2(values1[value], values1[value + 1u]));
+    if (VALUES == KV_F16)
+        return unpackHalf2x16(values1[value / 2u]);
+    uint page = at / PAGE_TOKENS, inPage = at % PAGE_TOKENS * HEAD_SIZE + d;
+    uint word = values1[page * pageWords(VALUES) + inPage / (VALUES == KV_INT8 ? 4u : 8u)];
+    uint scale = inPage / KV_BLOCK;
+    vec2 scales = unpackHalf2x16(values1[scalesAt(VALUES, page) + scale / 2u]);
+    return codePair(VALUES, word, inPage) * scales[scale % 2u];
 }
 
 void main() {
@@ -60,11 +97,11 @@ void main() {
         if (lane < tile) {
             uint t = first + lane;
             uint page = step_[pages + t / PAGE_TOKENS];
-            uint at = ((page * a.kvHeads + kvHead) * PAGE_TOKENS + t % PAGE_TOKENS) * HEAD_SIZE;
+            uint at = (page * a.kvHeads + kvHead) * PAGE_TOKENS + t % PAGE_TOKENS;
             sAt[lane] = at;
             vec2 dots = vec2(0.0);
             for (uint d = 0u; d < HEAD_SIZE; d += 2u)
-                dots += keyPair(at + d) * vec2(sQuery[d], sQuery[d + 1u]);
+                dots += keyPair(at, d) * vec2(sQuery[d], sQuery[d + 1u]);
             score = dots.x + dots.y;
         }
         float before = most;
@@ -80,7 +117,7 @@ void main() {
                 float weight = sScore[t];
                 for (uint i = 0u; i < kPairsEach; ++i)
                     if (pair + i * kLanes < kPairs)
-                        sums[i] += weight * valuePair(sAt[t] + (pair + i * kLanes) * 2u);
+                        sums[i] += weight * valuePair(sAt[t], (pair + i * kLanes) * 2u);
             }
     }
     for (uint i = 0u; i < kPairsEach; ++i) {

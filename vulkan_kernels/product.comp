@@ -15,7 +15,7 @@ layout(constant_id = ID_M) const uint M = 1u;
 layout(constant_id = ID_FLOAT) const uint FLOAT = 0u;
 layout(constant_id = ID_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = ID_BIAS) const uint BIAS = 0u;
-layout(constant_id = ID_KV_HALF) const uint KV_HALF = 1u;
+layout(constant_id = ID_KV) const uint KV = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
 
 layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
@@ -120,7 +120,7 @@ void storeCache(uint row, uint n, vec2 v) {
     uint at = ((page * a.kvHeads + n / a.headSize) * PAGE_TOKENS + position % PAGE_TOKENS) *
                   a.headSize +
               n % a.headSize;
-    if (KV_HALF != 0u) {
+    if (KV == KV_F16) {
         cache[at / 2u] = roundToHalf(v.x) | roundToHalf(v.y) << 16;
     } else {
         cache[at] = floatBitsToUint(v.x);

@@ -231,6 +231,8 @@ def write_texts(books, folder):
 
 def tokenizer_for(args, books):
     path = os.path.join(args.work, "tokenizer.json")
+    if args.start:
+        return Tokenizer(m.split(" ") for m in read_gguf(args.start)[0]["tokenizer.ggml.merges"])
     if not os.path.exists(path):
         counts = Counter()
         pattern = split_pattern()
@@ -707,12 +709,10 @@ def read_gguf(path):
 
 
 @torch.no_grad()
-def start_from(path, model, tokenizer):
-    """Takes the weights of a shallower model. Its layers are spread over the depth; a layer between them adds nothing at
+def start_from(path, model):
+    """Takes the weights of a shallower model, whose tokenizer is in use. Its layers are spread over the depth; a layer between them adds nothing at
     first, its output matrices being zero, so that training goes on from where the shallow model stood."""
     pairs, tensors = read_gguf(path)
-    if pairs["tokenizer.ggml.tokens"] != tokenizer.tokens:
-        sys.exit(f"{path} has another vocabulary than this corpus gives")
     given, layers = pairs["llama.block_count"], len(model.blocks)
     taken = {i * layers // given: i for i in range(given)}
     for i, block in enumerate(model.blocks):
@@ -761,7 +761,7 @@ def options():
     add("--texts", metavar="DIR", help="also write calibration.txt.z and evaluation.txt.z there")
     add("--only", choices=["all", "texts", "data", "export", "evaluate"], default="all")
     add("--name", default="Nibble Sample")
-    add("--start", metavar="FILE.gguf", help="start from the weights of a file of this script, with as many layers or fewer")
+    add("--start", metavar="FILE.gguf", help="start from the tokenizer and weights of a file of this script, with as many layers or fewer")
     add("--minutes", type=float, default=60, help="time to train, over all runs")
     add("--steps", type=int, default=0, help="stop after so many steps")
     add("--layers", type=int, default=12)
@@ -798,7 +798,8 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     os.makedirs(args.work, exist_ok=True)
-    prepared = all(os.path.exists(os.path.join(args.work, name)) for name in ("tokenizer.json", "data.npz", "texts.json"))
+    needed = ["data.npz", "texts.json"] + ([] if args.start else ["tokenizer.json"])
+    prepared = all(os.path.exists(os.path.join(args.work, name)) for name in needed)
     books = read_books(args.corpus) if args.texts or not prepared else None
     texts_path = os.path.join(args.work, "texts.json")
     if args.texts and books:
@@ -824,7 +825,7 @@ def main():
             return
         books = None
         if args.start and not os.path.exists(checkpoint):
-            start_from(args.start, model, tokenizer)
+            start_from(args.start, model)
         report.update(train(args, model, data, checkpoint))
     else:
         state = torch.load(checkpoint, map_location=device)

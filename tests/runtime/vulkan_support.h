@@ -11,11 +11,14 @@
 namespace nibble::test {
 
 /// The software device that tests run on, chosen before the loader looks; null when it is absent.
+/// NIBBLE_TEST_ICD names another driver than lavapipe.
 inline std::shared_ptr<Backend> openLavapipe() {
-    constexpr const char* kIcd = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
-    if (!std::filesystem::exists(kIcd))
+    const QByteArray icd = qEnvironmentVariableIsSet("NIBBLE_TEST_ICD")
+                               ? qgetenv("NIBBLE_TEST_ICD")
+                               : "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
+    if (!std::filesystem::exists(icd.toStdString()))
         return nullptr;
-    qputenv("VK_ICD_FILENAMES", kIcd);
+    qputenv("VK_ICD_FILENAMES", icd);
     return listVulkanDevices().empty() ? nullptr : openVulkan(0);
 }
 

@@ -58,7 +58,7 @@
 #define ID_FLOAT 17
 #define ID_EPILOGUE 18
 #define ID_BIAS 19
-#define ID_KV_HALF 20
+#define ID_KV 20
 #define ID_TAIL 21
 #define EPILOGUE_STORE 0
 #define EPILOGUE_ADD 1
@@ -77,9 +77,18 @@
 #define PREPARE_SILU 2
 #define ACTIVATION_TOKEN 1
 
-/* attention.comp */
+/* attention.comp: ID_KV is the format of the keys. */
 #define ID_HEAD_SIZE 16
+#define ID_VALUES 22
+
+/* Keys and values, in the order of KvFormat. A page holds 32 tokens of a head: their values, then,
+   for integers, a 16-bit scale for every 32 values of a token. */
+#define KV_F32 0
+#define KV_F16 1
+#define KV_INT8 2
+#define KV_INT4 3
 #define PAGE_TOKENS 32
+#define KV_BLOCK 32
 
 /* The step buffer: what changes from call to call, in words. R = rows of the largest call. */
 #define STEP_ROW_COUNT 0
@@ -143,6 +152,13 @@ struct AttentionArguments {
     uint workgroups;
     uint rows;
     PrepareArguments tail;
+};
+
+struct StoreKvArguments {
+    uint stepRows;
+    uint ropeDims;
+    uint heads; /* of keys or values */
+    uint headSize;
 };
 
 struct EmbedArguments {

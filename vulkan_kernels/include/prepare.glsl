@@ -3,6 +3,8 @@
 // defines sourceAt(row, i), secondAt(row, i), normWeightAt(i), storeWord(i, word),
 // storeInfo(i, words), keepFloat(i, value).
 
+#include "numbers.glsl"
+
 layout(constant_id = ID_PREPARE) const uint PREPARE = PREPARE_PLAIN;
 layout(constant_id = ID_ACTIVATION) const uint ACTIVATION = 0u;
 layout(constant_id = ID_KEEP_FLOAT) const uint KEEP_FLOAT = 0u;
@@ -35,20 +37,6 @@ float reduceMax(uint lane, float value) {
     return most;
 }
 
-// float32 to float16 bits, to nearest even: packHalf2x16 leaves the rounding to the driver.
-uint roundToHalf(float value) {
-    uint bits = floatBitsToUint(value);
-    uint sign = (bits >> 16) & 0x8000u;
-    uint magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
-        return sign | 0x7e00u;
-    if (magnitude >= 0x477ff000u)
-        return sign | 0x7c00u;
-    if (magnitude < 0x38800000u)
-        return sign | (floatBitsToUint(uintBitsToFloat(magnitude) + 0.5) - 0x3f000000u);
-    return sign | ((magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13);
-}
-
 float preparedAt(PrepareArguments a, uint row, uint i, float norm) {
     if (i >= a.width)
         return 0.0;
@@ -58,31 +46,6 @@ float preparedAt(PrepareArguments a, uint row, uint i, float norm) {
     if (PREPARE == PREPARE_SILU)
         return x / (1.0 + exp(-x)) * secondAt(row * a.sourceStride + i);
     return x;
-}
-
-// To the nearest integer, halves away from zero; adding 0.5 first would round up 0.49999997.
-int roundAway(float x) {
-    float whole = trunc(x);
-    return int(whole) + (abs(x - whole) >= 0.5 ? (x < 0.0 ? -1 : 1) : 0);
-}
-
-// a / b to the nearest float: drivers may divide by multiplying with a reciprocal, and then codes
-// differ from other backends'. One correction with the exact remainder, products of halved operands
-// being exact.
-float divide(float x, float y) {
-    precise float q = x / y;
-    precise float qh = uintBitsToFloat(floatBitsToUint(q) & 0xfffff000u);
-    precise float yh = uintBitsToFloat(floatBitsToUint(y) & 0xfffff000u);
-    precise float ql = q - qh;
-    precise float yl = y - yh;
-    precise float rest = (((x - qh * yh) - qh * yl) - ql * yh) - ql * yl;
-    precise float exact = q + rest / y;
-    return exact;
-}
-
-// A NaN or infinity has no code; as the scale it spreads to the whole result.
-bool isBroken(float x) {
-    return (floatBitsToUint(x) & 0x7f800000u) == 0x7f800000u;
 }
 
 void storeBlock(PrepareArguments a, uint from, uint to, uint block, float norm, float inverse,

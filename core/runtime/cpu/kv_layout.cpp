@@ -71,7 +71,7 @@ void storeToken(KvFormat format, Order order, size_t values, std::byte* plane, i
     for (int32_t from = 0; from < headSize; from += kBlock) {
         float largest = 0;
         for (int32_t d = from; d < from + kBlock; ++d)
-            largest = std::max(largest, std::fabs(x[d]));
+            largest = std::isfinite(x[d]) ? std::max(largest, std::fabs(x[d])) : NAN;
         const float scale = largest / static_cast<float>(top);
         put(scales, order.scale(from, token), floatToHalf(scale));
         const float inverse = scale > 0 ? 1 / scale : 0;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -35,6 +36,19 @@ bool hasExtension(VkPhysicalDevice physical, const char* name) {
     });
 }
 
+/// Drivers that compile every branch of a kernel before they look at its specialization constants.
+constexpr std::array kDriversThatDoNotFold = {VK_DRIVER_ID_GOOGLE_SWIFTSHADER};
+
+VkDriverId driverOf(VkPhysicalDevice physical) {
+    VkPhysicalDeviceDriverProperties driver{};
+    driver.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES;
+    VkPhysicalDeviceProperties2 properties{};
+    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
+    properties.pNext = &driver;
+    vkGetPhysicalDeviceProperties2(physical, &properties);
+    return driver.driverID;
+}
+
 VulkanFeatures findFeatures(VkPhysicalDevice physical) {
     VulkanFeatures found;
     if (hasExtension(physical, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) {
@@ -47,6 +61,9 @@ VulkanFeatures findFeatures(VkPhysicalDevice physical) {
         found.dot =
             dot.shaderIntegerDotProduct == VK_TRUE && !isListed("NIBBLE_VULKAN_DISABLE", "dot");
     }
+    found.specialization = !isListed("NIBBLE_VULKAN_DISABLE", "specialization") &&
+                           std::find(kDriversThatDoNotFold.begin(), kDriversThatDoNotFold.end(),
+                                     driverOf(physical)) == kDriversThatDoNotFold.end();
     found.memoryBudget = hasExtension(physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     return found;
 }

@@ -42,6 +42,8 @@ private:
 struct VulkanFeatures {
     bool dot = false;
     bool memoryBudget = false;
+    /// The driver itself folds specialization constants before it compiles.
+    bool specialization = true;
 };
 
 /// A logical device with one compute queue.

@@ -49,6 +49,8 @@ public:
 
     /// `bytes` (at least 16) rounded up to the device's alignment; Error{OutOfMemory}.
     Allocation allocate(uint64_t bytes, const char* what);
+    /// Bytes of the largest allocation that a kernel can see whole.
+    uint64_t largestBinding() const { return m_device->limits().maxStorageBufferRange; }
 
 private:
     friend class Allocation;

@@ -1,11 +1,14 @@
 #include "core/runtime/vulkan/pipelines.h"
 
 #include "core/base/error.h"
+#include "core/runtime/vulkan/specialize.h"
 #include "vulkan_kernels/include/kernel_table.h"
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cstdlib>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -68,31 +71,70 @@ Pipelines::~Pipelines() {
     api.vkDestroyDescriptorSetLayout(m_device->handle(), m_setLayout, nullptr);
 }
 
+namespace {
+
+std::span<const uint32_t> wordsOf(const std::string& name) {
+    for (const kernels::KernelModule& module : kernels::kernelModules())
+        if (module.name == name)
+            return module.words;
+    fail(ErrorKind::Internal, "This build has no kernel \"{}\".", name);
+}
+
+VkShaderModule makeShader(const VulkanDevice& device, std::span<const uint32_t> words) {
+    VkShaderModuleCreateInfo info{};
+    info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
+    info.codeSize = words.size_bytes();
+    info.pCode = words.data();
+    VkShaderModule shader = VK_NULL_HANDLE;
+    checkVulkan(device.api().vkCreateShaderModule(device.handle(), &info, nullptr, &shader),
+                "vkCreateShaderModule");
+    return shader;
+}
+
+} // namespace
+
 VkShaderModule Pipelines::shader(const std::string& name) {
     if (const auto found = m_shaders.find(name); found != m_shaders.end())
         return found->second;
-    for (const kernels::KernelModule& module : kernels::kernelModules()) {
-        if (module.name != name)
-            continue;
-        VkShaderModuleCreateInfo info{};
-        info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
-        info.codeSize = module.words.size_bytes();
-        info.pCode = module.words.data();
-        VkShaderModule handle = VK_NULL_HANDLE;
-        checkVulkan(
-            m_device->api().vkCreateShaderModule(m_device->handle(), &info, nullptr, &handle),
-            "vkCreateShaderModule");
-        return m_shaders[name] = handle;
+    return m_shaders[name] = makeShader(*m_device, wordsOf(name));
+}
+
+VkPipeline Pipelines::make(VkShaderModule shader, const VkSpecializationInfo* constants) {
+    VkComputePipelineCreateInfo info{};
+    info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
+    info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+    info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+    info.stage.module = shader;
+    info.stage.pName = "main";
+    info.stage.pSpecializationInfo = constants;
+    info.layout = m_layout;
+    VkPipeline pipeline = VK_NULL_HANDLE;
+    checkVulkan(m_device->api().vkCreateComputePipelines(m_device->handle(), m_cache, 1, &info,
+                                                         nullptr, &pipeline),
+                "vkCreateComputePipelines");
+    return pipeline;
+}
+
+VkPipeline Pipelines::makeFolded(const std::string& module, const KernelConstants& constants) {
+    const VkShaderModule folded = makeShader(*m_device, specialize(wordsOf(module), constants));
+    try {
+        const VkPipeline pipeline = make(folded, nullptr);
+        m_device->api().vkDestroyShaderModule(m_device->handle(), folded, nullptr);
+        return pipeline;
+    } catch (...) {
+        m_device->api().vkDestroyShaderModule(m_device->handle(), folded, nullptr);
+        throw;
     }
-    fail(ErrorKind::Internal, "This build has no kernel \"{}\".", name);
 }
 
 VkPipeline Pipelines::get(const std::string& module, const KernelConstants& wanted) {
     KernelConstants constants = wanted;
     plantFault(module, constants);
-    const auto [place, isNew] = m_pipelines.try_emplace({module, constants}, VK_NULL_HANDLE);
-    if (!isNew)
-        return place->second;
+    const std::pair key{module, constants};
+    if (const auto found = m_pipelines.find(key); found != m_pipelines.end())
+        return found->second;
+    if (!m_device->features().specialization)
+        return m_pipelines[key] = makeFolded(module, constants);
     std::vector<VkSpecializationMapEntry> entries;
     std::vector<uint32_t> values;
     for (const auto& [id, value] : constants) {
@@ -101,24 +143,7 @@ VkPipeline Pipelines::get(const std::string& module, const KernelConstants& want
     }
     const VkSpecializationInfo special{static_cast<uint32_t>(entries.size()), entries.data(),
                                        values.size() * 4, values.data()};
-    VkComputePipelineCreateInfo info{};
-    info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
-    info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
-    info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
-    info.stage.pName = "main";
-    info.stage.pSpecializationInfo = &special;
-    info.layout = m_layout;
-    VkPipeline pipeline = VK_NULL_HANDLE;
-    try {
-        info.stage.module = shader(module);
-        checkVulkan(m_device->api().vkCreateComputePipelines(m_device->handle(), m_cache, 1, &info,
-                                                             nullptr, &pipeline),
-                    "vkCreateComputePipelines");
-    } catch (...) {
-        m_pipelines.erase(place);
-        throw;
-    }
-    return place->second = pipeline;
+    return m_pipelines[key] = make(shader(module), &special);
 }
 
 } // namespace nibble

@@ -1,16 +1,13 @@
 #pragma once
 
 #include "core/runtime/vulkan/device.h"
+#include "core/runtime/vulkan/kernel_constants.h"
 #include "vulkan_kernels/include/interface.h"
 
-#include <array>
 #include <map>
 #include <string>
 
 namespace nibble {
-
-/// Specialization constants by id, values as bits.
-using KernelConstants = std::map<uint32_t, uint32_t>;
 
 /// Buffers that a kernel sees: bindings 0 … kKernelBuffers − 1.
 inline constexpr uint32_t kKernelBuffers = 11;
@@ -31,6 +28,8 @@ public:
 
 private:
     VkShaderModule shader(const std::string& name);
+    VkPipeline make(VkShaderModule shader, const VkSpecializationInfo* constants);
+    VkPipeline makeFolded(const std::string& module, const KernelConstants& constants);
 
     std::shared_ptr<VulkanDevice> m_device;
     VkDescriptorSetLayout m_setLayout = VK_NULL_HANDLE;

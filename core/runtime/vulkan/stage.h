@@ -1,11 +1,17 @@
 #pragma once
 
+#include "core/runtime/vulkan/kv_cache.h"
 #include "core/runtime/vulkan/weights.h"
 
 #include <optional>
 #include <set>
 
 namespace nibble {
+
+/// Blocks of 32 values in an activation row.
+inline int32_t blocksOf(int32_t cols) {
+    return (cols + BLOCK - 1) / BLOCK;
+}
 
 /// What a Vulkan backend shares with its stages.
 struct VulkanContext {
@@ -61,12 +67,27 @@ private:
         double barriersPerLayer = 0;
     };
     struct Preparation {
-        uint32_t kind;
-        BufferView source, second, norm;
-        int32_t width, stride;
+        uint32_t kind = PREPARE_PLAIN;
+        BufferView source{}, second{}, norm{};
+        int32_t width = 0, stride = 0;
         bool logitRows = false;
     };
+    /// A matrix product of rows prepared in `slot`, and what becomes of it.
+    struct Product {
+        Role role;
+        int32_t layer;
+        int slot;
+        int32_t rows;
+        uint32_t epilogue = EPILOGUE_STORE;
+        BufferView out{};
+        int32_t outStride = 0;
+        BufferView bias{}, cache{};
+        uint32_t cacheFormat = KV_F16;
+        const Preparation* tail = nullptr; ///< prepared by the last workgroup, into kNormed
+        ActivationFormat tailFormat{};
+    };
     static constexpr int kNormed = 0, kInner = 1;
+    static constexpr int32_t kWidest = 16; ///< rows of the largest product kernel
 
     const DeviceMatrix& matrix(Role role, int32_t layer) const;
     BufferView vector(Role role, int32_t layer) const;
@@ -82,10 +103,10 @@ private:
                  ActivationFormat format, int slot);
     bool canTail(const Formats& formats) const;
     Preparation normOf(Role role, int32_t layer) const;
-    void product(Role role, int32_t layer, int slot, uint32_t epilogue, BufferView out,
-                 int32_t outStride, BufferView bias, BufferView cache, int32_t rows,
-                 const Preparation* tail = nullptr, ActivationFormat tailFormat = {},
-                 int tailSlot = 0);
+    void product(const Product& what);
+    /// The product of keys or values, into the cache or, where it keeps codes, into `rows`.
+    void keyOrValue(Role role, int32_t layer, const DeviceKvCache& cache, const Allocation& rows);
+    void storeCodes(int32_t layer, const DeviceKvCache& cache, const Allocation& rows);
     std::vector<int64_t> rotatedOrder(TensorKey key, int64_t rows) const;
 
     ModelConfig m_config;
@@ -96,9 +117,10 @@ private:
     std::vector<float> m_frequencies;
     int32_t m_maxRows = 0;
     Allocation m_hidden, m_query, m_attended, m_gate, m_up, m_logits, m_counter, m_unused;
+    Allocation m_key, m_value; ///< rows of floats, where the cache keeps codes
     Allocation m_step, m_hiddenHost, m_logitsHost;
     std::map<std::pair<int, ActivationFormat>, Input> m_inputs;
-    std::vector<Allocation> m_keys, m_values;
+    DeviceKvCache m_keys, m_values;
 
     std::map<Shape, Recorded> m_recorded;
     Recorded m_once; ///< of a tapped call

@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/runtime/vulkan/open.h"
+#include "core/runtime/vulkan/specialize.h"
 
 #include <fmt/format.h>
 
@@ -51,8 +52,15 @@ std::shared_ptr<Backend> openVulkan(int index) {
     if (index < 0 || static_cast<size_t>(index) >= devices.size())
         fail(ErrorKind::Usage, "There is no device vulkan:{} ({} Vulkan devices found). {}", index,
              devices.size(), why);
-    return std::make_shared<VulkanBackend>(
-        std::make_shared<VulkanDevice>(instance, devices[static_cast<size_t>(index)]), index);
+    const auto device =
+        std::make_shared<VulkanDevice>(instance, devices[static_cast<size_t>(index)]);
+    if (!device->features().specialization && !canSpecialize())
+        fail(
+            ErrorKind::Usage,
+            "The driver of vulkan:{} needs kernels that are specialized beforehand, and this build "
+            "has no SPIRV-Tools to do it; build with package spirv-tools, or use another device.",
+            index);
+    return std::make_shared<VulkanBackend>(device, index);
 }
 
 } // namespace nibble

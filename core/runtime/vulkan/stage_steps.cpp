@@ -1,0 +1,314 @@
+#include "core/runtime/vulkan/stage.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nibble {
+namespace {
+
+uint32_t codeOf(ActivationFormat format) {
+    return format == ActivationFormat::Int8Token ? ACTIVATION_TOKEN
+                                                 : static_cast<uint32_t>(activationBlock(format));
+}
+
+} // namespace
+
+void VulkanStage::embed() {
+    const DeviceMatrix& table = matrix(Role::TokenEmbedding, -1);
+    for (const DeviceMatrix::Part& part : table.parts) {
+        Dispatch d;
+        d.module = "embed";
+        d.constants = table.constants;
+        d.buffers[0] = part.memory;
+        d.buffers[1] = m_step;
+        d.buffers[2] = m_hidden;
+        d.setArguments(kernels::EmbedArguments{part.planes, static_cast<uint32_t>(m_config.width)});
+        d.x = (part.planes.blocks + WORKGROUP - 1) / WORKGROUP;
+        d.y = static_cast<uint32_t>(m_shape.rows);
+        recording().dispatch(d);
+    }
+    recording().barrier();
+}
+
+kernels::PrepareArguments VulkanStage::prepareArguments(const Preparation& what) const {
+    return {static_cast<uint32_t>(what.width), static_cast<uint32_t>(what.stride),
+            static_cast<uint32_t>(blocksOf(what.width)), static_cast<uint32_t>(m_maxRows),
+            m_config.normEpsilon};
+}
+
+VulkanStage::Preparation VulkanStage::normOf(Role role, int32_t layer) const {
+    return {PREPARE_NORM, m_hidden, {}, vector(role, layer), m_config.width, m_config.width};
+}
+
+void VulkanStage::prepare(const Preparation& what, const Formats& formats, int slot, int32_t rows,
+                          std::optional<TapSite> site) {
+    const bool tapped = m_tap && site && m_tap->wants(*site);
+    bool first = true;
+    for (const ActivationFormat format : formats) {
+        const Input& to = input(slot, format);
+        Dispatch d;
+        d.module = "prepare";
+        d.constants = {{ID_PREPARE, what.kind}, {ID_ACTIVATION, codeOf(format)}};
+        d.buffers[0] = what.source;
+        d.buffers[1] = what.second;
+        d.buffers[2] = what.norm;
+        d.buffers[3] = m_step;
+        d.buffers[4] = to.words;
+        d.buffers[5] = to.info;
+        if (what.logitRows)
+            d.constants[ID_LOGIT_ROWS] = 1;
+        if (tapped && first) {
+            const int32_t stride = blocksOf(what.width) * 32;
+            m_tapped.push_back({*site, what.logitRows ? m_logitRows : m_rows, what.width, stride,
+                                m_context->uploader.host->allocate(
+                                    uint64_t(rows) * uint64_t(stride) * 4, "Tapped values")});
+            d.constants[ID_KEEP_FLOAT] = 1;
+            d.buffers[6] = m_tapped.back().values;
+        }
+        first = false;
+        d.setArguments(prepareArguments(what));
+        d.x = static_cast<uint32_t>(rows);
+        recording().dispatch(d);
+    }
+    recording().barrier();
+}
+
+bool VulkanStage::canTail(const Formats& formats) const {
+    return m_context->paths.tails && !m_tap && m_shape.rows <= kWidest && formats.size() == 1;
+}
+
+void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,
+                          const Preparation& what, ActivationFormat format, int slot) {
+    const Input& to = input(slot, format);
+    d.constants[ID_TAIL] = 1;
+    d.constants[ID_PREPARE] = what.kind;
+    d.constants[ID_ACTIVATION] = codeOf(format);
+    d.buffers[7] = what.norm;
+    d.buffers[8] = to.words;
+    d.buffers[9] = to.info;
+    d.buffers[10] = m_counter;
+    arguments = prepareArguments(what);
+}
+
+void VulkanStage::product(const Product& p) {
+    const DeviceMatrix& w = matrix(p.role, p.layer);
+    const bool isFloat = w.activations == ActivationFormat::Float;
+    const Input& from = input(p.slot, w.activations);
+    const int32_t m = std::min(p.rows, kWidest);
+    uint32_t workgroups = 0;
+    for (const DeviceMatrix::Part& part : w.parts)
+        workgroups += (part.planes.rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (const DeviceMatrix::Part& part : w.parts) {
+        Dispatch d;
+        d.module = m_context->paths.dot && !isFloat ? "product_dot" : "product";
+        d.constants = w.constants;
+        d.constants[ID_M] = static_cast<uint32_t>(m);
+        d.constants[ID_FLOAT] = isFloat ? 1 : 0;
+        d.constants[ID_EPILOGUE] = p.epilogue;
+        d.constants[ID_BIAS] = p.bias.buffer ? 1 : 0;
+        d.constants[ID_KV] = p.cacheFormat;
+        d.buffers[0] = part.memory;
+        d.buffers[1] = from.words;
+        d.buffers[2] = from.info;
+        d.buffers[3] = p.out;
+        d.buffers[4] = p.bias;
+        d.buffers[5] = p.cache;
+        d.buffers[6] = m_step;
+        kernels::ProductArguments a{};
+        a.planes = part.planes;
+        a.outStride = static_cast<uint32_t>(p.outStride);
+        a.stepRows = static_cast<uint32_t>(m_maxRows);
+        a.headSize = static_cast<uint32_t>(m_config.headSize);
+        a.ropeDims = static_cast<uint32_t>(m_config.ropeDimensions);
+        a.kvHeads = static_cast<uint32_t>(m_config.kvHeads);
+        a.workgroups = workgroups;
+        a.rows = static_cast<uint32_t>(p.rows);
+        if (p.tail)
+            addTail(d, a.tail, *p.tail, p.tailFormat, kNormed);
+        d.setArguments(a);
+        d.x = (part.planes.rows + TILE_ROWS - 1) / TILE_ROWS;
+        d.y = static_cast<uint32_t>(p.rows / m);
+        recording().dispatch(d);
+    }
+}
+
+void VulkanStage::keyOrValue(Role role, int32_t layer, const DeviceKvCache& cache,
+                             const Allocation& rows) {
+    const bool isKey = role == Role::Key;
+    Product p{.role = role, .layer = layer, .slot = kNormed, .rows = m_shape.rows};
+    p.bias = vector(isKey ? Role::KeyBias : Role::ValueBias, layer);
+    if (cache.isQuantized()) {
+        p.epilogue = isKey ? EPILOGUE_QUERY : EPILOGUE_STORE;
+        p.out = rows;
+        p.outStride = m_config.kvWidth();
+    } else {
+        p.epilogue = isKey ? EPILOGUE_KEY : EPILOGUE_VALUE;
+        p.cache = cache.layer(layer - m_options.layers.begin);
+        p.cacheFormat = cache.code();
+    }
+    product(p);
+}
+
+void VulkanStage::storeCodes(int32_t layer, const DeviceKvCache& cache, const Allocation& rows) {
+    Dispatch d;
+    d.module = "store_kv";
+    d.constants = {{ID_KV, cache.code()}};
+    d.buffers[0] = rows;
+    d.buffers[1] = cache.layer(layer - m_options.layers.begin);
+    d.buffers[6] = m_step;
+    const auto heads = static_cast<uint32_t>(m_config.kvHeads);
+    const auto headSize = static_cast<uint32_t>(m_config.headSize);
+    d.setArguments(kernels::StoreKvArguments{static_cast<uint32_t>(m_maxRows),
+                                             static_cast<uint32_t>(m_config.ropeDimensions), heads,
+                                             headSize});
+    d.x = (heads * headSize / KV_BLOCK + WORKGROUP - 1) / WORKGROUP;
+    d.y = static_cast<uint32_t>(m_shape.rows);
+    recording().dispatch(d);
+}
+
+void VulkanStage::qkv(int32_t layer) {
+    if (!m_ready)
+        prepare(normOf(Role::AttentionNorm, layer),
+                formatsOf({Role::Query, Role::Key, Role::Value}, layer), kNormed, m_shape.rows,
+                TapSite{TapSite::What::ProductInput, {Role::Query, layer}});
+    product({.role = Role::Query,
+             .layer = layer,
+             .slot = kNormed,
+             .rows = m_shape.rows,
+             .epilogue = EPILOGUE_QUERY,
+             .out = m_query,
+             .outStride = m_config.queryWidth(),
+             .bias = vector(Role::QueryBias, layer)});
+    keyOrValue(Role::Key, layer, m_keys, m_key);
+    keyOrValue(Role::Value, layer, m_values, m_value);
+    recording().barrier();
+    if (m_keys.isQuantized())
+        storeCodes(layer, m_keys, m_key);
+    if (m_values.isQuantized())
+        storeCodes(layer, m_values, m_value);
+    if (m_keys.isQuantized() || m_values.isQuantized())
+        recording().barrier();
+}
+
+void VulkanStage::attention(int32_t layer) {
+    const int32_t at = layer - m_options.layers.begin;
+    const Formats formats = formatsOf({Role::AttentionOutput}, layer);
+    const Preparation next{PREPARE_PLAIN,         m_attended,           {}, {},
+                           m_config.queryWidth(), m_config.queryWidth()};
+    Dispatch d;
+    d.module = "attention";
+    d.constants = {{ID_HEAD_SIZE, static_cast<uint32_t>(m_config.headSize)},
+                   {ID_KV, m_keys.code()},
+                   {ID_VALUES, m_values.code()}};
+    d.buffers[0] = m_query;
+    d.buffers[1] = m_keys.layer(at);
+    d.buffers[2] = m_values.layer(at);
+    d.buffers[3] = m_attended;
+    d.buffers[6] = m_step;
+    kernels::AttentionArguments a{};
+    a.stepRows = static_cast<uint32_t>(m_maxRows);
+    a.ropeDims = static_cast<uint32_t>(m_config.ropeDimensions);
+    a.heads = static_cast<uint32_t>(m_config.heads);
+    a.kvHeads = static_cast<uint32_t>(m_config.kvHeads);
+    a.queryStride = a.outStride = static_cast<uint32_t>(m_config.queryWidth());
+    a.scale = 1 / std::sqrt(static_cast<float>(m_config.headSize));
+    a.rows = static_cast<uint32_t>(m_shape.rows);
+    a.workgroups = a.heads * a.rows;
+    const bool tail = canTail(formats);
+    if (tail)
+        addTail(d, a.tail, next, *formats.begin(), kInner);
+    d.setArguments(a);
+    d.x = a.heads;
+    d.y = a.rows;
+    recording().dispatch(d);
+    recording().barrier();
+    if (!tail)
+        prepare(next, formats, kInner, m_shape.rows,
+                TapSite{TapSite::What::ProductInput, {Role::AttentionOutput, layer}});
+}
+
+void VulkanStage::attentionOutput(int32_t layer) {
+    const Formats formats = formatsOf({Role::Gate, Role::Up}, layer);
+    const Preparation next = normOf(Role::FeedForwardNorm, layer);
+    m_ready = canTail(formats);
+    product({.role = Role::AttentionOutput,
+             .layer = layer,
+             .slot = kInner,
+             .rows = m_shape.rows,
+             .epilogue = EPILOGUE_ADD,
+             .out = m_hidden,
+             .outStride = m_config.width,
+             .bias = vector(Role::AttentionOutputBias, layer),
+             .tail = m_ready ? &next : nullptr,
+             .tailFormat = *formats.begin()});
+    recording().barrier();
+}
+
+void VulkanStage::gateUp(int32_t layer) {
+    if (!m_ready)
+        prepare(normOf(Role::FeedForwardNorm, layer), formatsOf({Role::Gate, Role::Up}, layer),
+                kNormed, m_shape.rows, TapSite{TapSite::What::ProductInput, {Role::Gate, layer}});
+    for (const Role role : {Role::Gate, Role::Up})
+        product({.role = role,
+                 .layer = layer,
+                 .slot = kNormed,
+                 .rows = m_shape.rows,
+                 .out = role == Role::Gate ? m_gate : m_up,
+                 .outStride = m_config.feedForward});
+    recording().barrier();
+    prepare({PREPARE_SILU, m_gate, m_up, {}, m_config.feedForward, m_config.feedForward},
+            formatsOf({Role::Down}, layer), kInner, m_shape.rows,
+            TapSite{TapSite::What::ProductInput, {Role::Down, layer}});
+}
+
+void VulkanStage::down(int32_t layer) {
+    Product p{.role = Role::Down,
+              .layer = layer,
+              .slot = kInner,
+              .rows = m_shape.rows,
+              .epilogue = EPILOGUE_ADD,
+              .out = m_hidden,
+              .outStride = m_config.width};
+    m_ready = false;
+    Preparation next;
+    if (layer + 1 < m_shape.lastLayer) {
+        const Formats formats = formatsOf({Role::Query, Role::Key, Role::Value}, layer + 1);
+        next = normOf(Role::AttentionNorm, layer + 1);
+        m_ready = canTail(formats);
+        p.tail = m_ready ? &next : nullptr;
+        p.tailFormat = *formats.begin();
+    }
+    product(p);
+    recording().barrier();
+    if (layer == m_shape.firstLayer)
+        m_current->barriersPerLayer = recording().barriers();
+    if (layer + 1 == m_shape.lastLayer && layer > m_shape.firstLayer)
+        m_current->barriersPerLayer = (recording().barriers() - m_current->barriersPerLayer) /
+                                      (m_shape.lastLayer - m_shape.firstLayer - 1);
+    const TapSite site{TapSite::What::LayerOutput, {Role::Down, layer}};
+    if (m_tap && m_tap->wants(site)) {
+        m_tapped.push_back({site, m_rows, m_config.width, m_config.width,
+                            m_context->uploader.host->allocate(m_hidden.size(), "Tapped values")});
+        recording().copy(m_hidden, m_tapped.back().values,
+                         uint64_t(m_rows) * uint64_t(m_config.width) * 4);
+    }
+}
+
+void VulkanStage::logits() {
+    const Role head = m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output;
+    Preparation norm = normOf(Role::OutputNorm, -1);
+    norm.logitRows = true;
+    prepare(norm, formatsOf({head}, -1), kNormed, m_shape.logitRows,
+            TapSite{TapSite::What::ProductInput, {head, -1}});
+    product({.role = head,
+             .layer = -1,
+             .slot = kNormed,
+             .rows = m_shape.logitRows,
+             .out = m_logits,
+             .outStride = m_config.vocabulary});
+    recording().barrier();
+    recording().copy(m_logits, m_logitsHost,
+                     uint64_t(m_shape.logitRows) * uint64_t(m_config.vocabulary) * 4);
+}
+
+} // namespace nibble
