@@ -118,6 +118,8 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
             row.quality.bytes = row.size.bytes;
             row.quality.bitsPerWeight = row.size.bitsPerWeight;
             row.measured = true;
+            if (!options.probes.empty())
+                row.probes = measureProbes(*variant.runner, options.probes, quiet);
             if (options.speed) {
                 const int32_t tokens = std::min(kBenchTokens, context / 4);
                 const BenchResult bench = benchRunner(

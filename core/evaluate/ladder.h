@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/evaluate/probes.h"
 #include "core/evaluate/quality.h"
 
 namespace nibble {
@@ -12,6 +13,7 @@ struct LadderRow {
     bool fits = false;
     bool measured = false;
     QualityReport quality;
+    std::optional<ProbeReport> probes; ///< when questions were asked
     double generateTps = 0, promptTps = 0;
     std::string problem; ///< a sentence when the level could not be measured
 };
@@ -21,6 +23,7 @@ struct LadderOptions {
     std::string device = "auto";
     int32_t context = 2048;
     EvaluateOptions evaluate;
+    std::vector<Probe> probes; ///< questions that every level answers, too
     bool speed = true;
 };
 

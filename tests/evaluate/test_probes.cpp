@@ -1,4 +1,6 @@
 #include "core/base/error.h"
+#include "core/base/limits.h"
+#include "core/base/mapped_file.h"
 #include "core/base/resources.h"
 #include "core/evaluate/probes.h"
 #include "core/quant/apply.h"
@@ -106,6 +108,23 @@ private slots:
         QCOMPARE(correct, right);
         QCOMPARE(report.accuracy, double(right) / double(report.count));
         QVERIFY2(report.accuracy > 0.6, qPrintable(QString::number(report.accuracy)));
+    }
+    void theShippedTextsHoldNoProbe_data() {
+        QTest::addColumn<QString>("file");
+        QTest::addRow("calibration") << "text/calibration.txt.z";
+        QTest::addRow("evaluation") << "text/evaluation.txt.z";
+    }
+    void theShippedTextsHoldNoProbe() {
+        QFETCH(QString, file);
+        const std::string text =
+            inflateText(mapFile(resourcePath(file.toStdString())).view(), limits::kTextBytes);
+        QVERIFY(text.size() > 100'000);
+        for (const Probe& probe : readProbes(resourcePath("sample_model/probes.jsonl"))) {
+            std::string asked;
+            for (const ChatMessage& message : probe.messages)
+                asked += "<|im_start|>" + message.role + "\n" + message.content + "<|im_end|>\n";
+            QVERIFY2(text.find(asked) == std::string::npos, asked.c_str());
+        }
     }
     void questionsBeyondTheContextAreRefused() {
         if (!std::filesystem::exists(sampleModelPath()))

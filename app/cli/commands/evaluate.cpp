@@ -1,8 +1,7 @@
 #include "app/cli/arguments.h"
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
-#include "app/cli/output.h"
-#include "core/evaluate/probes.h"
+#include "app/cli/reports.h"
 
 #include <fmt/format.h>
 
@@ -79,13 +78,6 @@ Json layersOf(const QualityReport& report) {
     return layers;
 }
 
-Json categoriesOf(const ProbeReport& report) {
-    Json categories = Json::object();
-    for (const ProbeReport::Category& category : report.categories)
-        categories[category.category] = {{"correct", category.correct}, {"count", category.count}};
-    return categories;
-}
-
 Json describe(const Measured& measured) {
     const QualityReport& r = measured.quality;
     const auto& probes = measured.probes;
@@ -109,8 +101,9 @@ Json describe(const Measured& measured) {
             {"context", r.context},
             {"bytes", r.bytes},
             {"bits_per_weight", r.bitsPerWeight},
-            {"accuracy", probes ? Json(probes->accuracy) : Json(nullptr)},
-            {"categories", probes ? categoriesOf(*probes) : Json(nullptr)},
+            {"accuracy", accuracyOf(probes)},
+            {"accuracy_error", accuracyErrorOf(probes)},
+            {"categories", categoriesOf(probes)},
             {"layers", layersOf(r)},
             {"level", r.level},
             {"device", r.device},

@@ -3,7 +3,7 @@
 #include "app/cli/arguments.h"
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
-#include "app/cli/output.h"
+#include "app/cli/reports.h"
 
 #include <fmt/format.h>
 
@@ -12,7 +12,7 @@ namespace nibble::cli {
 namespace {
 
 struct Options {
-    std::string base, text;
+    std::string base, text, probes;
     LadderOptions ladder;
     int32_t context = 0;
     bool json = false;
@@ -36,6 +36,9 @@ Json describe(const LadderRow& row) {
             {"ppl", orNull(measured(row, q.ppl))},
             {"ppl_error", orNull(measured(row, q.pplError))},
             {"same_top", orNull(measured(row, q.sameTop))},
+            {"accuracy", accuracyOf(row.probes)},
+            {"accuracy_error", accuracyErrorOf(row.probes)},
+            {"categories", categoriesOf(row.probes)},
             {"generate_tps", orNull(timed(row.generateTps))},
             {"prompt_tps", orNull(timed(row.promptTps))},
             {"memory_bytes", row.memory.total()},
@@ -43,28 +46,61 @@ Json describe(const LadderRow& row) {
             {"problem", row.problem.empty() ? Json(nullptr) : Json(row.problem)}};
 }
 
-void printRows(const std::vector<LadderRow>& rows) {
-    Table table({{"level", Table::Align::Left},
-                 {"size", Table::Align::Right},
-                 {"bits/weight", Table::Align::Right},
-                 {"KLD", Table::Align::Right},
-                 {"±", Table::Align::Right},
-                 {"perplexity", Table::Align::Right},
-                 {"same top %", Table::Align::Right},
-                 {"tokens/s", Table::Align::Right},
-                 {"fits", Table::Align::Left}});
+void printRows(const std::vector<LadderRow>& rows, bool asked) {
+    std::vector<std::pair<std::string, Table::Align>> columns = {{"level", Table::Align::Left}};
+    for (const char* name : {"size", "bits/weight", "KLD", "±", "perplexity", "same top %"})
+        columns.emplace_back(name, Table::Align::Right);
+    if (asked)
+        columns.emplace_back("right answers %", Table::Align::Right);
+    columns.emplace_back("tokens/s", Table::Align::Right);
+    columns.emplace_back("fits", Table::Align::Left);
+    Table table(std::move(columns));
     std::string problems;
     for (const LadderRow& row : rows) {
         const QualityReport& q = row.quality;
-        table.add(
-            {row.level, bytesText(row.size.bytes), numberText(row.size.bitsPerWeight),
-             numberText(measured(row, q.kldMean), 6), row.measured ? numberText(q.kldError, 6) : "",
-             numberText(measured(row, q.ppl), 4), numberText(measured(row, 100 * q.sameTop), 2),
-             numberText(timed(row.generateTps), 1), row.fits ? "yes" : "no"});
+        std::vector<std::string> cells = {row.level,
+                                          bytesText(row.size.bytes),
+                                          numberText(row.size.bitsPerWeight),
+                                          numberText(measured(row, q.kldMean), 6),
+                                          row.measured ? numberText(q.kldError, 6) : "",
+                                          numberText(measured(row, q.ppl), 4),
+                                          numberText(measured(row, 100 * q.sameTop), 2)};
+        if (asked)
+            cells.push_back(row.probes ? fmt::format("{:.1f} ± {:.1f}", 100 * row.probes->accuracy,
+                                                     100 * row.probes->error)
+                                       : numberText(std::nullopt));
+        cells.push_back(numberText(timed(row.generateTps), 1));
+        cells.emplace_back(row.fits ? "yes" : "no");
+        table.add(std::move(cells));
         if (!row.problem.empty())
             problems += fmt::format("{}: {}\n", row.level, row.problem);
     }
     print(table.text() + (problems.empty() ? "" : "\n" + problems));
+}
+
+/// Right answers by category and level.
+void printCategories(const std::vector<LadderRow>& rows) {
+    std::vector<std::pair<std::string, Table::Align>> columns = {
+        {"right answers", Table::Align::Left}, {"of", Table::Align::Right}};
+    const ProbeReport* first = nullptr;
+    for (const LadderRow& row : rows) {
+        if (!row.probes)
+            continue;
+        columns.emplace_back(row.level, Table::Align::Right);
+        first = first ? first : &*row.probes;
+    }
+    if (!first)
+        return;
+    Table table(std::move(columns));
+    for (size_t i = 0; i < first->categories.size(); ++i) {
+        std::vector<std::string> cells = {first->categories[i].category,
+                                          std::to_string(first->categories[i].count)};
+        for (const LadderRow& row : rows)
+            if (row.probes)
+                cells.push_back(std::to_string(row.probes->categories[i].correct));
+        table.add(std::move(cells));
+    }
+    print("\n" + table.text());
 }
 
 int run(Options& options) {
@@ -72,6 +108,8 @@ int run(Options& options) {
     model->requireRunnable();
     const EvaluationText text =
         options.text.empty() ? shippedEvaluationText() : evaluationTextFile(options.text);
+    if (!options.probes.empty())
+        options.ladder.probes = readProbes(options.probes);
     options.ladder.context = contextFor(*model, options.context);
     const DeviceInfo device = openDevice(options.ladder.device)->info();
     const auto rows = measureLadder(model, text, options.ladder, terminalProgress());
@@ -86,7 +124,8 @@ int run(Options& options) {
         return 0;
     }
     print(fmt::format("{} on {}, measured on {}\n\n", model->name, deviceText(device), text.label));
-    printRows(rows);
+    printRows(rows, !options.probes.empty());
+    printCategories(rows);
     return 0;
 }
 
@@ -103,6 +142,8 @@ Action defineLadder(CLI::App& app) {
                    "Windows of text to score; 0 takes all")
         ->check(CLI::Range(0, 1 << 24))
         ->capture_default_str();
+    app.add_option("--probes", options->probes,
+                   "Questions that every level answers, one JSON object a line");
     app.add_option("--device", options->ladder.device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
     addContext(app, options->context);
