@@ -31,6 +31,15 @@ void complain(const std::string& sentence) {
     std::fprintf(stderr, "nibble-cli: %s\n", sentence.c_str());
 }
 
+/// The first word, where it names no command.
+std::string unknownCommand(int argc, char** argv) {
+    const std::string word = argc > 1 ? argv[1] : "";
+    for (const Command& command : kCommands)
+        if (word == command.name)
+            return {};
+    return word.starts_with("-") ? "" : word;
+}
+
 int parseAndRun(int argc, char** argv) {
     CLI::App app("Quantizes, measures and runs language models on your own GPU.", "nibble-cli");
     app.set_version_flag("--version", "nibble-cli " NIBBLE_VERSION);
@@ -47,7 +56,9 @@ int parseAndRun(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == 0)
             return app.exit(error); // --help and --version
-        complain(std::string(error.what()) + " (see nibble-cli --help)");
+        const std::string unknown = unknownCommand(argc, argv);
+        complain((unknown.empty() ? error.what() : "There is no command \"" + unknown + "\"") +
+                 " (see nibble-cli --help)");
         return static_cast<int>(nibble::ErrorKind::Usage);
     }
     return action();

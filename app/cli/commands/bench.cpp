@@ -77,7 +77,12 @@ void printReport(const BenchReport& r, const Model& model, const Recipe& recipe,
     for (const BatchSpeed& batch : r.batches)
         out += fmt::format("{:3} at once {:10.1f} tokens/s\n", batch.sequences, batch.generateTps);
     out += fmt::format("reads       {:>10} a token", bytesText(r.bytesPerToken));
-    if (const auto fraction = r.bandwidthFraction())
+    const auto fraction = r.bandwidthFraction();
+    if (fraction && *fraction > 1)
+        out +=
+            fmt::format(", faster than the {:.1f} GB/s that memory gives: they stay in the cache",
+                        *gigabytes(r.readBandwidth));
+    else if (fraction)
         out += fmt::format(", {:.0f} % of the {:.1f} GB/s that memory gives", 100 * *fraction,
                            *gigabytes(r.readBandwidth));
     out += fmt::format("\nbarriers    {:10.1f} a layer\n", r.barriersPerLayer);
