@@ -9,16 +9,20 @@
 #include <vector>
 
 /// How blocks of GGUF files (layouts of llama.cpp's ggml-common.h) become canonical planes and
-/// back, one pair of functions per block type, bit-exact in both directions. `blocks` is one row.
+/// back, one pair of functions per block type, bit-exact in both directions; or values, for the
+/// lattice types that no planes describe. `blocks` is one row.
 namespace nibble::blocks {
 
 using ToPlanes = void(const std::byte* blocks, int64_t row, int64_t count, TensorBuilder& out);
 using ToBlocks = void(const Tensor& tensor, int64_t row, std::byte* blocks);
+using Decode = void(const std::byte* blocks, int64_t count, float* values);
 
 ToPlanes fromQ4_0, fromQ4_1, fromQ5_0, fromQ5_1, fromQ8_0, fromMxfp4, fromNvfp4;
 ToBlocks toQ4_0, toQ4_1, toQ5_0, toQ5_1, toQ8_0, toMxfp4, toNvfp4;
 ToPlanes fromQ2_K, fromQ3_K, fromQ4_K, fromQ5_K, fromQ6_K, fromIq4_xs, fromTq1_0, fromTq2_0;
 ToBlocks toQ2_K, toQ3_K, toQ4_K, toQ5_K, toQ6_K, toIq4_xs, toTq1_0, toTq2_0;
+Decode decodeIq2_xxs, decodeIq2_xs, decodeIq2_s, decodeIq3_xxs, decodeIq3_s, decodeIq1_s,
+    decodeIq1_m;
 
 inline uint16_t loadHalf(const uint8_t* at) {
     uint16_t bits;

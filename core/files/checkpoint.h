@@ -13,24 +13,27 @@
 
 namespace nibble {
 
-/// How a file stores a tensor: one row per GGUF type or safetensors dtype (block_types.cpp).
-/// `format` is null for types that only a later decoder understands (IQ1–IQ3 lattices): they
-/// open for inspection, and loading them says so.
+/// How a file stores a tensor: one row per GGUF type or safetensors dtype (block_types.cpp). Its
+/// values become planes of `format` on one of three routes: as they lie (floats), by `toPlanes` and
+/// back, or decoded at load (`decode`: lattices, which no Format describes; they run as a float
+/// format and are not written). `format` is null for types that can only be listed.
 struct BlockType {
     const char* name;     ///< "q4_k", "f16", "iq3_xxs", …
     int ggufType;         ///< ggml_type number, or -1
     const char* dtype;    ///< safetensors dtype ("F16", "BF16", …), or null
-    const Format* format; ///< planes it translates to and from bit-exactly, or null
+    const Format* format; ///< what its tensors run as, or null
     uint32_t blockValues; ///< values a block
     uint32_t blockBytes;  ///< bytes a block
-    /// One row of `blocks` blocks into row `row` of the builder; null for floats (zero copy).
-    void (*toPlanes)(const std::byte* blocks, int64_t row, int64_t count, TensorBuilder& out);
-    /// One row of a tensor back to blocks, bit-exact; null for floats.
-    void (*toBlocks)(const Tensor& tensor, int64_t row, std::byte* blocks);
+    /// One row of `count` blocks into row `row` of the builder, and back, both bit-exact.
+    void (*toPlanes)(const std::byte* blocks, int64_t row, int64_t count,
+                     TensorBuilder& out) = nullptr;
+    void (*toBlocks)(const Tensor& tensor, int64_t row, std::byte* blocks) = nullptr;
+    /// The exact values of `count` blocks.
+    void (*decode)(const std::byte* blocks, int64_t count, float* values) = nullptr;
 };
 std::span<const BlockType> blockTypes();
 const BlockType* findBlockType(int ggufType);
-/// The block type that stores `format` in a GGUF file, or null when no engine's type does.
+/// The block type that holds exactly `format` in a GGUF file, or null when no engine's type does.
 const BlockType* blockTypeOf(const Format& format);
 
 /// A tensor in a file. dims are outermost first ([experts,] rows, cols; a vector has one).
@@ -73,8 +76,8 @@ struct Checkpoint {
 /// otherwise.
 std::shared_ptr<const Checkpoint> openCheckpoint(const std::filesystem::path& path);
 
-/// The tensor in canonical planes: floats are views of the mapping, block types are transcoded
-/// (in parallel) and the source pages released. Types without a Format: Error{BadInput}.
+/// The tensor in canonical planes: floats are views of the mapping, block types are transcoded or
+/// decoded (in parallel) and the source pages released. Types without a Format: Error{BadInput}.
 Tensor loadTensor(const TensorInfo& info);
 
 /// A tensor to be written, in GGUF dimension order given by `dims` as in TensorInfo.

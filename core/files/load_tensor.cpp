@@ -1,10 +1,11 @@
 #include "core/base/error.h"
+#include "core/base/half.h"
 #include "core/base/mapped_file.h"
 #include "core/base/parallel.h"
 #include "core/files/checkpoint.h"
 
 #include <algorithm>
-#include <cstring>
+#include <new>
 
 namespace nibble {
 namespace {
@@ -20,6 +21,72 @@ Bytes alignedView(const Bytes& bytes, size_t element) {
     return Bytes::of(std::vector<std::byte>(bytes.view().begin(), bytes.view().end()));
 }
 
+/// Runs `take(row, blocks)` for every row, in parallel, and releases the pages of rows that are
+/// done.
+template <typename Take>
+void eachRow(const TensorInfo& info, Take take) {
+    const BlockType& type = *info.type;
+    const int64_t rows = info.rows(), rowBytes = info.cols() / type.blockValues * type.blockBytes;
+    const int64_t grain = std::max<int64_t>(1, kChunkBytes / std::max<int64_t>(1, rowBytes));
+    const auto chunks = static_cast<size_t>((rows + grain - 1) / grain);
+    parallelFor(chunks, 1, [&](size_t first, size_t last) {
+        for (size_t chunk = first; chunk < last; ++chunk) {
+            const int64_t begin = static_cast<int64_t>(chunk) * grain,
+                          end = std::min(rows, begin + grain);
+            for (int64_t row = begin; row < end; ++row)
+                take(row, info.bytes.data() + row * rowBytes);
+            if (info.mapped)
+                releasePages(
+                    info.bytes.view().subspan(static_cast<size_t>(begin * rowBytes),
+                                              static_cast<size_t>((end - begin) * rowBytes)));
+        }
+    });
+}
+
+Tensor floatTensor(const TensorInfo& info, Bytes codes) {
+    Tensor tensor;
+    tensor.name = info.name;
+    tensor.format = info.type->format;
+    tensor.rows = info.rows();
+    tensor.cols = info.cols();
+    tensor.experts = info.experts();
+    tensor.codes = std::move(codes);
+    return tensor;
+}
+
+Tensor transcode(const TensorInfo& info) {
+    const BlockType& type = *info.type;
+    TensorBuilder builder(info.name, *type.format, info.rows(), info.cols(), info.experts());
+    const int64_t rowBlocks = info.cols() / type.blockValues;
+    eachRow(info, [&](int64_t row, const std::byte* blocks) {
+        type.toPlanes(blocks, row, rowBlocks, builder);
+    });
+    return builder.finish();
+}
+
+/// The values of a type that no planes describe, each rounded once to f16.
+Tensor decodeAtLoad(const TensorInfo& info) {
+    const int64_t cols = info.cols(), rowBlocks = cols / info.type->blockValues;
+    std::vector<uint16_t> halves;
+    try {
+        halves.resize(static_cast<size_t>(info.values()));
+    } catch (const std::bad_alloc&) {
+        fail(
+            ErrorKind::OutOfMemory,
+            "Tensor \"{}\" is stored as {} and runs as {}, which needs {:.1f} GB of memory that is "
+            "not there.",
+            printable(info.name), info.type->name, info.type->format->name,
+            static_cast<double>(info.values()) * 2e-9);
+    }
+    eachRow(info, [&](int64_t row, const std::byte* blocks) {
+        thread_local std::vector<float> values;
+        values.resize(static_cast<size_t>(cols));
+        info.type->decode(blocks, rowBlocks, values.data());
+        std::transform(values.begin(), values.end(), halves.begin() + row * cols, floatToHalf);
+    });
+    return floatTensor(info, Bytes::of(std::move(halves)));
+}
+
 } // namespace
 
 Tensor loadTensor(const TensorInfo& info) {
@@ -30,39 +97,15 @@ Tensor loadTensor(const TensorInfo& info) {
              "choose a "
              "file with another quantization.",
              printable(info.name), type.name);
-    const int64_t rows = info.rows(), cols = info.cols();
-    if (type.format->isFloat()) {
-        Tensor tensor;
-        tensor.name = info.name;
-        tensor.format = type.format;
-        tensor.rows = rows;
-        tensor.cols = cols;
-        tensor.experts = info.experts();
-        tensor.codes = alignedView(info.bytes, type.blockBytes);
-        return tensor;
-    }
-    TensorBuilder builder(info.name, *type.format, rows, cols, info.experts());
-    const int64_t rowBlocks = cols / type.blockValues;
-    const int64_t rowBytes = rowBlocks * type.blockBytes;
-    const int64_t grain = std::max<int64_t>(1, kChunkBytes / std::max<int64_t>(1, rowBytes));
-    const auto chunks = static_cast<size_t>((rows + grain - 1) / grain);
-    parallelFor(chunks, 1, [&](size_t first, size_t last) {
-        for (size_t chunk = first; chunk < last; ++chunk) {
-            const int64_t begin = static_cast<int64_t>(chunk) * grain,
-                          end = std::min(rows, begin + grain);
-            for (int64_t row = begin; row < end; ++row)
-                type.toPlanes(info.bytes.data() + row * rowBytes, row, rowBlocks, builder);
-            if (info.mapped)
-                releasePages(
-                    info.bytes.view().subspan(static_cast<size_t>(begin * rowBytes),
-                                              static_cast<size_t>((end - begin) * rowBytes)));
-        }
-    });
-    return builder.finish();
+    if (type.decode)
+        return decodeAtLoad(info);
+    if (type.format->isFloat())
+        return floatTensor(info, alignedView(info.bytes, type.blockBytes));
+    return transcode(info);
 }
 
 Bytes toStoredBytes(const Tensor& tensor, const BlockType& type) {
-    if (!type.format || std::string_view(type.format->name) != tensor.format->name)
+    if (!type.format || type.decode || std::string_view(type.format->name) != tensor.format->name)
         fail(ErrorKind::Internal, "Tensor \"{}\" has format {} and cannot be stored as {}.",
              printable(tensor.name), tensor.format->name, type.name);
     if (type.format->isFloat())
