@@ -126,11 +126,16 @@ MetadataValue takeArray(Cursor& in, std::string_view what) {
         for (uint64_t i = 0; i < count; ++i)
             strings.emplace_back(in.takeString(what, limits::kStringBytes));
         value.value = std::move(strings);
-    } else if (type == kF32 || type == kF64) {
+    } else if (type == kF32) {
         MetadataValue::Floats floats(count);
         for (float& f : floats)
-            f = type == kF32 ? in.take<float>(what) : static_cast<float>(in.take<double>(what));
+            f = in.take<float>(what);
         value.value = std::move(floats);
+    } else if (type == kF64) {
+        MetadataValue::Doubles doubles(count);
+        for (double& d : doubles)
+            d = in.take<double>(what);
+        value.value = std::move(doubles);
     } else if (type == kBool) {
         MetadataValue::Booleans booleans(count);
         for (uint64_t i = 0; i < count; ++i)

@@ -142,13 +142,14 @@ void putValue(Header& out, const MetadataValue& entry) {
             putIntegers(out, values, entry.storedElementType);
         }
         void operator()(const MetadataValue::Floats& values) const {
-            const bool wide = entry.storedElementType == kF64;
-            putArrayStart(out, wide ? kF64 : kF32, values.size());
+            putArrayStart(out, kF32, values.size());
             for (const float value : values)
-                if (wide)
-                    out.put(static_cast<double>(value));
-                else
-                    out.put(value);
+                out.put(value);
+        }
+        void operator()(const MetadataValue::Doubles& values) const {
+            putArrayStart(out, kF64, values.size());
+            for (const double value : values)
+                out.put(value);
         }
         void operator()(const MetadataValue::Booleans& values) const {
             putArrayStart(out, kBool, values.size());

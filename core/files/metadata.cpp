@@ -45,6 +45,9 @@ const MetadataValue::Integers* Metadata::findIntegers(std::string_view key) cons
 const MetadataValue::Floats* Metadata::findFloats(std::string_view key) const {
     return findAs<MetadataValue::Floats>(*this, key);
 }
+const MetadataValue::Doubles* Metadata::findDoubles(std::string_view key) const {
+    return findAs<MetadataValue::Doubles>(*this, key);
+}
 
 int64_t Metadata::getInteger(std::string_view key) const {
     const MetadataValue* entry = find(key);
@@ -102,6 +105,9 @@ std::string describe(const MetadataValue& value) {
             return fmt::format("[{} integers]", v.size());
         }
         std::string operator()(const MetadataValue::Floats& v) const {
+            return fmt::format("[{} floats]", v.size());
+        }
+        std::string operator()(const MetadataValue::Doubles& v) const {
             return fmt::format("[{} floats]", v.size());
         }
         std::string operator()(const MetadataValue::Booleans& v) const {

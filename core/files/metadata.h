@@ -10,14 +10,16 @@
 namespace nibble {
 
 /// One metadata value of a checkpoint. Integers are widened to int64 (uint64 beyond INT64_MAX is
-/// kept as uint64), floats to double; `storedType` remembers the GGUF type so that a file is
-/// written back unchanged.
+/// kept as uint64), single floats to double, arrays keep their width; `storedType` remembers the
+/// GGUF type so that a file is written back unchanged.
 struct MetadataValue {
     using Strings = std::vector<std::string>;
     using Integers = std::vector<int64_t>;
     using Floats = std::vector<float>;
+    using Doubles = std::vector<double>;
     using Booleans = std::vector<bool>;
-    std::variant<int64_t, uint64_t, double, bool, std::string, Strings, Integers, Floats, Booleans>
+    std::variant<int64_t, uint64_t, double, bool, std::string, Strings, Integers, Floats, Doubles,
+                 Booleans>
         value;
     static constexpr uint32_t kUnstated = ~0u; ///< not from a GGUF file: the writer chooses
     uint32_t storedType = kUnstated;           ///< GGUF value type; 9 for arrays
@@ -38,6 +40,7 @@ public:
     const MetadataValue::Strings* findStrings(std::string_view key) const;
     const MetadataValue::Integers* findIntegers(std::string_view key) const;
     const MetadataValue::Floats* findFloats(std::string_view key) const;
+    const MetadataValue::Doubles* findDoubles(std::string_view key) const;
     int64_t getInteger(std::string_view key) const;
     int64_t integerOr(std::string_view key, int64_t fallback) const;
     double floatOr(std::string_view key, double fallback) const;

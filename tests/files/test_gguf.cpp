@@ -59,7 +59,7 @@ class TestGguf : public QObject {
 
 private slots:
     void everyValueTypeComesBack() {
-        GgufBytes file(2, 17);
+        GgufBytes file(2, 18);
         file.key("a.u8", 0)
             .put(uint8_t(200))
             .key("b.i8", 1)
@@ -94,6 +94,7 @@ private slots:
             .put(uint8_t(255));
         file.key("p.bools", 9).put(7u).put(uint64_t(2)).put(uint8_t(1)).put(uint8_t(0));
         file.key("q.none", 9).put(5u).put(uint64_t(0));
+        file.key("r.doubles", 9).put(12u).put(uint64_t(2)).put(0.1).put(-1e300);
         file.tensor("w", {32, 3, 2}, 2, 0)
             .tensor("v", {5}, 0, 128)
             .pad()
@@ -118,6 +119,9 @@ private slots:
         QCOMPARE(m.findFloats("n.floats")->at(1), -1e30f);
         QCOMPARE(m.findIntegers("o.u8s")->at(2), 255);
         QVERIFY(m.findIntegers("q.none")->empty());
+        QCOMPARE(*m.findDoubles("r.doubles"), (std::vector<double>{0.1, -1e300}));
+        QVERIFY(m.findFloats("r.doubles") == nullptr);
+        QCOMPARE(describe(*m.find("r.doubles")), std::string("[2 floats]"));
         QCOMPARE(m.integerOr("i.text", 3), 3);
         QVERIFY_EXCEPTION_THROWN(m.getInteger("i.text"), Error);
         QVERIFY_EXCEPTION_THROWN(m.getInteger("absent"), Error);
