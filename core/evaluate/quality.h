@@ -50,6 +50,7 @@ struct TensorError {
     double relativeError = 0, sqnr = 0, cosine = 0;
     double bitsPerWeight = 0;
     uint64_t bytes = 0;
+    int64_t beyondSixSigma = 0; ///< base values further from the mean than 6 standard deviations
 };
 
 /// What a measurement found. Conventions of llama-perplexity: windows of `context` tokens, BOS in

@@ -135,6 +135,7 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
     if (!detail.grid.empty())
         countBeyond(base, detail);
     detail.error = compareTensors(key, base, variant);
+    detail.error.beyondSixSigma = detail.beyondSixSigma;
     detail.quantized = true;
     return detail;
 }

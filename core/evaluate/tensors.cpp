@@ -1,6 +1,7 @@
 #include "core/evaluate/quality.h"
 
 #include "core/base/parallel.h"
+#include "core/tensor/statistics.h"
 
 #include <cmath>
 #include <limits>
@@ -8,7 +9,10 @@
 namespace nibble {
 
 TensorError measureTensor(const Model& model, const Recipe& recipe, TensorKey key) {
-    return compareTensors(key, model.load(key), variantTensor(model, recipe, key));
+    const Tensor base = model.load(key);
+    TensorError error = compareTensors(key, base, variantTensor(model, recipe, key));
+    error.beyondSixSigma = computeStatistics(base).outlierCount;
+    return error;
 }
 
 TensorError compareTensors(TensorKey key, const Tensor& base, const Tensor& variant) {

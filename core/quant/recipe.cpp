@@ -30,7 +30,8 @@ bool matches(std::string_view pattern, std::string_view name) {
 }
 
 bool divides(const Format& format, int64_t cols) {
-    return format.isFloat() || cols % std::max<int64_t>(format.group, format.super) == 0;
+    const int64_t block = std::max<int64_t>(format.group, format.super);
+    return format.isFloat() || block == 0 || cols % block == 0;
 }
 
 /// Formats that group by rows, or by `group` values in our own containers, can be cut finer; those
@@ -85,6 +86,21 @@ void Recipe::set(TensorKey key, RecipeRule rule) {
     rule.match = tensorName(key);
     std::erase_if(rules, [&](const RecipeRule& old) { return old.match == rule.match; });
     rules.push_back(std::move(rule));
+}
+
+std::vector<const Format*> choosableFormats(int64_t cols) {
+    const auto made = [](const Format& format) {
+        return format.isFloat() || std::any_of(methods().begin(), methods().end(),
+                                               [&](const Method& m) { return !m.refuses(format); });
+    };
+    std::vector<const Format*> found;
+    for (const Format& format : formats())
+        if (format.bits <= 16 && divides(format, cols) && made(format))
+            found.push_back(&format);
+    std::stable_sort(found.begin(), found.end(), [cols](const Format* a, const Format* b) {
+        return a->bitsPerWeight(cols) < b->bitsPerWeight(cols);
+    });
+    return found;
 }
 
 uint64_t Recipe::hash() const {

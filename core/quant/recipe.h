@@ -63,6 +63,10 @@ Recipe levelRecipe(std::string_view name);
 /// "16").
 std::string formatGlyph(const Format& format, std::string_view method);
 
+/// The formats that a person may choose for one matrix with rows of `cols` values: those that some
+/// method makes and whose groups divide the row, from small to large.
+std::vector<const Format*> choosableFormats(int64_t cols);
+
 /// Size of a model under a recipe, from shapes alone.
 struct RecipeSize {
     uint64_t bytes = 0; ///< all tensors by exact bits (what a file needs, without its header)

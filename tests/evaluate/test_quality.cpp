@@ -149,6 +149,8 @@ private slots:
         QCOMPARE(error.bitsPerWeight, 4.5);
         // SQNR and relative error are one number in two units.
         QVERIFY(std::abs(error.sqnr + 20 * std::log10(error.relativeError)) < 1e-9);
+        QCOMPARE(error.beyondSixSigma,
+                 tensorDetail(*model, levelRecipe("int4"), {Role::Up, 0}).beyondSixSigma);
     }
     void shippedTextIsThere() {
         const EvaluationText text = shippedEvaluationText();

@@ -44,6 +44,21 @@ std::string refusal(std::string_view json) {
 class TestRecipe : public QObject {
     Q_OBJECT
 private slots:
+    void choosableFormatsFitTheRow() {
+        double last = 0;
+        for (const Format* format : choosableFormats(96)) { // 96 is 3 · 32
+            QVERIFY(format->group == 0 || 96 % format->group == 0);
+            QVERIFY(format->bitsPerWeight(96) >= last);
+            last = format->bitsPerWeight(96);
+        }
+        const auto offers = [](const char* name, int64_t cols) {
+            const auto all = choosableFormats(cols);
+            return std::find(all.begin(), all.end(), findFormat(name)) != all.end();
+        };
+        QVERIFY(offers("int4_g32", 96) && offers("int8", 96) && offers("f16", 96));
+        QVERIFY(!offers("int4_g64", 96) && offers("int4_g64", 128));
+        QVERIFY(!offers("tq1_0", 256)); // no method makes it
+    }
     void lastMatchingRuleWins() {
         Recipe recipe = all("int8", "int8_token");
         recipe.rules.push_back({.match = "blk.*.ffn_down", .format = "q8_0", .method = "rtn"});

@@ -4,14 +4,13 @@
 #include "app/gui/panels/layers_panel.h"
 #include "app/gui/panels/tensor_panel.h"
 #include "app/gui/panels/tensor_table.h"
+#include "app/gui/widgets/folding_panels.h"
 #include "app/gui/widgets/parts.h"
 #include "app/gui/workbench.h"
 
 #include <QHBoxLayout>
 #include <QResizeEvent>
-#include <QShortcut>
 #include <QSplitter>
-#include <QTabWidget>
 #include <QVBoxLayout>
 
 namespace nibble {
@@ -56,8 +55,7 @@ private:
     Panel *m_distributionPanel, *m_outlierPanel, *m_lossPanel;
     QPushButton* m_measure;
     QSplitter *m_columns, *m_plots, *m_lower;
-    QTabWidget* m_tabs;
-    bool m_narrow = false;
+    FoldingPanels* m_panels;
 };
 
 InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
@@ -81,24 +79,16 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     m_lossPanel->header()->addStretch(1);
     m_lossPanel->header()->addWidget(m_measure);
 
-    const auto splitter = [](Qt::Orientation orientation) {
-        auto* s = new QSplitter(orientation);
-        s->setChildrenCollapsible(false);
-        s->setHandleWidth(space::m());
-        return s;
-    };
-    m_columns = splitter(Qt::Horizontal);
-    m_plots = splitter(Qt::Vertical);
-    m_lower = splitter(Qt::Horizontal);
-    m_tabs = new QTabWidget;
-    m_tabs->setDocumentMode(true);
-    auto* middle = new QWidget;
-    auto* stack = new QVBoxLayout(middle);
-    stack->setContentsMargins(0, 0, 0, 0);
-    stack->addWidget(m_plots);
-    stack->addWidget(m_tabs);
+    m_columns = makeSplitter(Qt::Horizontal);
+    m_plots = makeSplitter(Qt::Vertical);
+    m_lower = makeSplitter(Qt::Horizontal);
+    m_panels = new FoldingPanels(m_plots);
+    m_panels->add(m_distributionPanel, tr("Weights"), m_plots, 0);
+    m_plots->addWidget(m_lower);
+    m_panels->add(m_outlierPanel, tr("Outliers"), m_lower, 0);
+    m_panels->add(m_lossPanel, tr("Loss"), m_lower, 1);
     m_columns->addWidget(m_table);
-    m_columns->addWidget(middle);
+    m_columns->addWidget(m_panels);
     m_columns->addWidget(m_tensor);
     m_columns->setStretchFactor(0, 4);
     m_columns->setStretchFactor(1, 6);
@@ -137,12 +127,7 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
                                    .arg(detail.columnMaxima.size()));
     });
     connect(&m_workbench, &Workbench::qualityChanged, this, &InspectMode::ask);
-    for (const int by : {-1, 1}) {
-        auto* key =
-            new QShortcut(QKeySequence(by < 0 ? Qt::Key_BracketLeft : Qt::Key_BracketRight), this);
-        key->setContext(Qt::WidgetWithChildrenShortcut);
-        connect(key, &QShortcut::activated, this, [this, by] { m_layers->stepBlock(by); });
-    }
+    m_layers->addStepKeys(this);
     arrange(true);
     ask();
 }
@@ -158,23 +143,9 @@ Panel* InspectMode::plotPanel(const QString& title, Plot* plot, Label* note) {
 /// Below 1110 px the three plots become tabs.
 void InspectMode::arrange(bool force) {
     const bool narrow = width() < Theme::get().px(1110);
-    if (narrow == m_narrow && !force)
+    if (narrow == m_panels->isFolded() && !force)
         return;
-    m_narrow = narrow;
-    if (narrow) {
-        m_tabs->addTab(m_distributionPanel, tr("Weights"));
-        m_tabs->addTab(m_outlierPanel, tr("Outliers"));
-        m_tabs->addTab(m_lossPanel, tr("Loss"));
-    } else {
-        m_plots->addWidget(m_distributionPanel);
-        m_plots->addWidget(m_lower);
-        m_lower->addWidget(m_outlierPanel);
-        m_lower->addWidget(m_lossPanel);
-        for (Panel* panel : {m_distributionPanel, m_outlierPanel, m_lossPanel})
-            panel->setVisible(true);
-    }
-    m_tabs->setVisible(narrow);
-    m_plots->setVisible(!narrow);
+    m_panels->fold(narrow);
     const int unit = Theme::get().px(100);
     m_plots->setSizes({3 * unit, 2 * unit + unit / 2});
     m_columns->setSizes(narrow ? QList<int>{280, 380, 300}

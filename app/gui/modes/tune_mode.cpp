@@ -4,6 +4,7 @@
 #include "app/gui/panels/ledger_panel.h"
 #include "app/gui/panels/levels_panel.h"
 #include "app/gui/units.h"
+#include "app/gui/widgets/folding_panels.h"
 #include "app/gui/widgets/parts.h"
 #include "app/gui/workbench.h"
 
@@ -11,10 +12,8 @@
 #include <QFileDialog>
 #include <QResizeEvent>
 #include <QScrollArea>
-#include <QShortcut>
 #include <QSignalBlocker>
 #include <QSplitter>
-#include <QTabWidget>
 #include <QVBoxLayout>
 
 namespace nibble {
@@ -85,8 +84,7 @@ private:
     LevelsPanel* m_levels;
     LayersPanel* m_layers;
     QSplitter* m_middle;
-    QTabWidget* m_tabs;
-    bool m_narrow = false;
+    FoldingPanels* m_panels;
 };
 
 TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
@@ -100,18 +98,18 @@ TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
     m_ledger = new LedgerPanel(workbench, this);
     m_levels = new LevelsPanel(workbench, m_ledger, this);
     m_layers = new LayersPanel(workbench, this);
-    m_middle = new QSplitter(Qt::Horizontal);
-    m_middle->setChildrenCollapsible(false);
-    m_middle->setHandleWidth(space::m());
-    m_tabs = new QTabWidget;
-    m_tabs->setDocumentMode(true);
+    m_middle = makeSplitter(Qt::Horizontal);
+    m_panels = new FoldingPanels(m_middle);
+    m_panels->add(m_levels, tr("Levels"), m_middle, 0);
+    m_panels->add(m_ledger, tr("Memory"), m_middle, 1);
+    m_middle->setStretchFactor(0, 3);
+    m_middle->setStretchFactor(1, 1);
 
     auto* inside = new QWidget;
     auto* column = new QVBoxLayout(inside);
     column->setContentsMargins(0, 0, 0, 0);
     column->setSpacing(space::m());
-    column->addWidget(m_middle, 1);
-    column->addWidget(m_tabs, 1);
+    column->addWidget(m_panels, 1);
     column->addWidget(m_layers);
     auto* scroll = new QScrollArea;
     scroll->setWidgetResizable(true);
@@ -135,12 +133,7 @@ TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
             tr("Written: %1. Run “nibble-cli deploy” on it for the commands of other engines.")
                 .arg(path));
     });
-    for (const int by : {-1, 1}) {
-        auto* key =
-            new QShortcut(QKeySequence(by < 0 ? Qt::Key_BracketLeft : Qt::Key_BracketRight), this);
-        key->setContext(Qt::WidgetWithChildrenShortcut);
-        connect(key, &QShortcut::activated, this, [this, by] { m_layers->stepBlock(by); });
-    }
+    m_layers->addStepKeys(this);
     arrange(true);
     refresh();
 }
@@ -197,23 +190,11 @@ QWidget* TuneMode::makeTop() {
 /// Below 1200 px the ledger becomes a tab beside the levels.
 void TuneMode::arrange(bool force) {
     const bool narrow = width() < Theme::get().px(1110);
-    if (narrow == m_narrow && !force)
+    if (narrow == m_panels->isFolded() && !force)
         return;
-    m_narrow = narrow;
-    if (narrow) {
-        m_tabs->addTab(m_levels, tr("Levels"));
-        m_tabs->addTab(m_ledger, tr("Memory"));
-    } else {
-        m_middle->addWidget(m_levels);
-        m_middle->addWidget(m_ledger);
-        m_middle->setStretchFactor(0, 3);
-        m_middle->setStretchFactor(1, 1);
+    m_panels->fold(narrow);
+    if (!narrow)
         m_middle->setSizes({Theme::get().px(900), Theme::get().px(330)});
-    }
-    m_levels->setVisible(true);
-    m_ledger->setVisible(!narrow || m_tabs->currentWidget() == m_ledger);
-    m_tabs->setVisible(narrow);
-    m_middle->setVisible(!narrow);
     m_levels->setMinimumHeight(Theme::get().px(300));
 }
 

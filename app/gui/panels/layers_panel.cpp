@@ -8,6 +8,7 @@
 #include <QHBoxLayout>
 #include <QMenu>
 #include <QPainter>
+#include <QShortcut>
 #include <QVBoxLayout>
 
 #include <algorithm>
@@ -39,10 +40,6 @@ constexpr std::array<MetricRow, 4> kMetrics{{
 const MetricRow& row(LayersPanel::Metric metric) {
     return kMetrics[static_cast<size_t>(metric)];
 }
-
-/// Formats offered for a single tensor, from small to large.
-constexpr std::array kOffered{"int4_g128", "int4_g64",  "int4_g32", "q4_0", "int4_g32z", "q4_1",
-                              "int8",      "int8_g128", "int8_g32", "q8_0", "bf16",      "f16"};
 
 } // namespace
 
@@ -290,6 +287,15 @@ LayerStrip::Cell LayersPanel::cell(TensorKey key) const {
     return out;
 }
 
+void LayersPanel::addStepKeys(QWidget* page) {
+    for (const int by : {-1, 1}) {
+        auto* key =
+            new QShortcut(QKeySequence(by < 0 ? Qt::Key_BracketLeft : Qt::Key_BracketRight), page);
+        key->setContext(Qt::WidgetWithChildrenShortcut);
+        connect(key, &QShortcut::activated, this, [this, by] { stepBlock(by); });
+    }
+}
+
 void LayersPanel::stepBlock(int by) {
     const auto key = m_workbench.selection();
     const auto model = m_workbench.model();
@@ -306,18 +312,15 @@ void addFormatActions(QMenu* menu, Workbench& workbench, TensorKey key) {
         menu->addAction(QObject::tr("This tensor is never quantized"))->setEnabled(false);
         return;
     }
-    for (const char* name : kOffered) {
-        const Format* format = findFormat(name);
-        if (!format)
-            continue;
-        auto* action = menu->addAction(
-            QObject::tr("%1   %2 bits")
-                .arg(QString::fromUtf8(name), units::number(format->bitsPerWeight(info->cols()))));
+    for (const Format* format : choosableFormats(info->cols())) {
+        const QString name = QString::fromUtf8(format->name);
+        auto* action =
+            menu->addAction(QObject::tr("%1   %2 bits")
+                                .arg(name, units::number(format->bitsPerWeight(info->cols()))));
         action->setCheckable(true);
         action->setChecked(choice && choice->format == format);
-        QObject::connect(action, &QAction::triggered, &workbench, [&workbench, key, name] {
-            workbench.setTensorFormat(key, QString::fromUtf8(name));
-        });
+        QObject::connect(action, &QAction::triggered, &workbench,
+                         [&workbench, key, name] { workbench.setTensorFormat(key, name); });
     }
     menu->addSeparator();
     menu->addAction(QObject::tr("Restore to base"), &workbench,

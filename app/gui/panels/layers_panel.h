@@ -19,8 +19,10 @@ public:
     explicit LayersPanel(Workbench& workbench, QWidget* parent = nullptr);
 
     void setMetric(Metric metric);
-    /// The neighbouring block's tensor of the same role: keys [ and ].
+    /// The neighbouring block's tensor of the same role.
     void stepBlock(int by);
+    /// Keys [ and ] step through the blocks wherever in `page` the focus is.
+    void addStepKeys(QWidget* page);
     LayerStrip* strip() { return m_strip; }
 
 signals:

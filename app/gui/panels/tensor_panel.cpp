@@ -11,17 +11,9 @@
 #include <QSignalBlocker>
 #include <QVBoxLayout>
 
-#include <array>
+#include <algorithm>
 
 namespace nibble {
-namespace {
-
-constexpr std::array kFormats{"f16",       "bf16", "q8_0",     "int8_g32",
-                              "int8_g128", "int8", "q4_1",     "int4_g32z",
-                              "int4_g32",  "q4_0", "int4_g64", "int4_g128"};
-
-} // namespace
-
 TensorPanel::TensorPanel(Workbench& workbench, QWidget* parent)
     : Panel({}, parent), m_workbench(workbench), m_name(new ElidedLabel({}, Type::Title)),
       m_format(new QComboBox), m_activations(new QComboBox), m_facts(new QGridLayout),
@@ -132,13 +124,11 @@ void TensorPanel::refresh() {
     m_format->clear();
     m_format->setEnabled(matrix);
     if (matrix) {
-        bool listed = false;
-        for (const char* offered : kFormats) {
-            m_format->addItem(QString::fromUtf8(offered), QString::fromUtf8(offered));
-            listed = listed || format->name == std::string_view(offered);
-        }
-        if (!listed)
-            m_format->addItem(QString::fromUtf8(format->name), QString::fromUtf8(format->name));
+        auto offered = choosableFormats(info->cols());
+        if (std::find(offered.begin(), offered.end(), format) == offered.end())
+            offered.push_back(format);
+        for (const Format* one : offered)
+            m_format->addItem(QString::fromUtf8(one->name), QString::fromUtf8(one->name));
         m_format->setCurrentIndex(m_format->findData(QString::fromUtf8(format->name)));
     }
     const auto& activations = m_workbench.options().activations;
