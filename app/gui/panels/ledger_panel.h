@@ -13,8 +13,9 @@ namespace nibble {
 class Workbench;
 struct Ledger;
 
-/// Memory of the device: after Apply (predicted) and now (measured) on one scale, adding up to the
-/// total, with a verdict. Context, KV format and what is kept free are edited here.
+/// Memory of the device: after Apply (predicted) and now (measured) on one scale, which is the
+/// whole memory or, for a model that would be a hair's breadth of it, the model's own; a table that
+/// adds up to the total, and a verdict. Context, KV format and what is kept free are edited here.
 class LedgerPanel : public Panel {
     Q_OBJECT
 public:
@@ -28,14 +29,16 @@ private:
     class Bar;
     void refresh();
     void refreshControls();
+    void refreshBars(uint64_t budget, uint64_t limit);
+    void refreshVerdict(uint64_t keep);
 
     Workbench& m_workbench;
-    Label *m_total, *m_limit, *m_verdict, *m_keepText, *m_verdictIcon;
+    Label *m_total, *m_limit, *m_scale, *m_unit, *m_verdict, *m_keepText, *m_verdictIcon;
     Bar *m_after, *m_now;
     struct Row {
         Label *name, *after, *now;
     };
-    std::array<Row, 5> m_rows;
+    std::array<Row, 6> m_rows;
     QComboBox* m_context;
     Segments* m_kv;
     QSlider* m_keep;
