@@ -18,9 +18,21 @@ namespace {
 
 constexpr qint64 kLargestFile = 64 << 20;
 
+/// Ways inside ways; a file that goes deeper was not written by us.
+constexpr int kDeepest = 200;
+
+QJsonArray toJson(const std::vector<ChatTurn>& turns);
+
 QJsonObject toJson(const ChatTurn& turn) {
     QJsonObject o{{QStringLiteral("role"), turn.role}, {QStringLiteral("text"), turn.text}};
-    if (turn.role == QLatin1String("user"))
+    if (!turn.others.empty()) {
+        QJsonArray others;
+        for (const auto& way : turn.others)
+            others.append(toJson(way));
+        o[QStringLiteral("others")] = others;
+        o[QStringLiteral("place")] = turn.place;
+    }
+    if (turn.isPrompt())
         return o;
     o[QStringLiteral("variant")] = turn.variant;
     o[QStringLiteral("device")] = turn.device;
@@ -33,7 +45,16 @@ QJsonObject toJson(const ChatTurn& turn) {
     return o;
 }
 
-ChatTurn turnFrom(const QJsonObject& o) {
+QJsonArray toJson(const std::vector<ChatTurn>& turns) {
+    QJsonArray array;
+    for (const ChatTurn& turn : turns)
+        array.append(toJson(turn));
+    return array;
+}
+
+std::vector<ChatTurn> turnsFrom(const QJsonArray& array, int depth);
+
+ChatTurn turnFrom(const QJsonObject& o, int depth) {
     ChatTurn turn;
     turn.role = o[QStringLiteral("role")].toString();
     turn.text = o[QStringLiteral("text")].toString();
@@ -45,7 +66,19 @@ ChatTurn turnFrom(const QJsonObject& o) {
     turn.seed = o[QStringLiteral("seed")].toString().toULongLong();
     turn.ending = o[QStringLiteral("ending")].toString();
     turn.finished = o[QStringLiteral("finished")].toBool(true);
+    if (depth < kDeepest)
+        for (const QJsonValue& way : o[QStringLiteral("others")].toArray())
+            if (auto turns = turnsFrom(way.toArray(), depth + 1); !turns.empty())
+                turn.others.push_back(std::move(turns));
+    turn.place = std::clamp(o[QStringLiteral("place")].toInt(), 0, int(turn.others.size()));
     return turn;
+}
+
+std::vector<ChatTurn> turnsFrom(const QJsonArray& array, int depth) {
+    std::vector<ChatTurn> turns;
+    for (const QJsonValue& turn : array)
+        turns.push_back(turnFrom(turn.toObject(), depth));
+    return turns;
 }
 
 } // namespace
@@ -68,9 +101,6 @@ QString ChatStore::fileOf(const QString& id) const {
 }
 
 QByteArray ChatStore::encode(const ChatRecord& record) {
-    QJsonArray turns;
-    for (const ChatTurn& turn : record.turns)
-        turns.append(toJson(turn));
     const SamplerOptions& s = record.options.sampler;
     const QJsonObject o{
         {QStringLiteral("version"), 1},
@@ -89,7 +119,7 @@ QByteArray ChatStore::encode(const ChatRecord& record) {
         {QStringLiteral("repeat_penalty"), s.repeatPenalty},
         {QStringLiteral("seed"), QString::number(s.seed)},
         {QStringLiteral("max_tokens"), record.options.maxTokens},
-        {QStringLiteral("turns"), turns},
+        {QStringLiteral("turns"), toJson(record.turns)},
     };
     return qCompress(QJsonDocument(o).toJson(QJsonDocument::Compact));
 }
@@ -121,9 +151,7 @@ bool ChatStore::decode(const QByteArray& bytes, ChatRecord& record) {
     s.repeatPenalty = o[QStringLiteral("repeat_penalty")].toDouble(s.repeatPenalty);
     s.seed = o[QStringLiteral("seed")].toString().toULongLong();
     record.options.maxTokens = o[QStringLiteral("max_tokens")].toInt(record.options.maxTokens);
-    record.turns.clear();
-    for (const QJsonValue& turn : o[QStringLiteral("turns")].toArray())
-        record.turns.push_back(turnFrom(turn.toObject()));
+    record.turns = turnsFrom(o[QStringLiteral("turns")].toArray(), 0);
     return true;
 }
 

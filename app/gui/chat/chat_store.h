@@ -1,5 +1,7 @@
 #pragma once
 
+#include "app/gui/chat/chat_turn.h"
+
 #include "core/serve/generate.h"
 
 #include <QDateTime>
@@ -11,19 +13,6 @@
 #include <vector>
 
 namespace nibble {
-
-/// One prompt or answer.
-struct ChatTurn {
-    QString role; ///< "user" or "assistant"
-    QString text;
-    // Of an answer:
-    QString variant, device;
-    int tokens = 0;
-    double tokensPerSecond = 0, firstTokenMs = 0;
-    qulonglong seed = 0;
-    QString ending; ///< a sentence when it did not end by itself ("Stopped")
-    bool finished = true;
-};
 
 /// One conversation with all that is needed to go on with it.
 struct ChatRecord {

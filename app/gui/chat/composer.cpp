@@ -51,7 +51,7 @@ Composer::Composer(QWidget* parent)
       m_systemButton(makeButton(tr("System prompt"))), m_templateButton(makeButton({})),
       m_send(makeButton(tr("Send"), ButtonKind::Primary, QStringLiteral("send"))),
       m_stop(makeButton(tr("Stop"), ButtonKind::Danger, QStringLiteral("stop"))),
-      m_count(new ElidedLabel({}, Type::Footnote, Ink::SecondaryText)) {
+      m_count(new ElidedLabel({}, Type::Footnote, Ink::SecondaryText)), m_editing(new QWidget) {
     setAccessibleName(tr("Prompt"));
     m_field->setAccessibleName(tr("Prompt"));
     m_field->setPlaceholderText(tr("Write a prompt. Enter sends, Shift+Enter starts a new line."));
@@ -59,6 +59,18 @@ Composer::Composer(QWidget* parent)
     m_field->setProperty("ring", true);
     m_field->setFixedHeight(3 * m_field->fontMetrics().lineSpacing() + Theme::get().px(14));
     m_field->installEventFilter(this);
+    auto* note = new QHBoxLayout(m_editing);
+    note->setContentsMargins(0, 0, 0, 0);
+    note->addWidget(
+        new Label(tr("Changing an earlier prompt. The old one and its answers are kept."),
+                  Type::Secondary, Ink::SecondaryText),
+        1);
+    auto* leave = makeButton(tr("Leave it as it was"), ButtonKind::Link);
+    leave->setToolTip(tr("Esc"));
+    connect(leave, &QPushButton::clicked, this, &Composer::cancelEdit);
+    note->addWidget(leave);
+    m_editing->hide();
+    body()->addWidget(m_editing);
     body()->addWidget(m_field);
     auto* row = new QHBoxLayout;
     row->setSpacing(space::s());
@@ -110,6 +122,10 @@ void Composer::setText(const QString& text) {
 void Composer::setAnswering(bool answering) {
     m_send->setVisible(!answering);
     m_stop->setVisible(answering);
+}
+
+void Composer::setEditing(bool editing) {
+    m_editing->setVisible(editing);
 }
 
 void Composer::setReady(bool ready) {
@@ -212,6 +228,10 @@ bool Composer::eventFilter(QObject* watched, QEvent* event) {
     }
     if (key->key() == Qt::Key_Escape && m_stop->isVisible()) {
         emit stop();
+        return true;
+    }
+    if (key->key() == Qt::Key_Escape && m_editing->isVisible()) {
+        emit cancelEdit();
         return true;
     }
     return false;

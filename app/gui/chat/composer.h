@@ -19,6 +19,8 @@ public:
     QPlainTextEdit* field() { return m_field; }
     void setAnswering(bool answering);
     void setReady(bool ready);
+    /// Says that an earlier prompt is being changed, and how to leave it.
+    void setEditing(bool editing);
     /// "12 tokens · 2,311 of 16,384 used".
     void setCount(const QString& text);
 
@@ -34,6 +36,7 @@ signals:
     void send();
     void stop();
     void editLast();
+    void cancelEdit();
     void settingsChanged();
 
 protected:
@@ -46,6 +49,7 @@ private:
     QPlainTextEdit* m_field;
     QPushButton *m_sampling, *m_systemButton, *m_templateButton, *m_send, *m_stop;
     ElidedLabel* m_count;
+    QWidget* m_editing;
     GenerateOptions m_options;
     QString m_system, m_template, m_modelTemplate;
     bool m_templateFound = false;

@@ -7,6 +7,8 @@
 #include <QScrollBar>
 #include <QVBoxLayout>
 
+#include <algorithm>
+
 namespace nibble {
 
 namespace {
@@ -90,19 +92,27 @@ void ConversationView::setTurns(const std::vector<ChatTurn>& turns) {
             m_views[i]->setTurn(turns[i]);
             continue;
         }
-        auto* view = new MessageView(turns[i]);
-        connect(view, &MessageView::wantsAgain, this, &ConversationView::wantsAgain);
-        connect(view, &MessageView::wantsEdit, this, &ConversationView::wantsEdit);
+        MessageView* view = makeView(turns[i]);
         m_column->insertWidget(m_column->count() - 1, view);
         m_views.push_back(view);
     }
-    size_t lastPrompt = m_views.size();
-    for (size_t i = 0; i < turns.size(); ++i)
-        if (turns[i].role == QLatin1String("user"))
-            lastPrompt = i;
-    for (size_t i = 0; i < m_views.size(); ++i)
-        m_views[i]->setLast(i + 1 == m_views.size() || i == lastPrompt);
+    const bool busy = !turns.empty() && !turns.back().finished;
+    for (MessageView* view : m_views)
+        view->setBusy(busy);
     m_empty->setVisible(turns.empty());
+}
+
+MessageView* ConversationView::makeView(const ChatTurn& turn) {
+    auto* view = new MessageView(turn);
+    const auto number = [this, view] {
+        return int(std::find(m_views.begin(), m_views.end(), view) - m_views.begin());
+    };
+    connect(view, &MessageView::wantsAgain, this, [this, number] { emit wantsAgain(number()); });
+    connect(view, &MessageView::wantsEdit, this, [this, number] { emit wantsEdit(number()); });
+    connect(view, &MessageView::wantsBranch, this, [this, number] { emit wantsBranch(number()); });
+    connect(view, &MessageView::wantsWay, this,
+            [this, number](int place) { emit wantsWay(number(), place); });
+    return view;
 }
 
 bool ConversationView::atEnd() const {

@@ -18,14 +18,18 @@ public:
 
 signals:
     void examplePicked(const QString& prompt);
-    void wantsAgain();
-    void wantsEdit();
+    // Of the turn with that number:
+    void wantsAgain(int turn);
+    void wantsEdit(int turn);
+    void wantsBranch(int turn);
+    void wantsWay(int turn, int place);
 
 protected:
     void resizeEvent(QResizeEvent* event) override;
 
 private:
     QWidget* makeEmpty();
+    MessageView* makeView(const ChatTurn& turn);
     std::vector<MessageView*> m_views;
     QVBoxLayout* m_column;
     QWidget* m_empty;

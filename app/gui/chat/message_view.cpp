@@ -49,9 +49,15 @@ MessageView::MessageView(const ChatTurn& turn, QWidget* parent)
     : QWidget(parent), m_turn(turn), m_isUser(turn.role == QLatin1String("user")),
       m_bubble(new QWidget), m_footer(new QWidget),
       m_numbers(new Label({}, Type::Footnote, Ink::SecondaryText)),
+      m_place(new Label({}, Type::Footnote, Ink::SecondaryText)),
       m_copy(makeButton(tr("Copy"), ButtonKind::Quiet, QStringLiteral("copy"))),
       m_again(makeButton(tr("Again"), ButtonKind::Quiet, QStringLiteral("again"))),
-      m_edit(makeButton(tr("Edit"), ButtonKind::Quiet, QStringLiteral("edit"))) {
+      m_edit(makeButton(tr("Edit"), ButtonKind::Quiet, QStringLiteral("edit"))),
+      m_branch(makeButton(tr("Branch"), ButtonKind::Quiet, QStringLiteral("branch"))),
+      m_earlier(makeIconButton(QStringLiteral("chevron-left"),
+                               m_isUser ? tr("Earlier prompt") : tr("Earlier answer"))),
+      m_later(makeIconButton(QStringLiteral("chevron-right"),
+                             m_isUser ? tr("Later prompt") : tr("Later answer"))) {
     auto* outer = new QVBoxLayout(this);
     outer->setContentsMargins(0, 0, 0, 0);
     outer->setSpacing(space::xs());
@@ -68,30 +74,43 @@ MessageView::MessageView(const ChatTurn& turn, QWidget* parent)
         row->addStretch();
     }
     outer->addLayout(row);
-    auto* foot = new QHBoxLayout(m_footer);
-    foot->setContentsMargins(0, 0, 0, 0);
+    makeFooter();
+    outer->addWidget(m_footer);
+    setAccessibleName(m_isUser ? tr("Your prompt") : tr("Answer"));
+    connect(&Theme::get(), &Theme::changed, this, qOverload<>(&QWidget::update));
+    rebuild();
+}
+
+/// Numbers at the left, wrapping under a narrow column; what can be done at the right.
+void MessageView::makeFooter() {
+    auto* lines = new QVBoxLayout(m_footer);
+    lines->setContentsMargins(0, 0, 0, 0);
+    lines->setSpacing(0);
+    m_numbers->setVisible(!m_isUser);
+    m_numbers->setWordWrap(true);
+    lines->addWidget(m_numbers);
+    auto* foot = new QHBoxLayout;
     foot->setSpacing(space::xs());
+    lines->addLayout(foot);
     if (m_isUser)
         foot->addStretch();
-    m_numbers->setVisible(!m_isUser);
-    foot->addWidget(m_numbers);
-    foot->addSpacing(m_isUser ? 0 : space::s());
-    for (QPushButton* button : {m_copy, m_again, m_edit}) {
+    for (QPushButton* button : {m_copy, m_again, m_edit, m_branch}) {
         button->setFont(Theme::get().font(Type::Footnote));
         foot->addWidget(button);
     }
+    m_branch->setToolTip(tr("Goes on from here in a new chat; this one stays as it is"));
+    m_again->setToolTip(tr("Another answer; this one is kept (Ctrl+R for the last)"));
+    for (QWidget* widget : std::initializer_list<QWidget*>{m_earlier, m_place, m_later})
+        foot->addWidget(widget);
     if (!m_isUser)
         foot->addStretch();
-    m_again->setVisible(false);
-    m_edit->setVisible(false);
-    outer->addWidget(m_footer);
-    setAccessibleName(m_isUser ? tr("Your prompt") : tr("Answer"));
     connect(m_copy, &QPushButton::clicked, this,
             [this] { QApplication::clipboard()->setText(m_turn.text); });
     connect(m_again, &QPushButton::clicked, this, &MessageView::wantsAgain);
     connect(m_edit, &QPushButton::clicked, this, &MessageView::wantsEdit);
-    connect(&Theme::get(), &Theme::changed, this, qOverload<>(&QWidget::update));
-    rebuild();
+    connect(m_branch, &QPushButton::clicked, this, &MessageView::wantsBranch);
+    connect(m_earlier, &QToolButton::clicked, this, [this] { emit wantsWay(m_turn.place - 1); });
+    connect(m_later, &QToolButton::clicked, this, [this] { emit wantsWay(m_turn.place + 1); });
 }
 
 void MessageView::setTurn(const ChatTurn& turn) {
@@ -99,8 +118,10 @@ void MessageView::setTurn(const ChatTurn& turn) {
     rebuild();
 }
 
-void MessageView::setLast(bool last) {
-    m_last = last;
+void MessageView::setBusy(bool busy) {
+    if (busy == m_busy)
+        return;
+    m_busy = busy;
     refreshFooter();
 }
 
@@ -162,30 +183,37 @@ void MessageView::rebuild() {
     refreshFooter();
 }
 
+QString MessageView::figures() const {
+    if (m_isUser)
+        return {};
+    if (!m_turn.finished)
+        return tr("writing");
+    QStringList words{tr("%n tokens", nullptr, m_turn.tokens),
+                      tr("%1 tokens/s").arg(units::number(m_turn.tokensPerSecond)),
+                      tr("first token %1 ms").arg(units::number(m_turn.firstTokenMs)),
+                      tr("seed %1").arg(m_turn.seed)};
+    for (const QString& word : {m_turn.variant, m_turn.device, m_turn.ending})
+        if (!word.isEmpty())
+            words << word;
+    return words.join(QStringLiteral("  ·  "));
+}
+
 void MessageView::refreshFooter() {
-    if (m_isUser) {
-        m_copy->setVisible(false);
-        m_edit->setVisible(m_last);
-        m_footer->setVisible(m_last);
-        return;
-    }
-    QStringList words;
-    if (!m_turn.finished) {
-        words << tr("writing");
-    } else {
-        words << tr("%n tokens", nullptr, m_turn.tokens);
-        words << tr("%1 tokens/s").arg(units::number(m_turn.tokensPerSecond));
-        words << tr("first token %1 ms").arg(units::number(m_turn.firstTokenMs));
-        words << tr("seed %1").arg(m_turn.seed);
-        if (!m_turn.variant.isEmpty())
-            words << m_turn.variant;
-        if (!m_turn.ending.isEmpty())
-            words << m_turn.ending;
-    }
-    m_numbers->setText(words.join(QStringLiteral("   ")));
+    const bool still = m_turn.finished && !m_busy;
+    const bool several = m_turn.ways() > 1;
+    m_numbers->setText(figures());
     m_numbers->setInk(m_turn.finished ? Ink::SecondaryText : Ink::Accent);
-    m_copy->setVisible(m_turn.finished);
-    m_again->setVisible(m_turn.finished && m_last);
+    m_copy->setVisible(m_turn.finished && !m_isUser);
+    m_again->setVisible(still && !m_isUser);
+    m_branch->setVisible(still && !m_isUser);
+    m_edit->setVisible(still && m_isUser);
+    for (QWidget* widget : std::initializer_list<QWidget*>{m_earlier, m_place, m_later})
+        widget->setVisible(several && still);
+    m_place->setText(QStringLiteral("%1/%2").arg(m_turn.place + 1).arg(m_turn.ways()));
+    m_place->setAccessibleName(tr("%1 of %2").arg(m_turn.place + 1).arg(m_turn.ways()));
+    m_earlier->setEnabled(m_turn.place > 0);
+    m_later->setEnabled(m_turn.place + 1 < m_turn.ways());
+    m_footer->setVisible(!m_isUser || still);
 }
 
 void MessageView::resizeEvent(QResizeEvent*) {

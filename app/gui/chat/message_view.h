@@ -25,12 +25,14 @@ public:
     MessageView(const ChatTurn& turn, QWidget* parent = nullptr);
     void setTurn(const ChatTurn& turn);
     const ChatTurn& turn() const { return m_turn; }
-    /// Whether Again (the last answer) is offered.
-    void setLast(bool last);
+    /// While an answer is written nothing is offered that would change the conversation.
+    void setBusy(bool busy);
 
 signals:
     void wantsAgain();
     void wantsEdit();
+    void wantsBranch();
+    void wantsWay(int place);
 
 protected:
     void paintEvent(QPaintEvent* event) override;
@@ -38,18 +40,21 @@ protected:
 
 private:
     void rebuild();
+    void makeFooter();
     void refreshFooter();
+    QString figures() const;
     QWidget* makeCode(const MarkdownPart& part);
     int readingWidth() const;
     ChatTurn m_turn;
-    bool m_isUser, m_last = false;
+    bool m_isUser, m_busy = false;
     QWidget* m_bubble;
     QVBoxLayout* m_parts;
     std::vector<MarkdownPart> m_shown;
     std::vector<FlowText*> m_texts;
     QWidget* m_footer;
-    Label* m_numbers;
-    QPushButton *m_copy, *m_again, *m_edit;
+    Label *m_numbers, *m_place;
+    QPushButton *m_copy, *m_again, *m_edit, *m_branch;
+    QToolButton *m_earlier, *m_later;
 };
 
 } // namespace nibble

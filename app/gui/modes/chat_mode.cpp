@@ -104,6 +104,8 @@ ChatMode::ChatMode(Workbench& workbench, QWidget* parent)
 void ChatMode::newChat() {
     stop();
     m_request = 0;
+    m_edited.clear();
+    m_composer->setEditing(false);
     const GenerateOptions options = m_composer->options();
     m_chat = {};
     m_chat.id = QUuid::createUuid().toString(QUuid::WithoutBraces);
@@ -121,6 +123,7 @@ void ChatMode::openChat(const QString& id) {
         return;
     stop();
     m_request = 0;
+    cancelEdit();
     m_chat = *found;
     m_composer->setSettings(m_chat.options, m_chat.systemPrompt, m_chat.templateName);
     m_composer->setAnswering(false);
@@ -138,16 +141,35 @@ void ChatMode::removeChat(const QString& id) {
 
 void ChatMode::sendPrompt() {
     const QString prompt = m_composer->text().trimmed();
-    if (prompt.isEmpty() || !m_workbench.isRunning() || m_waiting)
+    if (prompt.isEmpty() || !m_workbench.isRunning() || isBusy())
         return;
     if (m_chat.turns.empty())
         m_chat.title = prompt.simplified().left(kTitleLength);
     ChatTurn turn;
     turn.role = QStringLiteral("user");
     turn.text = prompt;
-    m_chat.turns.push_back(turn);
+    if (m_edited.empty()) {
+        m_chat.turns.push_back(turn);
+    } else {
+        const size_t at = m_chat.turns.size();
+        cancelEdit();
+        addWay(m_chat.turns, at, turn);
+    }
+    m_chat.turns.push_back(emptyAnswer());
     m_composer->setText({});
     ask();
+}
+
+ChatTurn ChatMode::emptyAnswer() const {
+    ChatTurn answer;
+    answer.role = QStringLiteral("assistant");
+    answer.variant = m_workbench.runningTitle();
+    if (const auto device = m_workbench.device())
+        answer.device = device->kind == "cpu"
+                            ? tr("CPU")
+                            : QString::fromStdString(device->name).section(u'(', 0, 0).trimmed();
+    answer.finished = false;
+    return answer;
 }
 
 void ChatMode::ask() {
@@ -161,17 +183,11 @@ void ChatMode::ask() {
     ChatRequest request;
     if (!m_chat.systemPrompt.isEmpty())
         request.messages.push_back({"system", m_chat.systemPrompt.toStdString()});
-    for (const ChatTurn& turn : m_chat.turns)
-        request.messages.push_back({turn.role.toStdString(), turn.text.toStdString()});
+    for (size_t i = 0; i + 1 < m_chat.turns.size(); ++i)
+        request.messages.push_back(
+            {m_chat.turns[i].role.toStdString(), m_chat.turns[i].text.toStdString()});
     request.templateName = m_chat.templateName.toStdString();
     request.options = m_chat.options;
-    ChatTurn answer;
-    answer.role = QStringLiteral("assistant");
-    answer.variant = m_chat.variant;
-    if (const auto device = m_workbench.device())
-        answer.device = QString::fromStdString(device->name);
-    answer.finished = false;
-    m_chat.turns.push_back(answer);
     m_view->setTurns(m_chat.turns);
     m_view->scrollToEnd();
     m_composer->setAnswering(true);
@@ -211,28 +227,72 @@ void ChatMode::finish(const ChatTurn& turn) {
     draw();
 }
 
-void ChatMode::again() {
-    if (m_workbench.isAnswering() || m_waiting || !m_workbench.isRunning())
+void ChatMode::askAgain(int turn) {
+    if (isBusy() || !m_workbench.isRunning())
         return;
-    while (!m_chat.turns.empty() && m_chat.turns.back().role == QLatin1String("assistant"))
-        m_chat.turns.pop_back();
-    if (!m_chat.turns.empty())
-        ask();
+    cancelEdit();
+    const auto at = size_t(turn);
+    if (turn < 0 || at >= m_chat.turns.size())
+        return;
+    // A prompt without an answer (it failed, or the program ended) gets its first.
+    addWay(m_chat.turns, m_chat.turns[at].isPrompt() ? at + 1 : at, emptyAnswer());
+    ask();
+}
+
+void ChatMode::edit(int turn) {
+    if (isBusy())
+        return;
+    cancelEdit();
+    const auto at = size_t(turn);
+    if (turn < 0 || at >= m_chat.turns.size() || !m_chat.turns[at].isPrompt())
+        return;
+    m_edited.assign(m_chat.turns.begin() + turn, m_chat.turns.end());
+    m_chat.turns.resize(at);
+    m_composer->setText(m_edited.front().text);
+    m_composer->setEditing(true);
+    m_view->setTurns(m_chat.turns);
+    m_composer->field()->setFocus();
 }
 
 void ChatMode::editLast() {
-    if (m_workbench.isAnswering() || m_waiting)
+    for (size_t i = m_chat.turns.size(); i-- > 0;)
+        if (m_chat.turns[i].isPrompt())
+            return edit(int(i));
+}
+
+void ChatMode::cancelEdit() {
+    m_composer->setEditing(false);
+    if (m_edited.empty())
         return;
-    while (!m_chat.turns.empty()) {
-        const ChatTurn turn = m_chat.turns.back();
-        m_chat.turns.pop_back();
-        if (turn.role != QLatin1String("user"))
-            continue;
-        m_composer->setText(turn.text);
-        m_view->setTurns(m_chat.turns);
-        m_composer->field()->setFocus();
+    m_chat.turns.insert(m_chat.turns.end(), m_edited.begin(), m_edited.end());
+    m_edited.clear();
+    m_composer->setText({});
+    m_view->setTurns(m_chat.turns);
+}
+
+void ChatMode::branch(int turn) {
+    if (isBusy() || turn < 0 || size_t(turn) >= m_chat.turns.size())
         return;
-    }
+    cancelEdit();
+    m_chat.turns.resize(size_t(turn) + 1);
+    m_chat.id = QUuid::createUuid().toString(QUuid::WithoutBraces);
+    m_chat.title = tr("%1 (branch)").arg(m_chat.title);
+    m_chat.changed = QDateTime::currentDateTime();
+    m_list->put(m_chat);
+    m_chats->setCurrentIndex(m_list->indexOf(m_chat.id));
+    save();
+    draw();
+    focusStart();
+}
+
+void ChatMode::showOther(int turn, int place) {
+    if (isBusy() || turn < 0)
+        return;
+    cancelEdit();
+    showWay(m_chat.turns, size_t(turn), place);
+    m_list->put(m_chat);
+    save();
+    draw();
 }
 
 bool ChatMode::perform(const QString& command) {

@@ -28,12 +28,22 @@ public:
     const ChatRecord& chat() const { return m_chat; }
     Composer* composer() { return m_composer; }
     ConversationView* conversation() { return m_view; }
+    /// Waits until every chat is on disk.
+    void flush() { m_store.flush(); }
 
 public slots:
     void newChat();
     void sendPrompt();
-    void again();
+    /// Another answer in the place of the last; the one that stands there is kept.
+    void again() { askAgain(int(m_chat.turns.size()) - 1); }
+    void askAgain(int turn);
+    /// Takes a prompt back into the field; sent, it is another way of that turn.
+    void edit(int turn);
     void editLast();
+    void cancelEdit();
+    /// A new chat with the turns up to this one.
+    void branch(int turn);
+    void showOther(int turn, int place);
     void stop() { m_workbench.stopAnswer(); }
 
 protected:
@@ -45,6 +55,9 @@ private:
     QWidget* makeMain();
     void openChat(const QString& id);
     void removeChat(const QString& id);
+    bool isBusy() const { return m_waiting || m_request != 0; }
+    ChatTurn emptyAnswer() const;
+    /// Has the last turn answered: the chat is saved, then the answer is asked for.
     void ask();
     void draw();
     void save();
@@ -65,6 +78,7 @@ private:
     ConversationView* m_view;
     Composer* m_composer;
     quint64 m_request = 0;
+    std::vector<ChatTurn> m_edited; ///< the turns from the edited prompt on, while it is edited
     bool m_waiting = false, m_sideWanted = true;
     QTimer m_drawTimer, m_saveTimer, m_countTimer;
 };

@@ -163,11 +163,14 @@ QWidget* ChatMode::makeMain() {
         m_composer->setText(prompt);
         sendPrompt();
     });
-    connect(m_view, &ConversationView::wantsAgain, this, &ChatMode::again);
-    connect(m_view, &ConversationView::wantsEdit, this, &ChatMode::editLast);
+    connect(m_view, &ConversationView::wantsAgain, this, &ChatMode::askAgain);
+    connect(m_view, &ConversationView::wantsEdit, this, &ChatMode::edit);
+    connect(m_view, &ConversationView::wantsBranch, this, &ChatMode::branch);
+    connect(m_view, &ConversationView::wantsWay, this, &ChatMode::showOther);
     connect(m_composer, &Composer::send, this, &ChatMode::sendPrompt);
     connect(m_composer, &Composer::stop, this, &ChatMode::stop);
     connect(m_composer, &Composer::editLast, this, &ChatMode::editLast);
+    connect(m_composer, &Composer::cancelEdit, this, &ChatMode::cancelEdit);
     connect(m_composer->field(), &QPlainTextEdit::textChanged, this,
             [this] { m_countTimer.start(); });
     auto* againKey = new QShortcut(QKeySequence(tr("Ctrl+R")), this);

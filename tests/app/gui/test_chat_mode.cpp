@@ -54,6 +54,10 @@ private slots:
     void upInAnEmptyFieldEdits();
     void escapeStops();
     void readerIsNotMoved();
+    void nothingIsLostByAskingAgain();
+    void waysSurviveTheDisk();
+    void footerOffersTheOtherWays();
+    void escapeLeavesAnEdit();
 };
 
 void TestChatMode::chatSurvivesTheDisk() {
@@ -217,6 +221,90 @@ void TestChatMode::readerIsNotMoved() {
     view.setTurns(turns);
     QTest::qWait(50);
     QCOMPARE(view.verticalScrollBar()->value(), 100);
+}
+
+void TestChatMode::nothingIsLostByAskingAgain() {
+    const auto texts = [](const std::vector<ChatTurn>& turns) {
+        QStringList all;
+        for (const ChatTurn& t : turns)
+            all << t.text;
+        return all.join(QLatin1Char(','));
+    };
+    std::vector<ChatTurn> turns{turn("user", "p"), turn("assistant", "a1"), turn("user", "q"),
+                                turn("assistant", "b")};
+    addWay(turns, 1, turn("assistant", "a2"));
+    addWay(turns, 1, turn("assistant", "a3"));
+    QCOMPARE(texts(turns), QStringLiteral("p,a3"));
+    QCOMPARE(turns[1].ways(), 3);
+    QCOMPARE(turns[1].place, 2);
+    showWay(turns, 1, 0); // the first answer comes back with what followed it
+    QCOMPARE(texts(turns), QStringLiteral("p,a1,q,b"));
+    QCOMPARE(turns[1].place, 0);
+    addWay(turns, 2, turn("user", "q2")); // a prompt written anew inside one of the ways
+    showWay(turns, 1, 1);
+    QCOMPARE(texts(turns), QStringLiteral("p,a2"));
+    showWay(turns, 1, 0);
+    QCOMPARE(texts(turns), QStringLiteral("p,a1,q2"));
+    QCOMPARE(turns[2].ways(), 2);
+    showWay(turns, 2, 0);
+    QCOMPARE(texts(turns), QStringLiteral("p,a1,q,b"));
+    showWay(turns, 1, 9); // there is none
+    showWay(turns, 7, 0);
+    QCOMPARE(texts(turns), QStringLiteral("p,a1,q,b"));
+}
+
+void TestChatMode::waysSurviveTheDisk() {
+    ChatRecord chat = someChat("one", "Photos");
+    addWay(chat.turns, 1, turn("assistant", "Another answer"));
+    ChatRecord back;
+    QVERIFY(ChatStore::decode(ChatStore::encode(chat), back));
+    QCOMPARE(back.turns.size(), size_t(2));
+    QCOMPARE(back.turns[1].text, QStringLiteral("Another answer"));
+    QCOMPARE(back.turns[1].place, 1);
+    showWay(back.turns, 1, 0);
+    QCOMPARE(back.turns[1].text, someChat("", "").turns[1].text);
+    QCOMPARE(back.turns[1].tokens, 12);
+}
+
+void TestChatMode::footerOffersTheOtherWays() {
+    ConversationView view;
+    view.resize(700, 500);
+    std::vector<ChatTurn> turns = someChat("one", "").turns;
+    addWay(turns, 1, turn("assistant", "Another answer"));
+    view.setTurns(turns);
+    view.show();
+    const auto named = [&](const char* name) -> QAbstractButton* {
+        for (auto* button : view.findChildren<QAbstractButton*>())
+            if (button->accessibleName() == QLatin1String(name) && button->isVisible())
+                return button;
+        return nullptr;
+    };
+    QSignalSpy way(&view, &ConversationView::wantsWay), edit(&view, &ConversationView::wantsEdit),
+        branch(&view, &ConversationView::wantsBranch), again(&view, &ConversationView::wantsAgain);
+    QVERIFY(named("Later answer") && !named("Later answer")->isEnabled());
+    QTest::mouseClick(named("Earlier answer"), Qt::LeftButton);
+    QCOMPARE(way.value(0), QVariantList({1, 0}));
+    QTest::mouseClick(named("Edit"), Qt::LeftButton);
+    QCOMPARE(edit.value(0), QVariantList({0}));
+    QTest::mouseClick(named("Branch"), Qt::LeftButton);
+    QCOMPARE(branch.value(0), QVariantList({1}));
+    QTest::mouseClick(named("Again"), Qt::LeftButton);
+    QCOMPARE(again.value(0), QVariantList({1}));
+    turns.back().finished = false; // nothing changes a conversation while an answer is written
+    view.setTurns(turns);
+    for (const char* name : {"Earlier answer", "Edit", "Branch", "Again"})
+        QVERIFY2(!named(name), name);
+}
+
+void TestChatMode::escapeLeavesAnEdit() {
+    Composer composer;
+    composer.show();
+    QSignalSpy cancelled(&composer, &Composer::cancelEdit);
+    QTest::keyClick(composer.field(), Qt::Key_Escape);
+    QCOMPARE(cancelled.count(), 0);
+    composer.setEditing(true);
+    QTest::keyClick(composer.field(), Qt::Key_Escape);
+    QCOMPARE(cancelled.count(), 1);
 }
 
 NIBBLE_GUI_TEST(TestChatMode)

@@ -2,6 +2,7 @@
 
 #include "app/gui/main_window.h"
 #include "app/gui/modes/chat_mode.h"
+#include "app/gui/panels/layers_panel.h"
 #include "app/gui/widgets/parts.h"
 
 #include <QAbstractButton>
@@ -37,6 +38,7 @@ private slots:
     void narrowWindowHidesWords();
     void controlsHaveNames();
     void conversationGoesOnAcrossLevels();
+    void formatsAreThoseOfTheCore();
     void nothingIsClipped_data();
     void nothingIsClipped();
 };
@@ -279,11 +281,63 @@ void TestWindow::conversationGoesOnAcrossLevels() {
     QCOMPARE(chat->composer()->text(), QStringLiteral("And then?"));
     QCOMPARE(chat->chat().turns.size(), size_t(2));
 
+    // Left by Esc, nothing has changed; sent, the old prompt and its answers are another way.
+    QTest::keyClick(chat->composer()->field(), Qt::Key_Escape);
+    QCOMPARE(chat->chat().turns.size(), size_t(4));
+    QCOMPARE(chat->chat().turns[3].ways(), 2); // Ctrl+R kept the first answer
+    options.maxTokens = 8;
+    chat->composer()->setSettings(options, {}, {});
+    QTest::keyClick(chat->composer()->field(), Qt::Key_Up);
+    chat->composer()->setText(QStringLiteral("And before?"));
+    QTest::keyClick(chat->composer()->field(), Qt::Key_Return);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(4), 60000);
+    QCOMPARE(chat->chat().turns[2].text, QStringLiteral("And before?"));
+    QCOMPARE(chat->chat().turns[2].ways(), 2);
+    chat->showOther(2, 0);
+    QCOMPARE(chat->chat().turns[2].text, QStringLiteral("And then?"));
+    QCOMPARE(chat->chat().turns[3].ways(), 2);
+
+    const QString before = chat->chat().id;
+    chat->branch(1);
+    QVERIFY(chat->chat().id != before);
+    QCOMPARE(chat->chat().turns.size(), size_t(2));
+    QCOMPARE(chat->chat().turns[1].text, first);
+
     chat->newChat();
     QVERIFY(chat->chat().turns.empty());
+    chat->flush();
     const auto saved = ChatStore().load();
-    QCOMPARE(saved.size(), size_t(1));
-    QCOMPARE(saved[0].turns.size(), size_t(4));
+    QCOMPARE(saved.size(), size_t(2));
+    QCOMPARE(saved[0].turns.size(), size_t(2)); // the branch
+    QCOMPARE(saved[1].turns.size(), size_t(4)); // the chat that it left as it was
+}
+
+void TestWindow::formatsAreThoseOfTheCore() {
+    Workbench workbench;
+    MainWindow window(workbench);
+    window.show();
+    window.openSample();
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    const auto key = workbench.selection();
+    QVERIFY(key);
+    QStringList wanted;
+    for (const Format* format : choosableFormats(workbench.model()->find(*key)->cols()))
+        wanted << QString::fromUtf8(format->name);
+    QVERIFY(wanted.size() > 3);
+    window.showMode(QStringLiteral("inspect"));
+    QComboBox* box = nullptr;
+    for (auto* one : window.findChildren<QComboBox*>())
+        if (one->accessibleName() == QLatin1String("Format of the tensor"))
+            box = one;
+    QVERIFY(box);
+    QStringList offered;
+    for (int i = 0; i < box->count(); ++i)
+        offered << box->itemText(i);
+    QCOMPARE(offered, wanted);
+    QMenu menu;
+    addFormatActions(&menu, workbench, *key);
+    for (qsizetype i = 0; i < wanted.size(); ++i)
+        QVERIFY(menu.actions()[i]->text().startsWith(wanted[i] + QLatin1Char(' ')));
 }
 
 void TestWindow::nothingIsClipped_data() {
