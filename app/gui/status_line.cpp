@@ -115,7 +115,8 @@ void StatusLine::refreshJobs() {
     }
     QString text = shown->title;
     if (shown->total > 0) {
-        text += tr(": %1 of %2").arg(units::number(shown->done), units::number(shown->total));
+        text += tr(": %1 of %2")
+                    .arg(units::count(int64_t(shown->done)), units::count(int64_t(shown->total)));
         if (shown->secondsLeft() >= 0)
             text += tr(" · %1 left").arg(units::duration(shown->secondsLeft()));
         m_bar->setRange(0, 1000);

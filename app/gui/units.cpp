@@ -32,7 +32,11 @@ QString number(double value, int digits) {
     const int magnitude = int(std::floor(std::log10(std::abs(value))));
     if (magnitude < -6 || magnitude > 9)
         return minus(QString::number(value, 'g', digits));
-    return minus(QString::number(value, 'f', std::max(0, digits - 1 - magnitude)));
+    // 15,346 measured to three digits is 15,300.
+    const double step = magnitude >= digits ? std::pow(10.0, magnitude - digits + 1) : 0;
+    return minus(QLocale(QLocale::English)
+                     .toString(step > 0 ? std::round(value / step) * step : value, 'f',
+                               std::max(0, digits - 1 - magnitude)));
 }
 
 QString gigabytes(uint64_t bytes) {

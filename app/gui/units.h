@@ -11,7 +11,7 @@ namespace nibble::units {
 QString gigabytes(uint64_t bytes);
 /// With the unit that suits: "1.97 GB", "13.4 MB", "18 kB".
 QString bytes(uint64_t bytes);
-/// Rounded to that many significant digits, without exponent for everyday sizes.
+/// Rounded to that many significant digits, with separators, without exponent for everyday sizes.
 QString number(double value, int digits = 3);
 /// With separators: "131,072".
 QString count(int64_t value);

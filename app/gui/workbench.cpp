@@ -121,6 +121,13 @@ const QualityReport* Workbench::quality(uint64_t recipeHash) const {
     return at == m_quality.end() ? nullptr : &at->second;
 }
 
+const LadderRow* Workbench::ladderRow(const Recipe& recipe) const {
+    for (const LadderRow& row : m_ladder)
+        if (row.level == recipe.name && levelRecipe(row.level).rules == recipe.rules)
+            return &row;
+    return nullptr;
+}
+
 void Workbench::replaceRecipe(const Recipe& recipe) {
     m_recipe = recipe;
 }
@@ -130,42 +137,6 @@ void Workbench::setRecipe(const Recipe& recipe, const QString& stepName) {
         return;
     m_undo.push(new RecipeStep(*this, m_recipe, recipe,
                                stepName.isEmpty() ? tr("change recipe") : stepName));
-}
-
-void Workbench::setLevel(const QString& levelName) {
-    try {
-        Recipe recipe = levelName.isEmpty() ? Recipe{} : levelRecipe(levelName.toStdString());
-        recipe.kFormat = m_recipe.kFormat;
-        recipe.vFormat = m_recipe.vFormat;
-        setRecipe(recipe, tr("level %1").arg(recipeTitle(recipe)));
-    } catch (const Error& error) {
-        emit problem(Concern::Tune, QString::fromStdString(error.what()));
-    }
-}
-
-void Workbench::setTensorFormat(TensorKey key, const QString& format, const QString& method) {
-    if (!m_model)
-        return;
-    Recipe recipe = m_recipe;
-    RecipeRule rule;
-    rule.match = tensorName(key);
-    rule.format = format.isEmpty() ? "base" : format.toStdString();
-    rule.method = method.isEmpty() ? "rtn" : method.toStdString();
-    try {
-        const TensorChoice now = m_recipe.choose(*m_model, key);
-        rule.activations = std::string(name(now.activations));
-        if (format.isEmpty()) {
-            rule.format =
-                m_model->get(key).type->format ? m_model->get(key).type->format->name : "f16";
-            rule.activations = "float";
-        }
-        recipe.set(key, rule);
-        setRecipe(recipe, tr("%1 to %2")
-                              .arg(QString::fromStdString(rule.match),
-                                   QString::fromStdString(rule.format)));
-    } catch (const Error& error) {
-        emit problem(Concern::Inspect, QString::fromStdString(error.what()));
-    }
 }
 
 void Workbench::setKv(KvFormat k, KvFormat v) {
@@ -217,6 +188,8 @@ void Workbench::forgetMeasurements() {
     m_contextUsed = 0;
     m_tokensPerSecond = 0;
     m_selection.reset();
+    m_locked.clear();
+    m_baseline = Recipe{};
 }
 
 } // namespace nibble

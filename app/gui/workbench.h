@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 namespace nibble {
@@ -45,6 +46,11 @@ public:
     // The running variant, and the recipe being edited. Signals: runningChanged, recipeChanged.
     const Recipe& runningRecipe() const { return m_runningRecipe; }
     const Recipe& recipe() const { return m_recipe; }
+    /// The variant that numbers are shown beside; the base until another is pinned. Signal:
+    /// baselineChanged.
+    const Recipe& baseline() const { return m_baseline; }
+    /// A locked tensor keeps its format when a level is chosen. Signal: locksChanged.
+    bool isLocked(TensorKey key) const { return m_locked.contains(key); }
     uint64_t recipeHash() const { return m_recipe.hash(); }
     /// Recipe or options differ from what runs: Apply has something to do.
     bool hasPendingChange() const;
@@ -71,6 +77,8 @@ public:
 
     // Measurements. Signals: ladderChanged, tensorErrorsChanged, qualityChanged, ledgerChanged.
     const std::vector<LadderRow>& ladder() const { return m_ladder; }
+    /// The row of the level that this recipe is, unchanged; null when it is none.
+    const LadderRow* ladderRow(const Recipe& recipe) const;
     bool isMeasuringLadder() const { return m_jobs.isRunning(m_ladderJob); }
     /// Error of a tensor under the edited recipe; null = not measured.
     const TensorError* tensorError(TensorKey key) const;
@@ -110,6 +118,11 @@ public slots:
     void setLevel(const QString& levelName);
     /// Adds the rule for exactly this tensor. Method empty = "rtn"; format empty = the base's own.
     void setTensorFormat(nibble::TensorKey key, const QString& format, const QString& method = {});
+    /// The same for several, as one step; locked ones are left as they are.
+    void setTensorFormats(const std::vector<nibble::TensorKey>& keys, const QString& format,
+                          const QString& method = {});
+    void setLocked(const std::vector<nibble::TensorKey>& keys, bool locked);
+    void setBaseline(const nibble::Recipe& recipe);
     void setKv(nibble::KvFormat k, nibble::KvFormat v);
     void setContext(int tokens);
     /// "float", "int8", …; empty = as the recipe says.
@@ -131,8 +144,8 @@ public slots:
     void measureLadder(int chunks = 4);
     /// Quality of the edited recipe with per-layer errors.
     void measureQuality(int chunks = 4);
-    /// Error of every matrix under the edited recipe.
-    void measureTensors();
+    /// Error of these matrices under the edited recipe; of every one when there are none.
+    void measureTensors(std::vector<nibble::TensorKey> keys = {});
     /// Answers with tensorDetailReady; the newest request wins.
     void requestTensorDetail(nibble::TensorKey key);
 
@@ -148,6 +161,8 @@ signals:
     void openingChanged();
     void runningChanged();
     void recipeChanged();
+    void baselineChanged();
+    void locksChanged();
     void optionsChanged();
     void devicesChanged();
     void doctorChanged();
@@ -173,6 +188,7 @@ private:
     void load(const std::shared_ptr<const Model>& model);
     void forgetMeasurements();
     void replaceRecipe(const Recipe& recipe);
+    RecipeRule ruleFor(TensorKey key, const QString& format, const QString& method) const;
     void predictLedger();
     void sizeLevels();
     void adopt(std::shared_ptr<const Model> model, const QString& path);
@@ -184,7 +200,8 @@ private:
     QString m_path;
     uint64_t m_generation = 0; ///< counts models, so that results of a closed one are dropped
     bool m_opening = false, m_running = false;
-    Recipe m_recipe, m_runningRecipe;
+    Recipe m_recipe, m_runningRecipe, m_baseline;
+    std::set<TensorKey> m_locked;
     EngineOptions m_options, m_runningOptions;
     QUndoStack m_undo;
     std::vector<DeviceInfo> m_devices;

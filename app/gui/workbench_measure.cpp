@@ -140,9 +140,12 @@ void Workbench::measureQuality(int chunks) {
     emit qualityChanged();
 }
 
-void Workbench::measureTensors() {
+void Workbench::measureTensors(std::vector<TensorKey> keys) {
     if (!m_model)
         return;
+    if (keys.empty())
+        keys.assign(m_model->keys().begin(), m_model->keys().end());
+    std::erase_if(keys, [](TensorKey key) { return !isMatrix(key.role); });
     const auto post = m_jobs.poster(this);
     const auto land = [this, generation = m_generation,
                        hash = recipeHash()](const TensorError& error) {
@@ -154,10 +157,13 @@ void Workbench::measureTensors() {
     };
     m_tensorsJob = m_jobs.onPool<int>(
         QStringLiteral("tensors"), tr("Measuring tensors"), this,
-        [model = m_model, recipe = m_recipe, post, land](const Progress& p) {
-            nibble::measureTensors(*model, recipe, p, [post, land](const TensorError& error) {
+        [model = m_model, recipe = m_recipe, keys, post, land](const Progress& p) {
+            for (size_t i = 0; i < keys.size(); ++i) {
+                p.check();
+                p.report(double(i), double(keys.size()), "tensors");
+                const TensorError error = measureTensor(*model, recipe, keys[i]);
                 post([land, error] { land(error); });
-            });
+            }
             return 0;
         },
         [this](int) {

@@ -72,17 +72,23 @@ Composer::Composer(QWidget* parent)
     m_editing->hide();
     body()->addWidget(m_editing);
     body()->addWidget(m_field);
-    auto* row = new QHBoxLayout;
-    row->setSpacing(space::s());
-    row->addWidget(m_sampling);
-    row->addWidget(m_systemButton);
-    row->addWidget(m_templateButton);
+    m_rows = new QBoxLayout(QBoxLayout::LeftToRight);
+    m_rows->setSpacing(space::s());
+    auto* settings = new QHBoxLayout;
+    settings->setSpacing(space::s());
+    for (QPushButton* button : {m_sampling, m_systemButton, m_templateButton})
+        settings->addWidget(button);
+    settings->addStretch(1);
+    m_rows->addLayout(settings, 1);
+    auto* sending = new QHBoxLayout;
+    sending->setSpacing(space::s());
     m_count->setAlignment(Qt::AlignRight | Qt::AlignVCenter);
-    row->addWidget(m_count, 1);
-    row->addWidget(m_send);
-    row->addWidget(m_stop);
+    sending->addWidget(m_count, 1);
+    sending->addWidget(m_send);
+    sending->addWidget(m_stop);
+    m_rows->addLayout(sending, 1);
     m_stop->setToolTip(tr("Esc"));
-    body()->addLayout(row);
+    body()->addLayout(m_rows);
     auto* templates = new QMenu(m_templateButton);
     connect(templates, &QMenu::aboutToShow, this, [this, templates] {
         templates->clear();
@@ -108,6 +114,15 @@ Composer::Composer(QWidget* parent)
     connect(m_field, &QPlainTextEdit::textChanged, this, &Composer::refresh);
     setAnswering(false);
     refresh();
+}
+
+/// Sending goes below the settings where both do not fit side by side.
+void Composer::resizeEvent(QResizeEvent* event) {
+    Panel::resizeEvent(event);
+    const int settings = m_rows->itemAt(0)->minimumSize().width();
+    const int sending = m_count->sizeHint().width() + m_send->sizeHint().width() + space::xl();
+    m_rows->setDirection(settings + sending + 2 * space::xl() > width() ? QBoxLayout::TopToBottom
+                                                                        : QBoxLayout::LeftToRight);
 }
 
 QString Composer::text() const {
@@ -154,7 +169,7 @@ void Composer::refresh() {
     m_sampling->setText(
         m_options.sampler.temperature <= 0
             ? tr("Sampling: greedy")
-            : tr("Sampling: temperature %1").arg(units::number(m_options.sampler.temperature, 2)));
+            : tr("Sampling: temperature %1").arg(QString::number(m_options.sampler.temperature)));
     m_sampling->setAccessibleName(m_sampling->text());
     m_systemButton->setText(m_system.isEmpty() ? tr("System prompt") : tr("System prompt: set"));
     const QString name = m_template.isEmpty() ? m_modelTemplate : m_template;

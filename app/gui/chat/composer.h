@@ -3,6 +3,7 @@
 #include "app/gui/chat/chat_store.h"
 #include "app/gui/widgets/parts.h"
 
+class QBoxLayout;
 class QPlainTextEdit;
 class QMenu;
 
@@ -40,6 +41,7 @@ signals:
     void settingsChanged();
 
 protected:
+    void resizeEvent(QResizeEvent* event) override;
     bool eventFilter(QObject* watched, QEvent* event) override;
 
 private:
@@ -50,6 +52,7 @@ private:
     QPushButton *m_sampling, *m_systemButton, *m_templateButton, *m_send, *m_stop;
     ElidedLabel* m_count;
     QWidget* m_editing;
+    QBoxLayout* m_rows;
     GenerateOptions m_options;
     QString m_system, m_template, m_modelTemplate;
     bool m_templateFound = false;

@@ -77,11 +77,12 @@ MessageView::MessageView(const ChatTurn& turn, QWidget* parent)
     makeFooter();
     outer->addWidget(m_footer);
     setAccessibleName(m_isUser ? tr("Your prompt") : tr("Answer"));
-    connect(&Theme::get(), &Theme::changed, this, qOverload<>(&QWidget::update));
+    connect(&Theme::get(), &Theme::changed, this, &MessageView::restyle);
+    restyle();
     rebuild();
 }
 
-/// Numbers at the left, wrapping under a narrow column; what can be done at the right.
+/// The numbers, and below them what can be done.
 void MessageView::makeFooter() {
     auto* lines = new QVBoxLayout(m_footer);
     lines->setContentsMargins(0, 0, 0, 0);
@@ -90,14 +91,12 @@ void MessageView::makeFooter() {
     m_numbers->setWordWrap(true);
     lines->addWidget(m_numbers);
     auto* foot = new QHBoxLayout;
-    foot->setSpacing(space::xs());
+    foot->setSpacing(0);
     lines->addLayout(foot);
     if (m_isUser)
         foot->addStretch();
-    for (QPushButton* button : {m_copy, m_again, m_edit, m_branch}) {
-        button->setFont(Theme::get().font(Type::Footnote));
+    for (QPushButton* button : {m_copy, m_again, m_edit, m_branch})
         foot->addWidget(button);
-    }
     m_branch->setToolTip(tr("Goes on from here in a new chat; this one stays as it is"));
     m_again->setToolTip(tr("Another answer; this one is kept (Ctrl+R for the last)"));
     for (QWidget* widget : std::initializer_list<QWidget*>{m_earlier, m_place, m_later})
@@ -111,6 +110,13 @@ void MessageView::makeFooter() {
     connect(m_branch, &QPushButton::clicked, this, &MessageView::wantsBranch);
     connect(m_earlier, &QToolButton::clicked, this, [this] { emit wantsWay(m_turn.place - 1); });
     connect(m_later, &QToolButton::clicked, this, [this] { emit wantsWay(m_turn.place + 1); });
+}
+
+void MessageView::restyle() {
+    for (QPushButton* button : {m_copy, m_again, m_edit, m_branch})
+        button->setFont(Theme::get().font(Type::Footnote));
+    resizeEvent(nullptr);
+    update();
 }
 
 void MessageView::setTurn(const ChatTurn& turn) {

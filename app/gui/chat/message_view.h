@@ -41,6 +41,7 @@ protected:
 private:
     void rebuild();
     void makeFooter();
+    void restyle();
     void refreshFooter();
     QString figures() const;
     QWidget* makeCode(const MarkdownPart& part);

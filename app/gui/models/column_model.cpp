@@ -14,6 +14,9 @@
 #include <QSaveFile>
 #include <QStyledItemDelegate>
 
+#include <algorithm>
+#include <numeric>
+
 namespace nibble {
 
 ColumnModel::ColumnModel(std::vector<Column> columns, QObject* parent)
@@ -82,6 +85,14 @@ namespace {
 class BarDelegate : public QStyledItemDelegate {
 public:
     using QStyledItemDelegate::QStyledItemDelegate;
+    QSize sizeHint(const QStyleOptionViewItem& option, const QModelIndex& index) const override {
+        QSize size = QStyledItemDelegate::sizeHint(option, index);
+        if (index.data(ColumnModel::EmphasisRole).toBool())
+            size.rwidth() += Theme::get().px(6); // semi-bold is wider than what the base measures
+        if (index.data(ColumnModel::BarRole).toDouble() >= 0)
+            size.rwidth() += Theme::get().px(40);
+        return size;
+    }
     void paint(QPainter* painter, const QStyleOptionViewItem& option,
                const QModelIndex& index) const override {
         QStyleOptionViewItem plain(option);
@@ -124,7 +135,7 @@ private:
 
 ColumnTable::ColumnTable(ColumnModel* model, const QString& accessibleName, int stretched,
                          QWidget* parent)
-    : QTableView(parent), m_filter(new Filter(this)) {
+    : QTableView(parent), m_columns(model), m_filter(new Filter(this)) {
     m_filter->setSourceModel(model);
     m_filter->setSortRole(ColumnModel::SortRole);
     m_filter->setDynamicSortFilter(true);
@@ -150,8 +161,47 @@ ColumnTable::ColumnTable(ColumnModel* model, const QString& accessibleName, int 
     connect(this, &QTableView::doubleClicked, this, [this](const QModelIndex& index) {
         emit rowActivated(m_filter->mapToSource(index).row());
     });
-    connect(&Theme::get(), &Theme::changed, this,
-            [this] { verticalHeader()->setDefaultSectionSize(Theme::get().rowHeight()); });
+    connect(&Theme::get(), &Theme::changed, this, [this] {
+        verticalHeader()->setDefaultSectionSize(Theme::get().rowHeight());
+        horizontalHeader()->setMinimumSectionSize(Theme::get().px(48));
+        fitColumns();
+    });
+    // Content may have become wider.
+    connect(model, &QAbstractItemModel::dataChanged, this, &ColumnTable::fitColumns,
+            Qt::QueuedConnection);
+    connect(model, &QAbstractItemModel::modelReset, this, &ColumnTable::fitColumns,
+            Qt::QueuedConnection);
+}
+
+int ColumnTable::wantedWidth(int column) const {
+    return std::max({sizeHintForColumn(column), horizontalHeader()->sectionSizeHint(column),
+                     horizontalHeader()->minimumSectionSize()});
+}
+
+void ColumnTable::fitColumns() {
+    const int count = m_columns->columnCount();
+    std::vector<int> shown(static_cast<size_t>(count));
+    std::iota(shown.begin(), shown.end(), 0);
+    for (const int column : shown)
+        setColumnHidden(column, false);
+    int wanted = 0;
+    for (const int column : shown)
+        wanted += wantedWidth(column);
+    while (wanted > viewport()->width()) {
+        const auto first = std::max_element(shown.begin(), shown.end(), [this](int a, int b) {
+            return m_columns->yields(a) < m_columns->yields(b);
+        });
+        if (first == shown.end() || m_columns->yields(*first) == 0)
+            break;
+        wanted -= wantedWidth(*first);
+        setColumnHidden(*first, true);
+        shown.erase(first);
+    }
+}
+
+void ColumnTable::resizeEvent(QResizeEvent* event) {
+    QTableView::resizeEvent(event);
+    fitColumns();
 }
 
 void ColumnTable::setFilter(std::function<bool(int)> accepts) {
@@ -189,8 +239,11 @@ QString ColumnTable::asText(QChar separator) const {
         for (int column = 0; column < columns; ++column) {
             if (column > 0)
                 text += separator;
-            text += row < 0 ? m_filter->headerData(column, Qt::Horizontal).toString()
-                            : m_filter->index(row, column).data().toString();
+            QString cell = row < 0 ? m_filter->headerData(column, Qt::Horizontal).toString()
+                                   : m_filter->index(row, column).data().toString();
+            if (separator == u',' && (cell.contains(u',') || cell.contains(u'"')))
+                cell = u'"' + cell.replace(u'"', QStringLiteral("\"\"")) + u'"';
+            text += cell;
         }
         text += u'\n';
     }
@@ -214,18 +267,22 @@ void ColumnTable::contextMenuEvent(QContextMenuEvent* event) {
     QMenu menu(this);
     menu.addAction(tr("Copy table as text"), this,
                    [this] { QGuiApplication::clipboard()->setText(asText(u'\t')); });
-    menu.addAction(tr("Save as CSV…"), this, [this] {
-        const QString path =
-            QFileDialog::getSaveFileName(this, tr("Save as CSV"), {}, QStringLiteral("*.csv"));
-        if (path.isEmpty())
-            return;
-        QSaveFile file(path);
-        const QByteArray text = asText(u',').toUtf8();
-        if (!file.open(QIODevice::WriteOnly) || file.write(text) != text.size() || !file.commit())
-            QMessageBox::warning(this, tr("Not saved"),
-                                 tr("%1 could not be written. Choose another place.").arg(path));
-    });
-    menu.exec(event->globalPos());
+    menu.addAction(tr("Save as CSV…"), this, &ColumnTable::saveCsv);
+    menu.exec(event->reason() == QContextMenuEvent::Mouse
+                  ? event->globalPos()
+                  : viewport()->mapToGlobal(visualRect(currentIndex()).bottomLeft()));
+}
+
+void ColumnTable::saveCsv() {
+    const QString path =
+        QFileDialog::getSaveFileName(this, tr("Save as CSV"), {}, QStringLiteral("*.csv"));
+    if (path.isEmpty())
+        return;
+    QSaveFile file(path);
+    const QByteArray text = asText(u',').toUtf8();
+    if (!file.open(QIODevice::WriteOnly) || file.write(text) != text.size() || !file.commit())
+        QMessageBox::warning(this, tr("Not saved"),
+                             tr("%1 could not be written. Choose another place.").arg(path));
 }
 
 } // namespace nibble

@@ -18,6 +18,8 @@ struct Column {
     std::function<double(int row)> number;
     /// Length of the in-cell bar, 0…1; negative = none.
     std::function<double(int row)> bar;
+    /// Where there is no room for all, the column that yields most is hidden first; 0 never is.
+    int yields = 0;
 };
 
 /// An item model that only wraps: columns over rows that somebody else owns.
@@ -25,6 +27,7 @@ class ColumnModel : public QAbstractTableModel {
     Q_OBJECT
 public:
     enum Roles { SortRole = Qt::UserRole, BarRole, EmphasisRole };
+    int yields(int column) const { return m_columns[static_cast<size_t>(column)].yields; }
 
     explicit ColumnModel(std::vector<Column> columns, QObject* parent = nullptr);
     /// Tells the views that the rows are others now.
@@ -57,8 +60,11 @@ public:
     /// Source row of the current line, or -1.
     int currentRow() const;
     void setCurrentRow(int row);
-    /// The visible table as tab-separated text with its header.
+    /// The filtered rows with the header and every column, also those hidden for want of room. With
+    /// commas it is CSV: a cell that holds one, or a quote, is quoted.
     QString asText(QChar separator) const;
+    /// Asks for a file and writes the table as CSV.
+    void saveCsv();
 
 signals:
     /// By the user, not by setCurrentRow().
@@ -68,10 +74,14 @@ signals:
 protected:
     void contextMenuEvent(QContextMenuEvent* event) override;
     void keyPressEvent(QKeyEvent* event) override;
+    void resizeEvent(QResizeEvent* event) override;
     void currentChanged(const QModelIndex& current, const QModelIndex& previous) override;
 
 private:
     class Filter;
+    void fitColumns();
+    int wantedWidth(int column) const;
+    ColumnModel* m_columns;
     Filter* m_filter;
     bool m_quiet = false;
 };

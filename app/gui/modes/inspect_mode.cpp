@@ -4,12 +4,14 @@
 #include "app/gui/panels/layers_panel.h"
 #include "app/gui/panels/tensor_panel.h"
 #include "app/gui/panels/tensor_table.h"
+#include "app/gui/units.h"
 #include "app/gui/widgets/folding_panels.h"
 #include "app/gui/widgets/parts.h"
 #include "app/gui/workbench.h"
 
 #include <QHBoxLayout>
 #include <QResizeEvent>
+#include <QScrollArea>
 #include <QSplitter>
 #include <QVBoxLayout>
 
@@ -71,7 +73,17 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(space::m());
     layout->addWidget(m_banner);
-    layout->addWidget(m_layers);
+    auto* inside = new QWidget;
+    auto* column = new QVBoxLayout(inside);
+    column->setContentsMargins(0, 0, 0, 0);
+    column->setSpacing(space::m());
+    column->addWidget(m_layers);
+    m_layers->hideFoot();           // the panel of the tensor says the same
+    auto* scroll = new QScrollArea; // for large type in a small window
+    scroll->setWidgetResizable(true);
+    scroll->setFrameShape(QFrame::NoFrame);
+    scroll->setWidget(inside);
+    layout->addWidget(scroll, 1);
 
     m_distributionPanel = plotPanel(tr("Weights"), m_distribution, m_distributionNote);
     m_outlierPanel = plotPanel(tr("Outliers by input channel"), m_outliers, m_outlierNote);
@@ -93,7 +105,7 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     m_columns->setStretchFactor(0, 4);
     m_columns->setStretchFactor(1, 6);
     m_columns->setStretchFactor(2, 2);
-    layout->addWidget(m_columns, 1);
+    column->addWidget(m_columns, 1);
 
     connect(m_layers, &LayersPanel::inspect, m_tensor, [this] { m_tensor->setFocus(); });
     connect(m_loss, &LayerLossPlot::layerClicked, this, [this](int layer) {
@@ -128,6 +140,7 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     });
     connect(&m_workbench, &Workbench::qualityChanged, this, &InspectMode::ask);
     m_layers->addStepKeys(this);
+    connect(&Theme::get(), &Theme::changed, this, [this] { arrange(true); });
     arrange(true);
     ask();
 }
@@ -142,6 +155,7 @@ Panel* InspectMode::plotPanel(const QString& title, Plot* plot, Label* note) {
 
 /// Below 1110 px the three plots become tabs.
 void InspectMode::arrange(bool force) {
+    m_columns->setMinimumHeight(Theme::get().px(320));
     const bool narrow = width() < Theme::get().px(1110);
     if (narrow == m_panels->isFolded() && !force)
         return;
@@ -149,7 +163,7 @@ void InspectMode::arrange(bool force) {
     const int unit = Theme::get().px(100);
     m_plots->setSizes({3 * unit, 2 * unit + unit / 2});
     m_columns->setSizes(narrow ? QList<int>{280, 380, 300}
-                               : QList<int>{4 * unit, 6 * unit, 3 * unit});
+                               : QList<int>{4 * unit + unit / 2, 5 * unit + unit / 2, 3 * unit});
 }
 
 void InspectMode::ask() {
@@ -170,8 +184,8 @@ void InspectMode::ask() {
     const QualityReport* quality = m_workbench.quality();
     m_lossNote->setText(layers.empty() || !quality
                             ? tr("error of the running text after each block, against the base")
-                            : tr("error after each block against the base, on %n token(s)", nullptr,
-                                 static_cast<int>(quality->tokens)));
+                            : tr("error after each block against the base, on %1 tokens")
+                                  .arg(units::count(quality->tokens)));
     m_measure->setEnabled(model != nullptr);
 }
 

@@ -26,7 +26,7 @@ public:
     Figure(const QString& name, const QString& about, QWidget* parent)
         : QWidget(parent), m_number(new Label({}, Type::Number)),
           m_unit(new Label({}, Type::Secondary, Ink::SecondaryText)),
-          m_note(new Label({}, Type::Footnote, Ink::SecondaryText)) {
+          m_note(new ElidedLabel({}, Type::Footnote, Ink::SecondaryText)) {
         setToolTip(about);
         auto* layout = new QVBoxLayout(this);
         layout->setContentsMargins(0, 0, 0, 0);
@@ -44,12 +44,13 @@ public:
     void set(const QString& number, const QString& unit, const QString& note) {
         m_number->setText(number);
         m_unit->setText(unit);
-        m_note->setText(note);
+        m_note->setFullText(note, Qt::ElideRight);
         setAccessibleDescription(tr("%1 %2. %3").arg(number, unit, note));
     }
 
 private:
-    Label *m_number, *m_unit, *m_note;
+    Label *m_number, *m_unit;
+    ElidedLabel* m_note;
 };
 
 /// Choose a level: what it takes, what it costs, whether it fits, and which tensors lose most.
@@ -71,11 +72,16 @@ protected:
 private:
     void refresh();
     void arrange(bool force);
+    void arrangeTop(bool narrow);
+    void refreshFigures();
     void exportVariant();
     QWidget* makeTop();
 
     Workbench& m_workbench;
     Banner* m_banner;
+    QGridLayout* m_top;
+    QBoxLayout* m_buttons;
+    QWidget *m_levelBox, *m_buttonBox;
     QComboBox* m_level;
     ElidedLabel* m_recipeText;
     Figure *m_memory, *m_quality, *m_speed;
@@ -123,8 +129,8 @@ TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
     });
     for (auto signal :
          {&Workbench::modelChanged, &Workbench::recipeChanged, &Workbench::runningChanged,
-          &Workbench::optionsChanged, &Workbench::ladderChanged, &Workbench::qualityChanged,
-          &Workbench::ledgerChanged, &Workbench::tensorErrorsChanged})
+          &Workbench::baselineChanged, &Workbench::optionsChanged, &Workbench::ladderChanged,
+          &Workbench::qualityChanged, &Workbench::ledgerChanged, &Workbench::tensorErrorsChanged})
         connect(&m_workbench, signal, this, &TuneMode::refresh);
     connect(&m_workbench.jobs(), &Jobs::changed, this, &TuneMode::refresh);
     connect(&m_workbench, &Workbench::exported, this, [this](const QString& path) {
@@ -134,21 +140,24 @@ TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
                 .arg(path));
     });
     m_layers->addStepKeys(this);
+    connect(&Theme::get(), &Theme::changed, this, [this] { arrange(true); });
     arrange(true);
     refresh();
 }
 
 QWidget* TuneMode::makeTop() {
     auto* panel = new Panel({}, this);
-    auto* line = new QHBoxLayout;
-    line->setSpacing(space::xl());
+    m_top = new QGridLayout;
+    m_top->setHorizontalSpacing(space::xl());
+    m_top->setVerticalSpacing(space::m());
 
-    auto* left = new QVBoxLayout;
+    m_levelBox = new QWidget;
+    auto* left = new QVBoxLayout(m_levelBox);
+    left->setContentsMargins(0, 0, 0, 0);
     left->setSpacing(space::xs());
     left->addWidget(new Label(tr("Level"), Type::Body, Ink::SecondaryText));
     m_level = new QComboBox;
     m_level->setAccessibleName(tr("Level"));
-    m_level->setMinimumWidth(Theme::get().px(190));
     for (const Level& level : levels()) {
         m_level->addItem(QString::fromUtf8(level.title), QString::fromUtf8(level.name));
         m_level->setItemData(m_level->count() - 1, QString::fromUtf8(level.about), Qt::ToolTipRole);
@@ -156,25 +165,26 @@ QWidget* TuneMode::makeTop() {
     left->addWidget(m_level);
     m_recipeText = new ElidedLabel({}, Type::Footnote, Ink::SecondaryText);
     left->addWidget(m_recipeText);
-    line->addLayout(left, 2);
+    left->addStretch(1);
 
     m_memory = new Figure(tr("Memory"), tr("Weights, cache and scratch on the device"), panel);
-    m_quality = new Figure(
-        tr("Quality"), tr("KLD: how far the next-token probabilities move from the base model's"),
-        panel);
+    m_quality =
+        new Figure(tr("Quality"),
+                   tr("KLD: how far the next-token probabilities move from the base model's, "
+                      "in thousandths; 0 is no loss"),
+                   panel);
     m_speed = new Figure(tr("Speed"), tr("Tokens generated in a second on this device"), panel);
-    for (Figure* figure : {m_memory, m_quality, m_speed})
-        line->addWidget(figure, 2);
 
-    auto* buttons = new QVBoxLayout;
-    buttons->setSpacing(space::xs());
+    m_buttonBox = new QWidget;
+    m_buttons = new QBoxLayout(QBoxLayout::TopToBottom, m_buttonBox);
+    m_buttons->setContentsMargins(0, 0, 0, 0);
+    m_buttons->setSpacing(space::xs());
     m_apply = makeButton(tr("Apply"), ButtonKind::Primary);
     m_measure = makeButton(tr("Measure"));
     m_export = makeButton(tr("Export…"), ButtonKind::Plain, QStringLiteral("export"));
     for (QPushButton* button : {m_apply, m_measure, m_export})
-        buttons->addWidget(button);
-    line->addLayout(buttons, 1);
-    panel->body()->addLayout(line);
+        m_buttons->addWidget(button);
+    panel->body()->addLayout(m_top);
 
     connect(m_level, &QComboBox::activated, this,
             [this] { m_workbench.setLevel(m_level->currentData().toString()); });
@@ -187,12 +197,33 @@ QWidget* TuneMode::makeTop() {
     return panel;
 }
 
+/// The level, three figures and the buttons in one row, or the figures in a row of their own.
+void TuneMode::arrangeTop(bool narrow) {
+    for (QWidget* widget :
+         std::initializer_list<QWidget*>{m_levelBox, m_memory, m_quality, m_speed, m_buttonBox})
+        m_top->removeWidget(widget);
+    const int row = narrow ? 1 : 0, first = narrow ? 0 : 1;
+    m_top->addWidget(m_levelBox, 0, 0);
+    m_top->addWidget(m_memory, row, first);
+    m_top->addWidget(m_quality, row, first + 1);
+    m_top->addWidget(m_speed, row, first + 2);
+    if (narrow)
+        m_top->addWidget(m_buttonBox, 0, 1, 1, 2, Qt::AlignRight);
+    else
+        m_top->addWidget(m_buttonBox, 0, 4);
+    for (int column = 0; column < 5; ++column)
+        m_top->setColumnStretch(column, narrow ? column < 3 : column < 4 ? 2 : 1);
+    m_buttons->setDirection(narrow ? QBoxLayout::LeftToRight : QBoxLayout::TopToBottom);
+    m_buttons->setSpacing(narrow ? space::s() : space::xs());
+}
+
 /// Below 1200 px the ledger becomes a tab beside the levels.
 void TuneMode::arrange(bool force) {
     const bool narrow = width() < Theme::get().px(1110);
     if (narrow == m_panels->isFolded() && !force)
         return;
     m_panels->fold(narrow);
+    arrangeTop(narrow);
     if (!narrow)
         m_middle->setSizes({Theme::get().px(900), Theme::get().px(330)});
     m_levels->setMinimumHeight(Theme::get().px(300));
@@ -205,38 +236,14 @@ void TuneMode::refresh() {
         const QSignalBlocker quiet(m_level);
         m_level->setCurrentIndex(m_level->findData(QString::fromStdString(recipe.name)));
     }
-    m_recipeText->setFullText(
-        hasModel ? tr("Chosen: %1 · running: %2")
-                       .arg(Workbench::recipeTitle(recipe), m_workbench.runningTitle())
-                 : tr("Open a model first."),
-        Qt::ElideRight);
-    if (const auto& ledger = m_workbench.predictedLedger())
-        m_memory->set(units::bytes(ledger->use.total()), {},
-                      tr("of %1, weights %2")
-                          .arg(units::bytes(ledger->budget), units::bytes(ledger->use.weights)));
-    else
-        m_memory->set(QStringLiteral("–"), {}, tr("nothing loaded"));
-
-    const LadderRow* level = nullptr;
-    for (const LadderRow& row : m_workbench.ladder())
-        if (row.level == recipe.name && levelRecipe(row.level).hash() == recipe.hash())
-            level = &row;
-    const QualityReport* quality = m_workbench.quality();
-    if (!quality && level && level->measured)
-        quality = &level->quality;
-    if (quality && quality->hasReference)
-        m_quality->set(
-            quality->kldMean == 0 ? QStringLiteral("0")
-                                  : units::withError(quality->kldMean, quality->kldError),
-            tr("KLD"), tr("same top token %1 %").arg(units::number(quality->sameTop * 100)));
-    else
-        m_quality->set(QStringLiteral("–"), tr("KLD"), tr("not measured"));
-    if (level && level->generateTps > 0)
-        m_speed->set(units::number(level->generateTps), tr("tokens/s"),
-                     tr("reads %1 tokens/s").arg(units::number(level->promptTps)));
-    else
-        m_speed->set(QStringLiteral("–"), tr("tokens/s"), tr("not measured"));
-
+    const QString chosen = Workbench::recipeTitle(recipe);
+    m_recipeText->setFullText(!hasModel ? tr("Open a model first.")
+                              : m_workbench.hasPendingChange()
+                                  ? tr("running: %1").arg(m_workbench.runningTitle())
+                              : chosen == m_level->currentText() ? tr("this is running")
+                                                                 : tr("running: %1").arg(chosen),
+                              Qt::ElideRight);
+    refreshFigures();
     const bool pending = hasModel && m_workbench.hasPendingChange();
     m_apply->setEnabled(pending && !m_workbench.isApplying());
     m_apply->setText(m_workbench.isApplying() ? tr("Applying…")
@@ -245,6 +252,49 @@ void TuneMode::refresh() {
     m_measure->setEnabled(hasModel && !m_workbench.isMeasuringLadder());
     m_measure->setText(m_workbench.isMeasuringLadder() ? tr("Measuring…") : tr("Measure"));
     m_export->setEnabled(hasModel);
+}
+
+/// What the chosen recipe takes and loses, and beside it the baseline where that is another one.
+void TuneMode::refreshFigures() {
+    const Recipe& recipe = m_workbench.recipe();
+    const LadderRow* level = m_workbench.ladderRow(recipe);
+    const Recipe& baseline = m_workbench.baseline();
+    const bool compares = !baseline.rules.empty() && baseline.hash() != recipe.hash();
+    const LadderRow* other = compares ? m_workbench.ladderRow(baseline) : nullptr;
+    const QString beside = Workbench::recipeTitle(baseline) + QStringLiteral(": ");
+
+    if (const auto& ledger = m_workbench.predictedLedger())
+        m_memory->set(units::bytes(ledger->use.total()), {},
+                      other ? beside + units::bytes(other->memory.total())
+                            : tr("weights %1").arg(units::bytes(ledger->use.weights)));
+    else
+        m_memory->set(QStringLiteral("–"), {}, tr("nothing loaded"));
+
+    const auto loss = [](const QualityReport& q) {
+        return q.kldMean == 0 ? QStringLiteral("0")
+                              : units::withError(q.kldMean * 1e3, q.kldError * 1e3);
+    };
+    const QualityReport* quality = m_workbench.quality();
+    if (!quality && level && level->measured)
+        quality = &level->quality;
+    const QualityReport* otherQuality = compares ? m_workbench.quality(baseline.hash()) : nullptr;
+    const QString unit = tr("KLD ×10⁻³");
+    if (quality && quality->hasReference)
+        m_quality->set(loss(*quality), unit,
+                       otherQuality ? beside + loss(*otherQuality)
+                                    : tr("same top token %1 %, %2 tokens")
+                                          .arg(units::number(quality->sameTop * 100),
+                                               units::count(quality->tokens)));
+    else
+        m_quality->set(QStringLiteral("–"), unit, tr("not measured"));
+
+    if (level && level->generateTps > 0)
+        m_speed->set(units::number(level->generateTps), tr("tokens/s"),
+                     other && other->generateTps > 0
+                         ? beside + units::number(other->generateTps)
+                         : tr("reads %1 tokens/s").arg(units::number(level->promptTps)));
+    else
+        m_speed->set(QStringLiteral("–"), tr("tokens/s"), tr("not measured"));
 }
 
 void TuneMode::exportVariant() {

@@ -1,5 +1,6 @@
 #include "app/gui/panels/layers_panel.h"
 
+#include "app/gui/panels/tensor_actions.h"
 #include "app/gui/units.h"
 #include "app/gui/workbench.h"
 
@@ -14,6 +15,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
+#include <set>
 
 namespace nibble {
 namespace {
@@ -125,7 +128,7 @@ LayersPanel::LayersPanel(Workbench& workbench, QWidget* parent)
       m_facts(new ElidedLabel({}, Type::Secondary, Ink::SecondaryText)),
       m_setFormat(makeButton(tr("Set format"), ButtonKind::Plain)),
       m_inspect(makeButton(tr("Inspect"), ButtonKind::Plain, QStringLiteral("inspect"))),
-      m_key(new Label({}, Type::Footnote, Ink::SecondaryText)) {
+      m_key(new ElidedLabel({}, Type::Footnote, Ink::SecondaryText)) {
     m_legend = new Legend(m_strip, this);
     QStringList titles;
     for (const MetricRow& metric : kMetrics)
@@ -136,21 +139,22 @@ LayersPanel::LayersPanel(Workbench& workbench, QWidget* parent)
     header()->addWidget(m_legend);
     body()->addWidget(m_strip);
 
-    auto* foot = new QHBoxLayout;
+    m_foot = new QWidget;
+    auto* foot = new QHBoxLayout(m_foot);
+    foot->setContentsMargins(0, 0, 0, 0);
     foot->setSpacing(space::m());
     foot->addWidget(m_selected);
-    foot->addWidget(m_facts, 1);
+    foot->addWidget(m_facts);
     foot->addWidget(m_setFormat);
     foot->addWidget(m_inspect);
-    body()->addLayout(foot);
-    m_key->setText(tr("I INT · Q quantized blocks of 32 · 16 = F16 · digit: bits"));
-    body()->addWidget(m_key);
+    m_key->setAlignment(Qt::AlignRight | Qt::AlignVCenter);
+    foot->addWidget(m_key, 1);
+    body()->addWidget(m_foot);
     auto* menu = new QMenu(m_setFormat);
     m_setFormat->setMenu(menu);
     connect(menu, &QMenu::aboutToShow, this, [this, menu] {
         menu->clear();
-        if (const auto key = m_workbench.selection())
-            addFormatActions(menu, m_workbench, *key);
+        addFormatActions(menu, m_workbench, m_strip->marked());
     });
 
     m_strip->setCells([this](TensorKey key) { return cell(key); });
@@ -159,17 +163,21 @@ LayersPanel::LayersPanel(Workbench& workbench, QWidget* parent)
     connect(m_strip, &LayerStrip::selected, &m_workbench, &Workbench::setSelection);
     connect(m_strip, &LayerStrip::activated, this, &LayersPanel::inspect);
     connect(m_strip, &LayerStrip::menuRequested, this, [this](TensorKey key, const QPoint& at) {
-        QMenu formats;
-        addFormatActions(&formats, m_workbench, key);
-        formats.exec(at);
+        QMenu* actions = popupMenu();
+        addTensorActions(actions, m_workbench, m_strip->marked());
+        actions->addSeparator();
+        actions->addAction(tr("&Inspect"), this, [this, key] { emit inspect(key); });
+        actions->popup(at);
     });
+    connect(m_strip, &LayerStrip::asked, this, &LayersPanel::answer);
+    connect(m_strip, &LayerStrip::markedChanged, this, &LayersPanel::refreshFoot);
     connect(m_inspect, &QPushButton::clicked, this, [this] {
         if (const auto key = m_workbench.selection())
             emit inspect(*key);
     });
     connect(&m_workbench, &Workbench::modelChanged, this, &LayersPanel::rebuildGrid);
-    for (auto signal :
-         {&Workbench::recipeChanged, &Workbench::selectionChanged, &Workbench::tensorErrorsChanged})
+    for (auto signal : {&Workbench::recipeChanged, &Workbench::selectionChanged,
+                        &Workbench::tensorErrorsChanged, &Workbench::locksChanged})
         connect(&m_workbench, signal, this, &LayersPanel::refresh);
     rebuildGrid();
 }
@@ -243,13 +251,69 @@ void LayersPanel::refresh() {
     m_legend->set(tr(metric.about), m_metric == Metric::Sqnr ? high : low,
                   m_metric == Metric::Sqnr ? low : high, metric.logarithmic && low > 0, missing);
     m_strip->setSelection(m_workbench.selection());
+    refreshFoot();
+    m_strip->viewport()->update();
+}
+
+void LayersPanel::refreshFoot() {
     const auto key = m_workbench.selection();
+    const auto marked = m_strip->marked();
     m_setFormat->setEnabled(key && isMatrix(key->role));
     m_inspect->setEnabled(key.has_value());
-    m_selected->setFullText(key ? QString::fromStdString(tensorName(*key))
-                                : tr("No tensor selected"));
-    m_facts->setFullText(key ? words(*key) : tr("Click a cell, or move with the arrow keys."));
-    m_strip->viewport()->update();
+    m_selected->setFullText(marked.size() > 1
+                                ? tr("%n tensors", nullptr, static_cast<int>(marked.size()))
+                            : key ? QString::fromStdString(tensorName(*key))
+                                  : tr("No tensor selected"));
+    m_facts->setFullText(!key ? tr("Click a cell, or move with the arrow keys.")
+                         : marked.size() > 1
+                             ? tr("from %1").arg(QString::fromStdString(tensorName(marked.front())))
+                             : words(*key));
+    m_key->setFullText(glyphKey(), Qt::ElideRight);
+}
+
+QMenu* LayersPanel::popupMenu() {
+    auto* menu = new QMenu(this);
+    menu->setAttribute(Qt::WA_DeleteOnClose);
+    return menu;
+}
+
+void LayersPanel::answer(LayerStrip::Ask what, const QPoint& at) {
+    const auto keys = m_strip->marked();
+    if (what == LayerStrip::Ask::Measure)
+        return m_workbench.measureTensors(keys);
+    if (what == LayerStrip::Ask::Lock)
+        return m_workbench.setLocked(
+            keys, !std::all_of(keys.begin(), keys.end(),
+                               [this](TensorKey key) { return m_workbench.isLocked(key); }));
+    QMenu* formats = popupMenu();
+    addFormatActions(formats, m_workbench, keys);
+    formats->popup(at);
+}
+
+/// Only the letters that the strip shows now.
+QString LayersPanel::glyphKey() const {
+    static const std::map<QChar, QString> meanings{
+        {u'N', tr("N nibble")},      {u'I', tr("I INT")},    {u'L', tr("L LLM.int8()")},
+        {u'A', tr("A AWQ")},         {u'G', tr("G GPTQ")},   {u'F', tr("F NF")},
+        {u'K', tr("K k-quant")},     {u'Q', tr("Q iq")},     {u'H', tr("H HQQ")},
+        {u'S', tr("S SmoothQuant")}, {u'1', tr("16 = F16")}, {u'3', tr("32 = F32")}};
+    std::set<QChar> seen;
+    bool locked = false;
+    if (const auto model = m_workbench.model())
+        for (const TensorKey key : model->keys())
+            if (isMatrix(key.role)) {
+                seen.insert(m_workbench.glyph(key).at(0));
+                locked = locked || m_workbench.isLocked(key);
+            }
+    QStringList words;
+    for (const auto& [letter, meaning] : meanings)
+        if (seen.contains(letter))
+            words << meaning;
+    if (!seen.empty())
+        words << tr("digit: bits");
+    if (locked)
+        words << tr("cut corner: locked");
+    return words.join(QStringLiteral("  ·  "));
 }
 
 QString LayersPanel::words(TensorKey key) const {
@@ -279,6 +343,7 @@ LayerStrip::Cell LayersPanel::cell(TensorKey key) const {
     if (v && m_metric == Metric::Sqnr && !std::isfinite(*v))
         v = 1e9; // without any error: the light end of the map
     out.value = v;
+    out.locked = m_workbench.isLocked(key);
     out.text = key.layer >= 0
                    ? tr("block %1, %2, %3")
                          .arg(key.layer)
@@ -302,29 +367,6 @@ void LayersPanel::stepBlock(int by) {
     if (!key || !model || key->layer < 0)
         return;
     m_workbench.setSelection({key->role, std::clamp(key->layer + by, 0, model->config.layers - 1)});
-}
-
-void addFormatActions(QMenu* menu, Workbench& workbench, TensorKey key) {
-    const auto choice = workbench.choice(key);
-    const auto model = workbench.model();
-    const TensorInfo* info = model ? model->find(key) : nullptr;
-    if (!info || !isMatrix(key.role)) {
-        menu->addAction(QObject::tr("This tensor is never quantized"))->setEnabled(false);
-        return;
-    }
-    for (const Format* format : choosableFormats(info->cols())) {
-        const QString name = QString::fromUtf8(format->name);
-        auto* action =
-            menu->addAction(QObject::tr("%1   %2 bits")
-                                .arg(name, units::number(format->bitsPerWeight(info->cols()))));
-        action->setCheckable(true);
-        action->setChecked(choice && choice->format == format);
-        QObject::connect(action, &QAction::triggered, &workbench,
-                         [&workbench, key, name] { workbench.setTensorFormat(key, name); });
-    }
-    menu->addSeparator();
-    menu->addAction(QObject::tr("Restore to base"), &workbench,
-                    [&workbench, key] { workbench.setTensorFormat(key, {}); });
 }
 
 } // namespace nibble

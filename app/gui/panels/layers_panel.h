@@ -24,6 +24,8 @@ public:
     /// Keys [ and ] step through the blocks wherever in `page` the focus is.
     void addStepKeys(QWidget* page);
     LayerStrip* strip() { return m_strip; }
+    /// Without the line about the selected tensor, where another panel shows it.
+    void hideFoot() { m_foot->hide(); }
 
 signals:
     void inspect(nibble::TensorKey key);
@@ -35,7 +37,10 @@ private:
     LayerStrip::Cell cell(TensorKey key) const;
     std::optional<double> value(TensorKey key) const;
     QString words(TensorKey key) const;
-    void fillFormatMenu(QMenu* menu, TensorKey key);
+    void refreshFoot();
+    void answer(LayerStrip::Ask what, const QPoint& at);
+    QMenu* popupMenu();
+    QString glyphKey() const;
 
     Workbench& m_workbench;
     Metric m_metric = Metric::Error;
@@ -44,12 +49,9 @@ private:
     LayerStrip* m_strip;
     ElidedLabel *m_selected, *m_facts;
     QPushButton *m_setFormat, *m_inspect;
-    Label* m_key;
+    ElidedLabel* m_key;
+    QWidget* m_foot;
     std::vector<Role> m_roles;
 };
-
-/// The formats that a person may choose for one tensor, in order of size, with the glyph shown in
-/// front.
-void addFormatActions(QMenu* menu, Workbench& workbench, TensorKey key);
 
 } // namespace nibble

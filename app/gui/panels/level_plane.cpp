@@ -22,6 +22,7 @@ LevelPlane::LevelPlane(QWidget* parent)
     m_whiskers->setErrorType(QCPErrorBars::etValueError);
     m_whiskers->setSymbolGap(8);
     m_whiskers->setWhiskerWidth(6);
+    m_whiskers->setLayer(QStringLiteral("grid")); // under the dots, not a slot across them
     m_dots->setLineStyle(QCPGraph::lsNone);
     m_ring->setLineStyle(QCPGraph::lsNone);
     m_tooBig->setLayer(QStringLiteral("background"));
@@ -101,22 +102,25 @@ void LevelPlane::rebuild() {
         left = std::min(left, p.bytes);
         right = std::max(right, p.bytes);
     }
+    m_unit = right >= 1e9 ? 1e9 : 1e6;
+    xAxis->setLabel(m_unit == 1e9 ? tr("Weights in memory, GB") : tr("Weights in memory, MB"));
     if (most == 0) {
         least = 1e-4;
         most = 1e-1;
     }
     m_floor = least / 4; // levels without any loss stand on the floor, labelled so
     const double margin = std::max((right - left) * 0.12, right * 0.03);
-    setHome({(left - margin) / 1e6, (right + margin * 1.6) / 1e6}, {m_floor / 1.6, most * 2.5});
+    setHome({(left - margin) / m_unit, (right + margin * 1.6) / m_unit},
+            {m_floor / 1.6, most * 2.5});
 
     // The frontier: from small to large, those that lose less than everything smaller.
     double best = 1e300;
     for (const LevelPoint& p : m_points) {
-        m_dots->addData(p.bytes / 1e6, shown(p));
+        m_dots->addData(p.bytes / m_unit, shown(p));
         m_whiskers->addData(p.kld > 0 ? std::min(p.kldError, p.kld * 0.9) : 0, p.kldError);
         if (shown(p) < best) {
             best = shown(p);
-            m_frontier->addData(p.bytes / 1e6, shown(p));
+            m_frontier->addData(p.bytes / m_unit, shown(p));
         }
         auto* label = new QCPItemText(this);
         label->setText(p.kld > 0 ? p.title : tr("%1, no loss").arg(p.title));
@@ -126,7 +130,7 @@ void LevelPlane::rebuild() {
         label->setColor(Theme::get().ink(Ink::Text));
         m_labels.push_back(label);
         if (p.id == m_chosen) {
-            m_ring->addData(p.bytes / 1e6, shown(p));
+            m_ring->addData(p.bytes / m_unit, shown(p));
             m_callout->setText(
                 tr("%1\n%2 · KLD %3\n%5 bits per weight%4")
                     .arg(p.title, units::bytes(static_cast<uint64_t>(p.bytes)),
@@ -138,12 +142,12 @@ void LevelPlane::rebuild() {
             m_callout->setVisible(true);
         }
     }
-    if (m_limit > 0 && m_limit / 1e6 < xAxis->range().upper) {
-        m_tooBig->topLeft->setCoords(m_limit / 1e6, 0);
+    if (m_limit > 0 && m_limit / m_unit < xAxis->range().upper) {
+        m_tooBig->topLeft->setCoords(m_limit / m_unit, 0);
         m_tooBig->bottomRight->setCoords(1, 1);
-        m_limitLine->point1->setCoords(m_limit / 1e6, m_floor);
-        m_limitLine->point2->setCoords(m_limit / 1e6, most);
-        m_tooBigText->position->setCoords(m_limit / 1e6, 0);
+        m_limitLine->point1->setCoords(m_limit / m_unit, m_floor);
+        m_limitLine->point2->setCoords(m_limit / m_unit, most);
+        m_tooBigText->position->setCoords(m_limit / m_unit, 0);
         m_tooBigText->setText(m_why);
         for (QCPAbstractItem* item :
              std::initializer_list<QCPAbstractItem*>{m_tooBig, m_limitLine, m_tooBigText})
@@ -152,14 +156,13 @@ void LevelPlane::rebuild() {
     const auto smallest =
         std::min_element(m_points.begin(), m_points.end(),
                          [](const LevelPoint& a, const LevelPoint& b) { return a.kld < b.kld; });
-    setFinding(
-        tr("%n level(s) measured; %1 loses least.", nullptr, static_cast<int>(m_points.size()))
-            .arg(smallest->title));
+    setFinding(tr("%n levels measured; %1 loses least.", nullptr, static_cast<int>(m_points.size()))
+                   .arg(smallest->title));
     replot(rpQueuedReplot);
 }
 
 QPointF LevelPlane::pixel(const LevelPoint& point) const {
-    return {xAxis->coordToPixel(point.bytes / 1e6), yAxis->coordToPixel(shown(point))};
+    return {xAxis->coordToPixel(point.bytes / m_unit), yAxis->coordToPixel(shown(point))};
 }
 
 /// Labels move aside where they would collide, and hide where no side is free.

@@ -49,6 +49,7 @@ private:
     std::vector<LevelPoint> m_points;
     QString m_chosen, m_why;
     double m_limit = 0, m_floor = 1e-6;
+    double m_unit = 1e6; ///< bytes of one step of the axis: MB or GB
     QCPGraph *m_frontier, *m_dots, *m_ring;
     QCPErrorBars* m_whiskers;
     QCPItemRect* m_tooBig;

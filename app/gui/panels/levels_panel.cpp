@@ -27,20 +27,20 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
     const auto at = [this](int i) { return row(i); };
     std::vector<Column> columns;
     columns.push_back({tr("Level"), {}, [at](int i) { return levelTitle(at(i)->level); }, {}, {}});
-    columns.push_back(
-        {tr("MB"),
-         tr("Size of the weights"),
-         [at](int i) { return units::number(static_cast<double>(at(i)->size.bytes) / 1e6); },
-         [at](int i) { return static_cast<double>(at(i)->size.bytes); },
-         {}});
+    columns.push_back({tr("Size"),
+                       tr("Size of the weights"),
+                       [at](int i) { return units::bytes(at(i)->size.bytes); },
+                       [at](int i) { return static_cast<double>(at(i)->size.bytes); },
+                       {}});
     columns.push_back({tr("Bits"),
                        tr("Bits that one weight takes on average, scales included"),
                        [at](int i) { return QString::number(at(i)->size.bitsPerWeight, 'f', 2); },
                        [at](int i) { return at(i)->size.bitsPerWeight; },
-                       {}});
-    columns.push_back({tr("KLD"),
+                       {},
+                       2});
+    columns.push_back({tr("KLD ×10⁻³"),
                        tr("How far the level's next-token probabilities move from the base "
-                          "model's; 0 is no loss"),
+                          "model's, in thousandths; 0 is no loss"),
                        [at](int i) {
                            const LadderRow* r = at(i);
                            if (!r->problem.empty())
@@ -49,7 +49,8 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
                                return tr("not measured");
                            return r->quality.kldMean == 0
                                       ? QStringLiteral("0")
-                                      : units::withError(r->quality.kldMean, r->quality.kldError);
+                                      : units::withError(r->quality.kldMean * 1e3,
+                                                         r->quality.kldError * 1e3);
                        },
                        [at](int i) { return at(i)->measured ? at(i)->quality.kldMean : 1e300; },
                        {}});
@@ -60,12 +61,14 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
                                                          : QStringLiteral("–");
                        },
                        [at](int i) { return at(i)->generateTps; },
-                       {}});
+                       {},
+                       1});
     columns.push_back({tr("Fit"),
                        tr("Whether it fits into the device's memory with this context"),
                        [at](int i) { return at(i)->fits ? tr("✓ fits") : tr("✕ too big"); },
                        {},
-                       {}});
+                       {},
+                       3});
     m_model = new ColumnModel(std::move(columns), this);
     m_model->setEmphasis(
         [this, at](int i) { return at(i)->level == m_workbench.runningRecipe().name; });
@@ -74,10 +77,10 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
     auto* splitter = new QSplitter(Qt::Horizontal);
     splitter->addWidget(m_plane);
     splitter->addWidget(m_table);
-    splitter->setStretchFactor(0, 1);
-    splitter->setStretchFactor(1, 0);
+    splitter->setStretchFactor(0, 3);
+    splitter->setStretchFactor(1, 2);
     splitter->setChildrenCollapsible(false);
-    splitter->setSizes({Theme::get().px(330), Theme::get().px(600)});
+    splitter->setSizes({Theme::get().px(520), Theme::get().px(420)});
     body()->addWidget(splitter, 1);
     body()->addWidget(m_footnote);
 
@@ -128,8 +131,12 @@ void LevelsPanel::refresh() {
         limit = ledger->budget > rest ? static_cast<double>(ledger->budget - rest) : 1;
     }
     m_plane->setPoints(std::move(points), limit,
-                       tr("does not fit with %1 tokens of context")
-                           .arg(units::count(m_workbench.options().context)));
+                       m_ledger->keepFree()
+                           ? tr("does not fit: %1 tokens of context,\n%2 kept free")
+                                 .arg(units::count(m_workbench.options().context),
+                                      units::bytes(m_ledger->keepFree()))
+                           : tr("does not fit with\n%1 tokens of context")
+                                 .arg(units::count(m_workbench.options().context)));
     m_plane->setChosen(QString::fromStdString(chosen));
     if (ladder.empty())
         m_footnote->setText(
@@ -138,10 +145,10 @@ void LevelsPanel::refresh() {
         m_footnote->setText(
             tr("Sizes are exact. Press Measure for loss and speed on this device."));
     else
-        m_footnote->setText(
-            tr("measured on %1 tokens of the shipped text; bars show ± one standard error; "
-               "the line joins the levels that no smaller one beats")
-                .arg(units::count(tokens)));
+        m_footnote->setText(tr("measured on %1 tokens of the shipped text; bars: ± one standard "
+                               "error; line: levels "
+                               "that no smaller one beats")
+                                .arg(units::count(tokens)));
 }
 
 } // namespace nibble

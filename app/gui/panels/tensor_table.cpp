@@ -16,10 +16,12 @@
 namespace nibble {
 
 QString TensorFilter::parse(const QString& line) {
-    static const std::map<QString, double Row::*> fields{{QStringLiteral("error"), &Row::error},
-                                                         {QStringLiteral("sqnr"), &Row::sqnr},
-                                                         {QStringLiteral("bits"), &Row::bits},
-                                                         {QStringLiteral("mb"), &Row::megabytes}};
+    static const std::map<QString, double Row::*> fields{
+        {QStringLiteral("error"), &Row::error},
+        {QStringLiteral("sqnr"), &Row::sqnr},
+        {QStringLiteral("bits"), &Row::bits},
+        {QStringLiteral("mb"), &Row::megabytes},
+        {QStringLiteral("outliers"), &Row::outliers}};
     m_alternatives.assign(1, {});
     for (const QString& part : line.toLower().split(u' ', Qt::SkipEmptyParts)) {
         if (part == u"or") {
@@ -37,8 +39,8 @@ QString TensorFilter::parse(const QString& line) {
             bool isNumber = false;
             term.value = part.mid(at + 1).toDouble(&isNumber);
             if (field == fields.end() || !isNumber)
-                return QObject::tr(
-                           "“%1” is not a comparison. Use error, sqnr, bits or mb, e.g. error>0.05")
+                return QObject::tr("“%1” is not a comparison. Use error, sqnr, bits, mb or "
+                                   "outliers: error>0.05")
                     .arg(part);
             term.field = field->second;
             term.comparison = *sign;
@@ -52,10 +54,12 @@ QString TensorFilter::parse(const QString& line) {
 bool TensorFilter::accepts(const Row& row) const {
     const auto holds = [&](const Term& term) {
         if (!term.field)
-            return term.word == u"unmeasured"
-                       ? row.error < 0
+            return term.word == u"unmeasured" ? row.error < 0
+                   : term.word == u"outlier"
+                       ? row.outliers > 0
                        : row.name.contains(term.word) || row.format.contains(term.word);
-        if (row.error < 0 && (term.field == &Row::error || term.field == &Row::sqnr))
+        if (row.error < 0 &&
+            (term.field == &Row::error || term.field == &Row::sqnr || term.field == &Row::outliers))
             return false;
         return term.comparison == u'>' ? row.*term.field > term.value
                                        : row.*term.field < term.value;
@@ -74,7 +78,11 @@ TensorTable::TensorTable(Workbench& workbench, QWidget* parent)
     auto* copy = makeButton(tr("Copy"), ButtonKind::Plain, QStringLiteral("copy"));
     header()->addWidget(copy);
 
-    m_line->setPlaceholderText(tr("Filter: down error>0.05 or unmeasured"));
+    m_line->setPlaceholderText(tr("Filter: down error>0.05 outlier or unmeasured"));
+    m_line->setToolTip(
+        tr("Words match name or format; outlier and unmeasured are words too. Compare "
+           "error, sqnr, bits, mb or outliers with < or >. “or” separates "
+           "alternatives."));
     m_line->setAccessibleName(tr("Filter of the tensors"));
     m_line->setClearButtonEnabled(true);
     body()->addWidget(m_line);
@@ -84,7 +92,7 @@ TensorTable::TensorTable(Workbench& workbench, QWidget* parent)
     };
     std::vector<Column> columns;
     columns.push_back({tr("Name"), {}, [at](int i) { return at(i).name; }, {}, {}});
-    columns.push_back({tr("Format"), {}, [at](int i) { return at(i).format; }, {}, {}});
+    columns.push_back({tr("Format"), {}, [at](int i) { return at(i).format; }, {}, {}, 1});
     columns.push_back({tr("Error"), tr("‖weights − quantized‖ / ‖weights‖"),
                        [at](int i) {
                            return at(i).error < 0    ? tr("not measured")
@@ -103,14 +111,27 @@ TensorTable::TensorTable(Workbench& workbench, QWidget* parent)
                                                   : QStringLiteral("–");
                        },
                        [at](int i) { return at(i).error > 0 ? at(i).sqnr : 1e9; },
-                       {}});
+                       {},
+                       2});
     columns.push_back({tr("MB"),
                        {},
-                       [at](int i) { return units::number(at(i).megabytes); },
+                       [at](int i) { return QString::number(at(i).megabytes, 'f', 2); },
                        [at](int i) { return at(i).megabytes; },
-                       {}});
+                       {},
+                       3});
+    columns.push_back({tr("Outliers"),
+                       tr("Weights further from the mean than six standard deviations"),
+                       [at](int i) {
+                           return at(i).outliers < 0
+                                      ? QStringLiteral("–")
+                                      : units::count(static_cast<int64_t>(at(i).outliers));
+                       },
+                       [at](int i) { return at(i).outliers; },
+                       {},
+                       4});
     m_model = new ColumnModel(std::move(columns), this);
     m_table = new ColumnTable(m_model, tr("Tensors"), 2);
+    m_table->sortByColumn(2, Qt::DescendingOrder); // what loses most stands first
     body()->addWidget(m_table, 1);
 
     connect(copy, &QPushButton::clicked, this,
@@ -162,6 +183,7 @@ void TensorTable::refresh() {
         const TensorError* error = m_workbench.tensorError(m_keys[i]);
         row.error = error ? error->relativeError : -1;
         row.sqnr = error ? error->sqnr : 0;
+        row.outliers = error ? static_cast<double>(error->beyondSixSigma) : -1;
         m_mostError = std::max(m_mostError, row.error);
     }
     m_model->setRows(static_cast<int>(m_rows.size()));
@@ -170,7 +192,7 @@ void TensorTable::refresh() {
 
 void TensorTable::refilter() {
     const QString wrong = m_filter.parse(m_line->text());
-    m_line->setToolTip(wrong);
+    m_line->setAccessibleDescription(wrong);
     int shown = 0;
     for (const auto& row : m_rows)
         shown += wrong.isEmpty() && m_filter.accepts(row);

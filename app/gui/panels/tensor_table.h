@@ -14,12 +14,14 @@ namespace nibble {
 class Workbench;
 
 /// What a filter line means, e.g. "down error>0.05 or unmeasured": words match the name or the
-/// format, comparisons (error, sqnr, bits, mb) the numbers, "or" separates alternatives.
+/// format, "outlier" and "unmeasured" what was measured, comparisons (error, sqnr, bits, mb,
+/// outliers) the numbers, and "or" separates alternatives.
 class TensorFilter {
 public:
     struct Row {
         QString name, format;
         double error = -1, sqnr = 0, bits = 0, megabytes = 0; ///< error < 0: not measured
+        double outliers = -1; ///< values beyond 6 σ; negative: not measured
     };
     /// What is wrong with the line, or empty.
     QString parse(const QString& line);

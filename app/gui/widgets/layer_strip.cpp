@@ -66,6 +66,11 @@ void LayerStrip::setSelection(std::optional<TensorKey> key) {
     if (m_selection == key)
         return;
     m_selection = key;
+    if (!key || !m_marked.contains(*key)) {
+        m_marked.clear();
+        m_anchor = key;
+        emit markedChanged();
+    }
     if (key && key->layer >= 0) {
         const Metrics m = metrics();
         const int left = key->layer * m.cell;
@@ -102,13 +107,19 @@ LayerStrip::Metrics LayerStrip::metrics() const {
     m.extra = theme.px(34);
     const int extras = m_extras.empty() ? 0 : space::l() + m.extraLabel + space::s() + m.extra;
     m.view = std::max(0, viewport()->width() - m.label - extras);
-    const int least = theme.px(18), most = theme.px(56);
+    const int least = theme.px(18), most = theme.px(88);
     m.cell = m_blocks == 0 ? most : std::clamp(m.view / m_blocks, least, most);
     m.height = theme.px(22);
     m.numbers = text.height() + space::xs();
     m.content = m.cell * m_blocks;
     m.view = std::min(m.view, m.content);
     return m;
+}
+
+std::vector<TensorKey> LayerStrip::marked() const {
+    if (m_marked.empty())
+        return m_selection ? std::vector{*m_selection} : std::vector<TensorKey>{};
+    return {m_marked.begin(), m_marked.end()};
 }
 
 QRect LayerStrip::cellRect(TensorKey key) const {
@@ -167,6 +178,7 @@ void LayerStrip::updateScrollBar() {
 
 void LayerStrip::resizeEvent(QResizeEvent* event) {
     QAbstractScrollArea::resizeEvent(event);
+    updateGeometry(); // with room for all blocks there is no bar below them
     updateScrollBar();
 }
 
@@ -199,6 +211,19 @@ void LayerStrip::paintCell(QPainter& painter, const QRect& rect, TensorKey key, 
         }
         painter.setPen(ink);
         painter.drawText(rect, Qt::AlignCenter, cell.glyph);
+    }
+    if (cell.locked) { // a cut corner
+        const int cut = theme.px(7);
+        painter.setPen(Qt::NoPen);
+        painter.setBrush(theme.ink(Ink::Panel));
+        painter.drawPolygon(
+            QPolygon({rect.topRight() + QPoint(1 - cut, 0), rect.topRight() + QPoint(2, 0),
+                      rect.topRight() + QPoint(2, cut)}));
+    }
+    if (m_marked.contains(key) && m_selection != key) {
+        painter.setBrush(Qt::NoBrush);
+        painter.setPen(QPen(theme.ink(Ink::Accent), 1));
+        painter.drawRoundedRect(QRectF(rect).adjusted(0.5, 0.5, -0.5, -0.5), radius, radius);
     }
     if (m_selection == key) {
         painter.setBrush(Qt::NoBrush);
@@ -261,14 +286,52 @@ void LayerStrip::paintEvent(QPaintEvent*) {
     }
 }
 
-void LayerStrip::choose(TensorKey key) {
+void LayerStrip::choose(TensorKey key, Qt::KeyboardModifiers modifiers) {
+    if (modifiers & Qt::ShiftModifier) {
+        markTo(key);
+    } else if (modifiers & Qt::ControlModifier) {
+        if (m_marked.empty() && m_selection)
+            m_marked.insert(*m_selection);
+        if (!m_marked.insert(key).second && m_marked.size() > 1) {
+            m_marked.erase(key);
+            key = *m_marked.begin();
+        }
+        m_anchor = key;
+    } else {
+        m_marked.clear();
+        m_anchor = key;
+    }
+    emit markedChanged();
     setSelection(key);
+    viewport()->update();
     emit selected(key);
 }
 
+void LayerStrip::markTo(TensorKey key) {
+    if (!m_anchor)
+        m_anchor = key;
+    m_marked = {*m_anchor, key};
+    const auto rowOf = [this](TensorKey k) {
+        return std::find(m_rows.begin(), m_rows.end(), k.role) - m_rows.begin();
+    };
+    if (key.layer < 0 || m_anchor->layer < 0)
+        return; // those outside the blocks have no rectangle
+    const auto [left, right] = std::minmax({key.layer, m_anchor->layer});
+    const auto [top, bottom] = std::minmax({rowOf(key), rowOf(*m_anchor)});
+    for (int block = left; block <= right; ++block)
+        for (auto row = top; row <= bottom; ++row)
+            m_marked.insert({m_rows[static_cast<size_t>(row)], block});
+}
+
 void LayerStrip::mousePressEvent(QMouseEvent* event) {
-    if (const auto key = keyAt(event->pos()))
-        choose(*key);
+    if (const auto key = keyAt(event->pos()); key && event->button() == Qt::LeftButton)
+        choose(*key, event->modifiers());
+}
+
+void LayerStrip::mouseMoveEvent(QMouseEvent* event) {
+    const auto key = keyAt(event->pos());
+    if (event->buttons() & Qt::LeftButton && key && key != m_selection)
+        choose(*key, Qt::ShiftModifier);
 }
 
 void LayerStrip::mouseDoubleClickEvent(QMouseEvent* event) {
@@ -276,17 +339,21 @@ void LayerStrip::mouseDoubleClickEvent(QMouseEvent* event) {
         emit activated(*key);
 }
 
+QPoint LayerStrip::below(TensorKey key) const {
+    return viewport()->mapToGlobal(cellRect(key).bottomLeft());
+}
+
 void LayerStrip::contextMenuEvent(QContextMenuEvent* event) {
     auto key = event->reason() == QContextMenuEvent::Mouse ? keyAt(event->pos()) : m_selection;
     if (!key)
         return;
-    choose(*key);
-    emit menuRequested(*key, event->reason() == QContextMenuEvent::Mouse
-                                 ? event->globalPos()
-                                 : viewport()->mapToGlobal(cellRect(*key).bottomLeft()));
+    if (!m_marked.contains(*key)) // the menu of a range is for the range
+        choose(*key);
+    emit menuRequested(*key, event->reason() == QContextMenuEvent::Mouse ? event->globalPos()
+                                                                         : below(*key));
 }
 
-void LayerStrip::step(int blocks, int rows) {
+void LayerStrip::step(int blocks, int rows, Qt::KeyboardModifiers modifiers) {
     if (m_rows.empty() || m_blocks == 0)
         return;
     if (!m_selection) {
@@ -310,19 +377,30 @@ void LayerStrip::step(int blocks, int rows) {
         choose(m_extras[std::min<size_t>(static_cast<size_t>(row), m_extras.size() - 1)]);
     else if (row >= 0 && row < static_cast<std::ptrdiff_t>(m_rows.size()) && block >= 0 &&
              block < m_blocks)
-        choose({m_rows[static_cast<size_t>(row)], block});
+        choose({m_rows[static_cast<size_t>(row)], block}, modifiers & Qt::ShiftModifier);
 }
 
 void LayerStrip::keyPressEvent(QKeyEvent* event) {
+    const auto ask = [this](Ask what) {
+        if (m_selection)
+            emit asked(what, below(*m_selection));
+    };
+    const Qt::KeyboardModifiers modifiers = event->modifiers();
     switch (event->key()) {
     case Qt::Key_Left:
-        return step(-1, 0);
+        return step(-1, 0, modifiers);
     case Qt::Key_Right:
-        return step(1, 0);
+        return step(1, 0, modifiers);
     case Qt::Key_Up:
-        return step(0, -1);
+        return step(0, -1, modifiers);
     case Qt::Key_Down:
-        return step(0, 1);
+        return step(0, 1, modifiers);
+    case Qt::Key_F:
+        return ask(Ask::Format);
+    case Qt::Key_L:
+        return ask(Ask::Lock);
+    case Qt::Key_M:
+        return ask(Ask::Measure);
     case Qt::Key_Return:
     case Qt::Key_Enter:
         if (m_selection)
@@ -347,8 +425,14 @@ bool LayerStrip::viewportEvent(QEvent* event) {
 }
 
 void LayerStrip::announce() {
-    setAccessibleDescription(m_selection && m_cells ? m_cells(*m_selection).text + tr(", selected")
-                                                    : QString());
+    QString words;
+    if (m_selection && m_cells) {
+        const Cell cell = m_cells(*m_selection);
+        words = cell.text + (cell.locked ? tr(", locked") : QString()) + tr(", selected");
+        if (m_marked.size() > 1)
+            words += tr(", one of %n", nullptr, static_cast<int>(m_marked.size()));
+    }
+    setAccessibleDescription(words);
     QAccessibleEvent event(this, QAccessible::DescriptionChanged);
     QAccessible::updateAccessibility(&event);
 }

@@ -159,6 +159,8 @@ void TestTheme::numbersAreWrittenAsPeopleReadThem() {
     QCOMPARE(units::gigabytes(17'200'000'000), QStringLiteral("17.2"));
     QCOMPARE(units::number(-0.5), QStringLiteral("\u22120.500"));
     QCOMPARE(units::count(131072), QStringLiteral("131,072"));
+    QCOMPARE(units::number(15346.2), QStringLiteral("15,300"));
+    QCOMPARE(units::number(142.4), QStringLiteral("142"));
     QCOMPARE(units::withError(0.01634, 0.00061), QStringLiteral("0.0163 ± 0.0006"));
     QCOMPARE(units::duration(70), QStringLiteral("1%1min 10%1s").arg(thin));
     QCOMPARE(units::number(std::nan("")), QStringLiteral("not a number"));

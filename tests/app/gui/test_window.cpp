@@ -3,6 +3,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/modes/chat_mode.h"
 #include "app/gui/panels/layers_panel.h"
+#include "app/gui/panels/tensor_actions.h"
 #include "app/gui/widgets/parts.h"
 
 #include <QAbstractButton>
@@ -335,7 +336,7 @@ void TestWindow::formatsAreThoseOfTheCore() {
         offered << box->itemText(i);
     QCOMPARE(offered, wanted);
     QMenu menu;
-    addFormatActions(&menu, workbench, *key);
+    addFormatActions(&menu, workbench, {*key});
     for (qsizetype i = 0; i < wanted.size(); ++i)
         QVERIFY(menu.actions()[i]->text().startsWith(wanted[i] + QLatin1Char(' ')));
 }

@@ -1,0 +1,85 @@
+#include "app/gui/workbench.h"
+
+#include "core/model/names.h"
+
+#include <algorithm>
+
+/// The part of the document that edits the recipe: levels, single tensors, locks, the baseline.
+namespace nibble {
+
+void Workbench::setLevel(const QString& levelName) {
+    try {
+        Recipe recipe = levelName.isEmpty() ? Recipe{} : levelRecipe(levelName.toStdString());
+        recipe.kFormat = m_recipe.kFormat;
+        recipe.vFormat = m_recipe.vFormat;
+        for (const TensorKey key : m_locked)
+            if (const auto now = choice(key))
+                recipe.set(key, ruleFor(key, QString::fromUtf8(now->format->name), {}));
+        setRecipe(recipe, tr("level %1").arg(recipeTitle(recipe)));
+    } catch (const Error& error) {
+        emit problem(Concern::Tune, QString::fromStdString(error.what()));
+    }
+}
+
+/// Format empty = the base's own, multiplied with float activations.
+RecipeRule Workbench::ruleFor(TensorKey key, const QString& format, const QString& method) const {
+    RecipeRule rule;
+    rule.match = tensorName(key);
+    rule.method = method.isEmpty() ? "rtn" : method.toStdString();
+    rule.activations = std::string(name(m_recipe.choose(*m_model, key).activations));
+    rule.format = format.toStdString();
+    if (format.isEmpty()) {
+        const Format* own = m_model->get(key).type->format;
+        rule.format = own ? own->name : "f16";
+        rule.activations = "float";
+    }
+    return rule;
+}
+
+void Workbench::setTensorFormat(TensorKey key, const QString& format, const QString& method) {
+    setTensorFormats({key}, format, method);
+}
+
+void Workbench::setTensorFormats(const std::vector<TensorKey>& keys, const QString& format,
+                                 const QString& method) {
+    if (!m_model)
+        return;
+    try {
+        Recipe recipe = m_recipe;
+        int changed = 0;
+        for (const TensorKey key : keys) {
+            if (isLocked(key))
+                continue;
+            recipe.set(key, ruleFor(key, format, method));
+            ++changed;
+        }
+        if (changed < int(keys.size()))
+            emit notice(tr("Locked tensors stay as they are"));
+        if (changed == 0)
+            return;
+        const QString what = changed == 1 ? QString::fromStdString(tensorName(keys.front()))
+                                          : tr("%n tensors", nullptr, changed);
+        setRecipe(recipe, format.isEmpty() ? tr("%1 to the base").arg(what)
+                                           : tr("%1 to %2").arg(what, format));
+    } catch (const Error& error) {
+        emit problem(Concern::Inspect, QString::fromStdString(error.what()));
+    }
+}
+
+void Workbench::setLocked(const std::vector<TensorKey>& keys, bool locked) {
+    for (const TensorKey key : keys) {
+        if (locked)
+            m_locked.insert(key);
+        else
+            m_locked.erase(key);
+    }
+    emit locksChanged();
+}
+
+void Workbench::setBaseline(const Recipe& recipe) {
+    m_baseline = recipe;
+    emit baselineChanged();
+    emit notice(tr("Numbers are shown beside those of %1").arg(recipeTitle(recipe)));
+}
+
+} // namespace nibble

@@ -1,0 +1,192 @@
+#include "tests/app/gui/gui_test.h"
+
+#include "app/gui/models/column_model.h"
+#include "app/gui/panels/layers_panel.h"
+#include "app/gui/panels/ledger_panel.h"
+#include "app/gui/panels/tensor_table.h"
+#include "app/gui/workbench.h"
+
+#include "core/base/resources.h"
+
+#include <QAbstractItemModelTester>
+#include <QClipboard>
+#include <QMenu>
+#include <QSignalSpy>
+
+using namespace nibble;
+
+/// Panels by themselves, on the sample model.
+class TestPanels : public QObject {
+    Q_OBJECT
+private slots:
+    void initTestCase();
+    void stripMarksRanges();
+    void formatOfARangeIsOneStep();
+    void lockedTensorsKeepTheirFormat();
+    void filterUnderstandsItsWords();
+    void tableYieldsColumnsAndQuotesCsv();
+    void barsAdaptToASmallModel();
+    void baselineIsTold();
+
+private:
+    QString format(TensorKey key) { return QString::fromUtf8(m_bench.choice(key)->format->name); }
+    Workbench m_bench;
+};
+
+void TestPanels::initTestCase() {
+    m_bench.setDevice(QStringLiteral("cpu"));
+    m_bench.refreshDevices();
+    m_bench.openModel(QString::fromStdString(sampleModelPath().string()));
+    QTRY_VERIFY_WITH_TIMEOUT(m_bench.isRunning(), 60000);
+    QVERIFY(m_bench.model()->config.layers >= 3);
+}
+
+void TestPanels::stripMarksRanges() {
+    LayersPanel panel(m_bench);
+    panel.resize(900, 300);
+    panel.show();
+    LayerStrip* strip = panel.strip();
+    const auto click = [&](TensorKey key, Qt::KeyboardModifiers with = {}) {
+        QTest::mouseClick(strip->viewport(), Qt::LeftButton, with, strip->cellRect(key).center());
+    };
+    click({Role::Query, 0});
+    QCOMPARE(strip->marked().size(), size_t(1));
+    QCOMPARE(m_bench.selection(), (TensorKey{Role::Query, 0}));
+    QTest::keyClick(strip, Qt::Key_Right, Qt::ShiftModifier);
+    QTest::keyClick(strip, Qt::Key_Down, Qt::ShiftModifier);
+    QCOMPARE(strip->marked().size(), size_t(4)); // q and k of two blocks
+    QCOMPARE(m_bench.selection(), (TensorKey{Role::Key, 1}));
+    QVERIFY(strip->accessibleDescription().contains(QStringLiteral("one of 4")));
+    click({Role::Down, 2}, Qt::ControlModifier);
+    QCOMPARE(strip->marked().size(), size_t(5));
+    QTest::keyClick(strip, Qt::Key_Left);
+    QCOMPARE(strip->marked().size(), size_t(1));
+    // A drag from one cell to another is a range, too.
+    QTest::mousePress(strip->viewport(), Qt::LeftButton, {},
+                      strip->cellRect({Role::Query, 0}).center());
+    QMouseEvent move(QEvent::MouseMove, strip->cellRect({Role::Query, 2}).center(), QPointF(),
+                     Qt::NoButton, Qt::LeftButton, {});
+    QApplication::sendEvent(strip->viewport(), &move);
+    QCOMPARE(strip->marked().size(), size_t(3));
+}
+
+void TestPanels::formatOfARangeIsOneStep() {
+    LayersPanel panel(m_bench);
+    panel.resize(900, 300);
+    panel.show();
+    m_bench.setLevel(QStringLiteral("int8"));
+    const TensorKey first{Role::Query, 0}, second{Role::Query, 1};
+    const QString before = format(first);
+    m_bench.setSelection(first);
+    QTest::keyClick(panel.strip(), Qt::Key_Right, Qt::ShiftModifier);
+    QTest::keyClick(panel.strip(), Qt::Key_F);
+    QMenu* menu = panel.findChild<QMenu*>(QString(), Qt::FindDirectChildrenOnly);
+    QVERIFY(menu);
+    QAction* other = nullptr;
+    for (QAction* action : menu->actions())
+        if (action->text().startsWith(QLatin1String("f16 ")))
+            other = action;
+    QVERIFY(other);
+    const int steps = m_bench.undoStack()->index();
+    other->trigger();
+    menu->close();
+    QCOMPARE(format(first), QStringLiteral("f16"));
+    QCOMPARE(format(second), QStringLiteral("f16"));
+    QCOMPARE(m_bench.undoStack()->index(), steps + 1);
+    m_bench.undoStack()->undo();
+    QCOMPARE(format(first), before);
+    QCOMPARE(format(second), before);
+}
+
+void TestPanels::lockedTensorsKeepTheirFormat() {
+    LayersPanel panel(m_bench);
+    panel.resize(900, 300);
+    panel.show();
+    m_bench.setLevel(QStringLiteral("int8"));
+    const TensorKey key{Role::Down, 0}, free{Role::Down, 1};
+    m_bench.setSelection(key);
+    QTest::keyClick(panel.strip(), Qt::Key_L);
+    QVERIFY(m_bench.isLocked(key));
+    const QString kept = format(key);
+    m_bench.setLevel(QStringLiteral("int4"));
+    QCOMPARE(format(key), kept);
+    QVERIFY(format(free) != kept);
+    m_bench.setTensorFormat(key, QStringLiteral("f16"));
+    QCOMPARE(format(key), kept);
+    QTest::keyClick(panel.strip(), Qt::Key_L);
+    QVERIFY(!m_bench.isLocked(key));
+    m_bench.setLevel(QStringLiteral("int4"));
+    QCOMPARE(format(key), format(free));
+}
+
+void TestPanels::filterUnderstandsItsWords() {
+    TensorFilter filter;
+    const TensorFilter::Row bad{"blk.0.ffn_down", "int4_g32", 0.09, 20, 4.5, 1.5, 3},
+        fine{"blk.1.ffn_down", "int8", 0.01, 40, 8, 3, 0}, unknown{"blk.0.attn_q", "int4_g32"};
+    const auto found = [&](const char* line) {
+        const QString wrong = filter.parse(QLatin1String(line));
+        QString rows = wrong.isEmpty() ? QString() : QStringLiteral("wrong");
+        for (const auto& [row, name] : {std::pair(bad, 'b'), {fine, 'f'}, {unknown, 'u'}})
+            if (wrong.isEmpty() && filter.accepts(row))
+                rows += QLatin1Char(name);
+        return rows;
+    };
+    QCOMPARE(found(""), QStringLiteral("bfu"));
+    QCOMPARE(found("down"), QStringLiteral("bf"));
+    QCOMPARE(found("down error>0.05"), QStringLiteral("b"));
+    QCOMPARE(found("outlier"), QStringLiteral("b"));
+    QCOMPARE(found("down error>0.05 outlier or unmeasured"), QStringLiteral("bu"));
+    QCOMPARE(found("outliers<1"), QStringLiteral("f")); // unmeasured is not zero
+    QCOMPARE(found("mb>2"), QStringLiteral("f"));
+    QCOMPARE(found("colour>2"), QStringLiteral("wrong"));
+}
+
+void TestPanels::tableYieldsColumnsAndQuotesCsv() {
+    std::vector<Column> columns;
+    columns.push_back({"Name", {}, [](int i) { return QString(8, QChar('a' + i)); }, {}, {}});
+    columns.push_back({"Long", {}, [](int) { return QStringLiteral("1,234 \"x\""); }, {}, {}, 2});
+    columns.push_back({"Short", {}, [](int) { return QStringLiteral("7"); }, {}, {}, 1});
+    ColumnModel model(std::move(columns));
+    QAbstractItemModelTester tester(&model, QAbstractItemModelTester::FailureReportingMode::QtTest);
+    model.setRows(2);
+    ColumnTable table(&model, QStringLiteral("Test"));
+    table.resize(600, 200);
+    table.show();
+    QVERIFY(!table.isColumnHidden(1) && !table.isColumnHidden(2));
+    table.resize(150, 200);
+    QTRY_VERIFY(table.isColumnHidden(1));
+    QVERIFY(!table.isColumnHidden(0));
+    table.resize(600, 200);
+    QTRY_VERIFY(!table.isColumnHidden(1));
+    QCOMPARE(table.asText(u',').split('\n')[1], QStringLiteral("aaaaaaaa,\"1,234 \"\"x\"\"\",7"));
+    QTest::keyClick(&table, Qt::Key_C, Qt::ControlModifier);
+    QCOMPARE(QApplication::clipboard()->text(), table.asText(u'\t'));
+}
+
+void TestPanels::barsAdaptToASmallModel() {
+    LedgerPanel ledger(m_bench);
+    QTRY_VERIFY(m_bench.predictedLedger());
+    ledger.resize(340, 420);
+    ledger.show();
+    QString scale;
+    for (const Label* label : ledger.findChildren<Label*>())
+        if (label->text().startsWith(QLatin1String("bars end at")))
+            scale = label->text();
+    // The sample is a hair's breadth of any machine's memory: its bar has a scale of its own.
+    QVERIFY(!scale.isEmpty());
+    QVERIFY2(!scale.contains(QLatin1String("all there is")), qPrintable(scale));
+    const Ledger& after = *m_bench.predictedLedger();
+    QCOMPARE(after.use.total() + after.other + after.free(), after.budget);
+}
+
+void TestPanels::baselineIsTold() {
+    QSignalSpy told(&m_bench, &Workbench::baselineChanged);
+    QVERIFY(m_bench.baseline().rules.empty());
+    m_bench.setLevel(QStringLiteral("int8"));
+    m_bench.setBaseline(m_bench.recipe());
+    QCOMPARE(told.count(), 1);
+    QCOMPARE(m_bench.baseline().name, std::string("int8"));
+}
+
+NIBBLE_GUI_TEST(TestPanels)
+#include "test_panels.moc"
