@@ -1,6 +1,7 @@
 #include "core/quant/apply.h"
 
 #include "core/base/error.h"
+#include "core/base/heap.h"
 
 #include <cmath>
 
@@ -52,6 +53,7 @@ int applyRecipe(Runner& runner, const Recipe& recipe, const Recipe* previous,
         runner.setTensor(todo[i], variantTensor(model, recipe, todo[i], silent(progress)),
                          recipe.choose(model, todo[i]).activations);
     }
+    returnFreedMemory();
     progress.report(total, total, "");
     return static_cast<int>(todo.size());
 }

@@ -86,8 +86,13 @@ void Runner::State::makeWritable(Session& session, int32_t from, int32_t to) {
             session.m_pages.push_back(pages->take());
         } else if (const int32_t shared = session.m_pages[i]; pages->isShared(shared)) {
             const int32_t own = pages->take();
-            for (auto& stage : stages)
-                stage->copyPage(shared, own);
+            try {
+                for (auto& stage : stages)
+                    stage->copyPage(shared, own);
+            } catch (...) {
+                pages->release(own);
+                throw;
+            }
             pages->release(shared);
             session.m_pages[i] = own;
         }
@@ -156,7 +161,7 @@ void Runner::State::addRows(std::span<const ForwardRow> rows) {
 
 /// After a failed call: what was appended is not in the cache, so sessions forget it.
 void Runner::State::forget(std::span<const ForwardRow> rows) {
-    for (size_t i = 0; i < rows.size(); ++i)
+    for (size_t i = 0; i < batch.rows.size(); ++i)
         if (i == 0 || rows[i].session != rows[i - 1].session)
             rows[i].session->m_length = batch.rows[i].position;
 }
@@ -232,8 +237,8 @@ void Runner::forward(std::span<const ForwardRow> rows, const ForwardIo& io) {
     const auto most = static_cast<size_t>(s.options.maxRows);
     for (size_t at = 0; at < rows.size(); at += most) {
         const auto chunk = rows.subspan(at, std::min(most, rows.size() - at));
-        s.addRows(chunk);
         try {
+            s.addRows(chunk);
             s.runStages(layers,
                         layers.begin > 0 ? io.hiddenIn.subspan(at * width, chunk.size() * width)
                                          : std::span<const float>(),

@@ -260,6 +260,15 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
     info.ppEnabledExtensionNames = extensions.data();
     checkVulkan(vkCreateDevice(physical, &info, nullptr, &m_device), "vkCreateDevice");
     volkLoadDeviceTable(&m_api, m_device);
+    try {
+        makeObjects(family);
+    } catch (...) {
+        destroy();
+        throw;
+    }
+}
+
+void VulkanDevice::makeObjects(uint32_t family) {
     m_api.vkGetDeviceQueue(m_device, family, 0, &m_queue);
     VkCommandPoolCreateInfo pool{};
     pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
@@ -272,8 +281,10 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
 }
 
 VulkanDevice::~VulkanDevice() {
-    if (!m_device)
-        return;
+    destroy();
+}
+
+void VulkanDevice::destroy() {
     m_api.vkDeviceWaitIdle(m_device);
     m_api.vkDestroyFence(m_device, m_fence, nullptr);
     m_api.vkDestroyCommandPool(m_device, m_commandPool, nullptr);
@@ -296,9 +307,15 @@ void VulkanDevice::run(VkCommandBuffer commands) {
     submit.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
     submit.commandBufferCount = 1;
     submit.pCommandBuffers = &commands;
-    checkVulkan(m_api.vkQueueSubmit(m_queue, 1, &submit, m_fence), "vkQueueSubmit");
-    checkVulkan(m_api.vkWaitForFences(m_device, 1, &m_fence, VK_TRUE, UINT64_MAX),
-                "vkWaitForFences");
+    if (m_lost)
+        checkVulkan(VK_ERROR_DEVICE_LOST, "an earlier call");
+    const VkResult submitted = m_api.vkQueueSubmit(m_queue, 1, &submit, m_fence);
+    m_lost = submitted == VK_ERROR_DEVICE_LOST;
+    checkVulkan(submitted, "vkQueueSubmit");
+    const VkResult waited = m_api.vkWaitForFences(m_device, 1, &m_fence, VK_TRUE, UINT64_MAX);
+    // Whatever the reason: the fence may still be in use, so that nothing more can be run.
+    m_lost = waited != VK_SUCCESS;
+    checkVulkan(waited, "vkWaitForFences");
     checkVulkan(m_api.vkResetFences(m_device, 1, &m_fence), "vkResetFences");
     m_instance->throwMessages();
 }

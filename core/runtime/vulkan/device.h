@@ -3,6 +3,7 @@
 #include "core/runtime/backend.h"
 #include "core/runtime/vulkan/vulkan_api.h"
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -65,11 +66,17 @@ public:
     /// Whether the device computes in the host's memory (integrated GPUs and software).
     bool sharesHostMemory() const { return m_sharesHostMemory; }
 
-    /// Runs a recorded command buffer to its end.
+    /// Runs a recorded command buffer to its end. After Error{DeviceLost} every later call is one.
     void run(VkCommandBuffer commands);
+    /// Bytes of memory that pools have taken from the device.
+    uint64_t heldBytes() const { return static_cast<uint64_t>(m_held.load()); }
+    void hold(int64_t bytes) { m_held += bytes; }
     DeviceInfo info() const;
 
 private:
+    void makeObjects(uint32_t family);
+    void destroy();
+
     std::shared_ptr<VulkanInstance> m_instance;
     VkPhysicalDevice m_physical;
     VkPhysicalDeviceLimits m_limits{};
@@ -80,6 +87,8 @@ private:
     VkQueue m_queue = VK_NULL_HANDLE;
     VkCommandPool m_commandPool = VK_NULL_HANDLE;
     VkFence m_fence = VK_NULL_HANDLE;
+    bool m_lost = false;
+    std::atomic<int64_t> m_held{0};
 };
 
 /// How `devices` lists a physical device.

@@ -10,6 +10,14 @@ namespace {
 
 constexpr uint64_t kSmallestSlab = uint64_t(1) << 20, kLargestSlab = uint64_t(64) << 20;
 
+/// Bytes of a new slab. What fills a good part of a shared one gets its own, of just its size;
+/// a shared one is a small part of what there is already. So the unused rest of all slabs stays
+/// within the error that the memory ledger allows, and their number far below 4096.
+uint64_t slabBytes(uint64_t request, uint64_t total) {
+    const uint64_t shared = std::clamp(total / 64, kSmallestSlab, kLargestSlab);
+    return request >= shared / 4 ? request : shared;
+}
+
 } // namespace
 
 Allocation& Allocation::operator=(Allocation&& other) noexcept {
@@ -39,64 +47,92 @@ MemoryPool::~MemoryPool() {
         destroySlab(slab);
 }
 
-void MemoryPool::destroySlab(Slab& slab) {
+void MemoryPool::freeSlab(Slab& slab) const {
     const VolkDeviceTable& api = m_device->api();
     api.vkDestroyBuffer(m_device->handle(), slab.buffer, nullptr);
     api.vkFreeMemory(m_device->handle(), slab.memory, nullptr);
+}
+
+void MemoryPool::destroySlab(Slab& slab) {
+    freeSlab(slab);
     m_total -= slab.size;
+    m_device->hold(-static_cast<int64_t>(slab.size));
     slab = {};
 }
 
-size_t MemoryPool::addSlab(uint64_t bytes, const char* what) {
+/// What a kind of memory must be, and what it had better be.
+uint32_t MemoryPool::memoryType(uint32_t allowed) const {
+    constexpr VkMemoryPropertyFlags kHost =
+        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    if (m_kind == Kind::Host)
+        return m_device->memoryType(allowed, kHost, VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+    return m_device->memoryType(allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                                m_device->sharesHostMemory() ? kHost : 0);
+}
+
+VkResult MemoryPool::makeSlab(Slab& slab) const {
     const VolkDeviceTable& api = m_device->api();
-    Slab slab;
-    slab.size = std::max(bytes, std::clamp(m_total / 16, kSmallestSlab, kLargestSlab));
+    const VkDevice device = m_device->handle();
     VkBufferCreateInfo buffer{};
     buffer.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
     buffer.size = slab.size;
     buffer.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                    VK_BUFFER_USAGE_TRANSFER_DST_BIT;
-    VkResult result = api.vkCreateBuffer(m_device->handle(), &buffer, nullptr, &slab.buffer);
-    if (result == VK_SUCCESS) {
-        VkMemoryRequirements needs;
-        api.vkGetBufferMemoryRequirements(m_device->handle(), slab.buffer, &needs);
-        constexpr VkMemoryPropertyFlags kHost =
-            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-        const bool shares = m_device->sharesHostMemory();
-        VkMemoryAllocateInfo allocate{};
-        allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
-        allocate.allocationSize = needs.size;
-        allocate.memoryTypeIndex =
-            m_kind == Kind::Host
-                ? m_device->memoryType(needs.memoryTypeBits, kHost,
-                                       VK_MEMORY_PROPERTY_HOST_CACHED_BIT)
-                : m_device->memoryType(needs.memoryTypeBits, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
-                                       shares ? kHost : 0);
-        result = api.vkAllocateMemory(m_device->handle(), &allocate, nullptr, &slab.memory);
-        if (result == VK_SUCCESS) {
-            checkVulkan(api.vkBindBufferMemory(m_device->handle(), slab.buffer, slab.memory, 0),
-                        "vkBindBufferMemory");
-            void* mapped = nullptr;
-            if ((m_kind == Kind::Host || shares) &&
-                api.vkMapMemory(m_device->handle(), slab.memory, 0, VK_WHOLE_SIZE, 0, &mapped) ==
-                    VK_SUCCESS)
-                slab.mapped = static_cast<std::byte*>(mapped);
-        }
-    }
-    if (result != VK_SUCCESS) {
-        api.vkDestroyBuffer(m_device->handle(), slab.buffer, nullptr);
-        if (result == VK_ERROR_DEVICE_LOST)
-            checkVulkan(result, "vkAllocateMemory");
-        const DeviceInfo info = m_device->info();
+    VkResult result = api.vkCreateBuffer(device, &buffer, nullptr, &slab.buffer);
+    if (result != VK_SUCCESS)
+        return result;
+    VkMemoryRequirements needs;
+    api.vkGetBufferMemoryRequirements(device, slab.buffer, &needs);
+    VkMemoryAllocateInfo allocate{};
+    allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
+    allocate.allocationSize = needs.size;
+    allocate.memoryTypeIndex = memoryType(needs.memoryTypeBits);
+    result = api.vkAllocateMemory(device, &allocate, nullptr, &slab.memory);
+    if (result == VK_SUCCESS)
+        result = api.vkBindBufferMemory(device, slab.buffer, slab.memory, 0);
+    if (result != VK_SUCCESS || (m_kind == Kind::Device && !m_device->sharesHostMemory()))
+        return result;
+    void* mapped = nullptr;
+    result = api.vkMapMemory(device, slab.memory, 0, VK_WHOLE_SIZE, 0, &mapped);
+    slab.mapped = static_cast<std::byte*>(mapped);
+    // The device's memory may be out of the host's sight: uploads then go through a copy.
+    return m_kind == Kind::Device && result == VK_ERROR_MEMORY_MAP_FAILED ? VK_SUCCESS : result;
+}
+
+void MemoryPool::failedSlab(VkResult result, uint64_t bytes, const char* what) const {
+    if (result != VK_ERROR_OUT_OF_DEVICE_MEMORY && result != VK_ERROR_OUT_OF_HOST_MEMORY &&
+        result != VK_ERROR_MEMORY_MAP_FAILED)
+        checkVulkan(result, "vkAllocateMemory");
+    const DeviceInfo info = m_device->info();
+    const uint64_t held = m_device->heldBytes();
+    const uint64_t free =
+        info.freeKnown ? info.freeBytes : info.memoryBytes - std::min(info.memoryBytes, held);
+    const auto megabytes = [](uint64_t count) { return static_cast<double>(count) * 1e-6; };
+    constexpr const char* kAdvice = "choose a smaller level or context, or leave layers to the CPU";
+    if (bytes > free)
         fail(ErrorKind::OutOfMemory,
-             "{} needs {:.1f} MB on {}, which has {:.0f} MB of {:.0f} MB left; choose a smaller "
-             "level or context, or leave layers to the CPU.",
-             what, static_cast<double>(bytes) * 1e-6, info.name,
-             static_cast<double>(info.freeBytes) * 1e-6,
-             static_cast<double>(info.memoryBytes) * 1e-6);
+             "{} needs {:.1f} MB on {}, which has {:.1f} MB of {:.0f} MB left, {:.1f} MB too few; "
+             "{}.",
+             what, megabytes(bytes), info.name, megabytes(free), megabytes(info.memoryBytes),
+             megabytes(bytes - free), kAdvice);
+    fail(ErrorKind::OutOfMemory,
+         "{} needs {:.1f} MB on {}, whose driver gives no more after {:.1f} MB; {}.", what,
+         megabytes(bytes), info.name, megabytes(held), kAdvice);
+}
+
+size_t MemoryPool::addSlab(uint64_t bytes, const char* what) {
+    Slab slab;
+    slab.size = slabBytes(bytes, m_total);
+    try {
+        if (const VkResult result = makeSlab(slab); result != VK_SUCCESS)
+            failedSlab(result, bytes, what);
+    } catch (...) {
+        freeSlab(slab);
+        throw;
     }
     slab.free[0] = slab.size;
     m_total += slab.size;
+    m_device->hold(static_cast<int64_t>(slab.size));
     for (size_t i = 0; i < m_slabs.size(); ++i)
         if (!m_slabs[i].buffer) {
             m_slabs[i] = std::move(slab);

@@ -61,7 +61,11 @@ private:
         uint64_t size = 0;
         std::map<uint64_t, uint64_t> free; ///< offset → length
     };
+    uint32_t memoryType(uint32_t allowed) const;
     size_t addSlab(uint64_t bytes, const char* what);
+    VkResult makeSlab(Slab& slab) const;
+    [[noreturn]] void failedSlab(VkResult result, uint64_t bytes, const char* what) const;
+    void freeSlab(Slab& slab) const;
     void destroySlab(Slab& slab);
     void release(size_t slab, uint64_t offset, uint64_t size);
 

@@ -34,6 +34,15 @@ void plantFault(const std::string& module, KernelConstants& constants) {
 } // namespace
 
 Pipelines::Pipelines(std::shared_ptr<VulkanDevice> device) : m_device(std::move(device)) {
+    try {
+        makeLayouts();
+    } catch (...) {
+        destroy();
+        throw;
+    }
+}
+
+void Pipelines::makeLayouts() {
     const VolkDeviceTable& api = m_device->api();
     std::array<VkDescriptorSetLayoutBinding, kKernelBuffers> bindings{};
     for (uint32_t i = 0; i < kKernelBuffers; ++i)
@@ -61,6 +70,10 @@ Pipelines::Pipelines(std::shared_ptr<VulkanDevice> device) : m_device(std::move(
 }
 
 Pipelines::~Pipelines() {
+    destroy();
+}
+
+void Pipelines::destroy() {
     const VolkDeviceTable& api = m_device->api();
     for (const auto& [key, pipeline] : m_pipelines)
         api.vkDestroyPipeline(m_device->handle(), pipeline, nullptr);

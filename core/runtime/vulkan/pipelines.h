@@ -27,6 +27,8 @@ public:
     VkDescriptorSetLayout setLayout() const { return m_setLayout; }
 
 private:
+    void makeLayouts();
+    void destroy();
     VkShaderModule shader(const std::string& name);
     VkPipeline make(VkShaderModule shader, const VkSpecializationInfo* constants);
     VkPipeline makeFolded(const std::string& module, const KernelConstants& constants);

@@ -21,7 +21,11 @@ Recording::Recording(std::shared_ptr<VulkanDevice> device, std::shared_ptr<Pipel
         "vkAllocateCommandBuffers");
     VkCommandBufferBeginInfo begin{};
     begin.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO;
-    checkVulkan(m_device->api().vkBeginCommandBuffer(m_commands, &begin), "vkBeginCommandBuffer");
+    const VkResult begun = m_device->api().vkBeginCommandBuffer(m_commands, &begin);
+    if (begun != VK_SUCCESS)
+        m_device->api().vkFreeCommandBuffers(m_device->handle(), m_device->commandPool(), 1,
+                                             &m_commands);
+    checkVulkan(begun, "vkBeginCommandBuffer");
 }
 
 Recording::~Recording() {

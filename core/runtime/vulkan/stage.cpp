@@ -241,9 +241,10 @@ bool VulkanStage::begin(const Batch& batch, Tap* tap) {
         if (m_recorded.size() >= kRecordings)
             m_recorded.clear();
     }
-    m_current = tap ? &m_once : &m_recorded[m_shape];
-    m_current->recording = std::make_unique<Recording>(m_context->uploader.device,
-                                                       m_context->uploader.pipelines, m_unused);
+    // Kept for replay when it is complete: a call that fails half way leaves nothing behind.
+    m_current = &m_once;
+    m_once.recording = std::make_unique<Recording>(m_context->uploader.device,
+                                                   m_context->uploader.pipelines, m_unused);
     m_recording = true;
     if (m_shape.hidden) {
         recording().copy(m_hiddenHost, m_hidden, uint64_t(m_rows) * uint64_t(m_config.width) * 4);
@@ -258,6 +259,8 @@ void VulkanStage::end() {
                          uint64_t(m_shape.rows) * uint64_t(m_config.width) * 4);
         recording().finish();
         m_recording = false;
+        if (!m_tap)
+            m_current = &(m_recorded[m_shape] = std::move(m_once));
     }
     recording().run();
     m_barriersPerLayer = m_current->barriersPerLayer;

@@ -123,7 +123,7 @@ private:
     DeviceKvCache m_keys, m_values;
 
     std::map<Shape, Recorded> m_recorded;
-    Recorded m_once; ///< of a tapped call
+    Recorded m_once; ///< being recorded, or of a tapped call
     Recorded* m_current = nullptr;
     Shape m_shape{};
     int32_t m_rows = 0, m_logitRows = 0; ///< of the call, not padded

@@ -20,8 +20,10 @@ void checkVulkan(VkResult result, const char* call) {
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:
     case VK_ERROR_OUT_OF_HOST_MEMORY:
     case VK_ERROR_OUT_OF_POOL_MEMORY:
-        fail(ErrorKind::OutOfMemory, "The GPU driver has no memory left ({} returned {}).", call,
-             static_cast<int>(result));
+        fail(ErrorKind::OutOfMemory,
+             "The GPU driver has no memory left ({} returned {}); close other programs that use "
+             "it, or choose a smaller level or context.",
+             call, static_cast<int>(result));
     default:
         fail(ErrorKind::Internal, "{} failed with Vulkan result {}.", call,
              static_cast<int>(result));

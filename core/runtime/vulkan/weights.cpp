@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kRows = TILE_ROWS;
 
-/// Largest part of a matrix: within every device's maxStorageBufferRange (at least 128 MiB).
+/// Largest part of a matrix, where the device can bind so much (all can: at least 128 MiB).
 constexpr uint64_t kPartBytes = uint64_t(120) << 20;
 
 uint32_t kindOf(const Format& format) {
@@ -146,6 +146,16 @@ Tensor withKernel(const Tensor& t, const VulkanPaths& paths) {
     return makeFloatTensor(t.name, getFormat(other), t.rows, t.cols, decode(t));
 }
 
+/// Rows of a part that a kernel can bind, a multiple of a tile's.
+int64_t rowsOfPart(const Tensor& t, uint64_t range) {
+    const uint64_t rowBytes =
+        t.format->isFloat()
+            ? static_cast<uint64_t>(t.blocks()) * 32 * t.format->bits / 8
+            : t.planeBytes() / static_cast<uint64_t>(std::max<int64_t>(1, t.rows)) + 64;
+    const uint64_t partBytes = std::min(kPartBytes, range - 256); // allocations are rounded up
+    return std::max<int64_t>(1, static_cast<int64_t>(partBytes / rowBytes) / kRows) * kRows;
+}
+
 } // namespace
 
 bool VulkanPaths::avoids(std::string_view format) const {
@@ -197,10 +207,7 @@ DeviceMatrix Uploader::uploadMatrix(const Tensor& given, ActivationFormat activa
     matrix.rows = tensor.rows;
     matrix.cols = tensor.cols;
     matrix.constants = constantsOf(*tensor.format);
-    const uint64_t rowBytes =
-        tensor.planeBytes() / static_cast<uint64_t>(std::max<int64_t>(1, tensor.rows)) + 64;
-    const int64_t partRows =
-        std::max<int64_t>(1, static_cast<int64_t>(kPartBytes / rowBytes) / kRows) * kRows;
+    const int64_t partRows = rowsOfPart(tensor, device->limits().maxStorageBufferRange);
     for (int64_t first = 0; first < tensor.rows; first += partRows) {
         const int64_t count = std::min(partRows, tensor.rows - first);
         DeviceMatrix::Part part;

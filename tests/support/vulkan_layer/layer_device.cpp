@@ -2,11 +2,12 @@
 #include "tests/support/vulkan_layer/layer_calls.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <string_view>
+#include <thread>
 #include <vector>
 
 namespace nibble::test {
@@ -292,6 +293,8 @@ VKAPI_ATTR VkResult VKAPI_CALL waitForFences(VkDevice handle, uint32_t count, co
     DeviceData& device = deviceOf(handle);
     const bool lost = device.lost;
     const VkResult fault = faultOf(device, VulkanCall::Wait);
+    while (fault == VK_TIMEOUT) // a driver that never comes back
+        std::this_thread::sleep_for(std::chrono::seconds(1));
     if (lost)
         return VK_ERROR_DEVICE_LOST;
     const VkResult result =

@@ -19,7 +19,7 @@ constexpr Word kCallNames[] = {{"any", VulkanCall::Any},      {"submit", VulkanC
                                {"bind", VulkanCall::Bind},    {"map", VulkanCall::Map},
                                {"create", VulkanCall::Create}};
 
-/// NIBBLE_LAYER_FAULT=submit:3:lost,alloc:2:oom,budget:1000000
+/// NIBBLE_LAYER_FAULT=submit:3:lost,alloc:2:oom,wait:5:hang,budget:1000000
 void readFault(VulkanLayer& layer, std::string_view text) {
     const size_t colon = text.find(':');
     if (colon == text.npos)
@@ -32,8 +32,9 @@ void readFault(VulkanLayer& layer, std::string_view text) {
     for (const Word& word : kCallNames)
         if (word.name == kind)
             layer.failCall(word.call, number,
-                           rest.ends_with(":oom") ? VK_ERROR_OUT_OF_DEVICE_MEMORY
-                                                  : VK_ERROR_DEVICE_LOST);
+                           rest.ends_with(":oom")    ? VK_ERROR_OUT_OF_DEVICE_MEMORY
+                           : rest.ends_with(":hang") ? VK_TIMEOUT
+                                                     : VK_ERROR_DEVICE_LOST);
 }
 
 /// NIBBLE_LAYER_LIMITS=storage:65536,allocation:1048576,discrete:1
