@@ -5,6 +5,7 @@
 #include "core/base/resources.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <fmt/format.h>
 
 namespace nibble::cli {
@@ -22,7 +23,10 @@ std::filesystem::path modelPath(const std::string& argument) {
 }
 
 std::shared_ptr<const Model> openModelArgument(const std::string& argument) {
-    return openModel(modelPath(argument));
+    auto model = openModel(modelPath(argument));
+    if (const std::string note = model->checkpoint->conversionNote(); !note.empty())
+        std::fprintf(stderr, "%s\n", note.c_str());
+    return model;
 }
 
 void requireTokens(const std::vector<TokenId>& tokens, int32_t size) {

@@ -134,8 +134,9 @@ void MainWindow::copyDiagnostics() {
     if (m_workbench.model())
         lines << tr("Model: %1, %2").arg(m_workbench.modelName(), m_workbench.runningTitle());
     for (const PathReport& path : m_workbench.paths())
-        lines << QString::fromStdString(fmt::format("  {}: {} on {}, {}", tensorName(path.key),
-                                                    path.format, path.backend, path.path));
+        lines << QString::fromStdString(fmt::format("  {}: {} (stored as {}) on {}, {}",
+                                                    tensorName(path.key), path.format, path.stored,
+                                                    path.backend, path.path));
     QApplication::clipboard()->setText(lines.join(QLatin1Char('\n')));
     emit m_workbench.notice(tr("Diagnostics are on the clipboard"));
 }

@@ -49,7 +49,7 @@ std::optional<TensorChoice> Workbench::choice(TensorKey key) const {
     try {
         TensorChoice choice = m_recipe.choose(*m_model, key);
         if (!choice.format)
-            choice.format = m_model->get(key).type->format;
+            choice.format = m_model->get(key).format();
         if (!choice.format)
             choice.format = &getFormat("f16");
         return choice;

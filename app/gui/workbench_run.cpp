@@ -93,6 +93,8 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
         emit problem(Concern::Models, QString::fromStdString(m_model->unsupported));
         return;
     }
+    if (const std::string note = m_model->checkpoint->conversionNote(); !note.empty())
+        emit notice(QString::fromStdString(note));
     sizeLevels();
     load(m_model);
 }

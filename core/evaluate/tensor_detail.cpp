@@ -115,7 +115,7 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
     detail.key = key;
     detail.name = tensorName(key);
     detail.recipeHash = recipe.hash();
-    detail.baseFormat = detail.variantFormat = model.get(key).type->name;
+    detail.baseFormat = detail.variantFormat = model.get(key).storedText();
     const Tensor base = model.load(key);
     detail.rows = base.rows;
     detail.cols = base.cols;

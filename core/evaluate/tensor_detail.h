@@ -13,7 +13,7 @@ namespace nibble {
 struct TensorDetail {
     TensorKey key;
     std::string name;          ///< "blk.27.ffn_down"
-    std::string baseFormat;    ///< as stored in the file, "f16"
+    std::string baseFormat;    ///< "f16", or stored and running as: "iq3_s, runs as f16"
     std::string variantFormat; ///< as the recipe makes it, "int4_g128"
     std::string method;        ///< "rtn"; empty where nothing is quantized
     int64_t rows = 0, cols = 0;

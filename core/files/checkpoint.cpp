@@ -23,6 +23,29 @@ int64_t TensorInfo::values() const {
     return product;
 }
 
+std::string TensorInfo::storedText() const {
+    const Format* runs = format();
+    if (!runs || std::string_view(runs->name) == type->name)
+        return type->name;
+    return fmt::format("{}, runs as {}", type->name, runs->name);
+}
+
+std::string Checkpoint::conversionNote() const {
+    std::map<std::pair<std::string, std::string>, int> counts;
+    for (const TensorInfo& info : tensors)
+        if (const Format* runs = info.format(); runs && info.storedText() != runs->name)
+            ++counts[{info.type->name, runs->name}];
+    std::string list;
+    for (const auto& [types, count] : counts)
+        list += fmt::format("{}{} of {} run as {}", list.empty() ? "" : ", ", count, types.first,
+                            types.second);
+    if (list.empty())
+        return list;
+    return "Some tensors are converted when they are loaded and take more memory than in the "
+           "file: " +
+           list + ".";
+}
+
 const TensorInfo* Checkpoint::find(std::string_view name) const {
     const auto at = byName.find(name);
     return at == byName.end() ? nullptr : &tensors[at->second];

@@ -44,6 +44,10 @@ struct TensorInfo {
     Bytes bytes;         ///< the stored bytes
     bool mapped = false; ///< they are a file's mapping, so that loading may release their pages
 
+    /// What loadTensor gives; null when it refuses.
+    const Format* format() const { return type->format; }
+    /// "q4_k"; where it runs as something else, both: "iq3_s, runs as f16".
+    std::string storedText() const;
     int64_t cols() const { return dims.empty() ? 1 : dims.back(); }
     int64_t experts() const { return dims.size() > 2 ? dims[0] : 1; }
     int64_t values() const;
@@ -66,6 +70,9 @@ struct Checkpoint {
     const TensorInfo* find(std::string_view name) const;
     /// Throws Error{BadInput} naming the file and the tensor.
     const TensorInfo& get(std::string_view name) const;
+    /// One sentence on the tensors that run as something else than they are stored as; empty when
+    /// there are none.
+    std::string conversionNote() const;
     /// Built by the opener: name → index; also the other names of tensors that safetensors store
     /// once.
     std::map<std::string, size_t, std::less<>> byName;

@@ -15,9 +15,11 @@ struct FileType {
     int64_t number;
 };
 constexpr FileType kFileTypes[] = {
-    {"f32", 0},   {"f16", 1},   {"q4_0", 2},    {"q4_1", 3},    {"q8_0", 7},
-    {"q5_0", 8},  {"q5_1", 9},  {"q2_k", 10},   {"q3_k", 12},   {"q4_k", 15},
-    {"q5_k", 17}, {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32},
+    {"f32", 0},      {"f16", 1},     {"q4_0", 2},     {"q4_1", 3},   {"q8_0", 7},    {"q5_0", 8},
+    {"q5_1", 9},     {"q2_k", 10},   {"q3_k", 12},    {"q4_k", 15},  {"q5_k", 17},   {"q6_k", 18},
+    {"iq2_xxs", 19}, {"iq2_xs", 20}, {"iq3_xxs", 23}, {"iq1_s", 24}, {"iq4_nl", 25}, {"iq3_s", 26},
+    {"iq2_s", 28},   {"iq4_xs", 30}, {"iq1_m", 31},   {"bf16", 32},  {"tq1_0", 36},  {"tq2_0", 37},
+    {"mxfp4", 38},   {"nvfp4", 39},
 };
 
 void putInteger(Metadata& metadata, const std::string& key, int64_t value) {
@@ -123,7 +125,8 @@ public:
         const Entry& entry = m_entries[index];
         if (!entry.source)
             return Bytes::of(m_model.config.ropeFactors);
-        if (!entry.key)
+        const bool isGguf = m_model.checkpoint->container == Checkpoint::Container::Gguf;
+        if (!entry.key || (isGguf && isKept(entry.key)))
             return entry.source->bytes;
         const Tensor tensor = variantTensor(m_model, m_recipe, *entry.key, progress);
         Bytes bytes = toStoredBytes(tensor, *m_tensors[index].type);
@@ -145,12 +148,17 @@ public:
     }
 
 private:
+    /// Whether a tensor goes into the file as the base stores it. What the base runs as is not
+    /// always what a file can hold (see TensorInfo::format).
+    bool isKept(std::optional<TensorKey> key) const {
+        const Format* format = key ? m_recipe.choose(m_model, *key).format : nullptr;
+        return !format || (format == m_model.get(*key).format() && !blockTypeOf(*format));
+    }
     void add(Entry entry, std::string name) {
         const TensorInfo& info = *entry.source;
-        const BlockType* type = info.type;
-        if (entry.key)
-            if (const Format* format = m_recipe.choose(m_model, *entry.key).format)
-                type = blockTypeOf(*format);
+        const BlockType* type = isKept(entry.key)
+                                    ? info.type
+                                    : blockTypeOf(*m_recipe.choose(m_model, *entry.key).format);
         if (!type || type->ggufType < 0)
             fail(ErrorKind::Usage,
                  "Tensor \"{}\" is {} in this recipe, which no GGUF file can hold; choose f16, "

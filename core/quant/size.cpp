@@ -22,12 +22,20 @@ uint64_t planeBytes(const Format& format, int64_t rows, int64_t cols) {
     return static_cast<uint64_t>(rows * (codes + groups + supers));
 }
 
-/// What a tensor is stored as; types without a format are kept as f16.
+/// What a tensor runs as; types without a format count as f16.
 const Format& formatOf(const Model& model, const Recipe& recipe, TensorKey key) {
     if (const Format* format = recipe.choose(model, key).format)
         return *format;
-    const Format* stored = model.get(key).type->format;
-    return stored ? *stored : getFormat("f16");
+    const Format* base = model.get(key).format();
+    return base ? *base : getFormat("f16");
+}
+
+/// Bytes in a file: a tensor that the recipe leaves alone stays as it is stored.
+uint64_t fileBytes(const Model& model, const Recipe& recipe, TensorKey key) {
+    const TensorInfo& info = model.get(key);
+    if (info.bytes.size() > 0 && !recipe.choose(model, key).format)
+        return info.bytes.size();
+    return exactBytes(formatOf(model, recipe, key), info.rows(), info.cols());
 }
 
 } // namespace
@@ -43,7 +51,7 @@ RecipeSize recipeSize(const Model& model, const Recipe& recipe) {
     for (const TensorKey key : model.keys()) {
         const TensorInfo& info = model.get(key);
         const Format& format = formatOf(model, recipe, key);
-        size.bytes += exactBytes(format, info.rows(), info.cols());
+        size.bytes += fileBytes(model, recipe, key);
         size.residentBytes += planeBytes(format, info.rows(), info.cols());
         values += info.values();
     }

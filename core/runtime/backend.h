@@ -55,6 +55,7 @@ public:
 struct PathReport {
     TensorKey key;
     std::string format, backend, path;
+    std::string stored = {}; ///< the base's type in its file, "iq3_s"; the Runner adds it
 };
 
 struct StageOptions {

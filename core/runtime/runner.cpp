@@ -288,6 +288,9 @@ std::vector<PathReport> Runner::paths() const {
         const auto part = stage->paths();
         all.insert(all.end(), part.begin(), part.end());
     }
+    for (PathReport& path : all)
+        if (const TensorInfo* info = model().find(path.key))
+            path.stored = info->type->name;
     return all;
 }
 

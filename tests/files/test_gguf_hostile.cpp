@@ -88,6 +88,28 @@ private slots:
         QVERIFY(opened > 0); // a changed letter in a name is harmless
     }
 
+    void latticesOfAnyBytesLoad_data() {
+        QTest::addColumn<int>("type");
+        for (const int type : {16, 17, 18, 19, 21, 22, 29})
+            QTest::newRow(findBlockType(type)->name) << type;
+    }
+    void latticesOfAnyBytesLoad() {
+        QFETCH(int, type);
+        // Every index of every grid is within it, whatever the bytes.
+        for (const char fill : {'\0', '\x55', '\xaa', '\xff'}) {
+            GgufBytes file(1, 0);
+            file.tensor("a", {256, 1}, static_cast<uint32_t>(type), 0).pad().data(128, fill);
+            const auto checkpoint = openCheckpoint(write(file.bytes()));
+            QCOMPARE(loadTensor(checkpoint->get("a")).values(), 256);
+        }
+        const std::string whole = valid({256, 1}, static_cast<uint32_t>(type)).bytes();
+        const size_t header = whole.size() - 128;
+        const size_t needed = header + findBlockType(type)->blockBytes;
+        for (size_t n = header; n < needed; ++n)
+            QCOMPARE(refusal(whole.substr(0, n)).find("model.gguf: "), size_t(0));
+        QCOMPARE(refusal(whole.substr(0, needed)), std::string("opened"));
+    }
+
     void attacksAreNamed_data() {
         QTest::addColumn<std::string>("bytes");
         QTest::addColumn<QString>("says");
@@ -114,6 +136,9 @@ private slots:
         row("unknown type", valid({8, 4}, 4), "type number 4");
         row("type 2^32-1", valid({8, 4}, ~0u), "type number 4294967295");
         row("row not of whole blocks", valid({24, 1}, 2), "multiple of 32");
+        row("lattice row not of whole blocks", valid({128, 1}, 21), "multiple of 256");
+        row("lattice longer than the file", valid({256, 3}, 29), "needs 168 bytes");
+        row("lattice of 2^40 values", valid({256, 1ull << 32}, 19), "of the data, which has");
         row("offset unaligned", valid({8, 4}, 0, 4), "alignment 32");
         row("offset past the end", valid({8, 4}, 0, 32), "needs 128 bytes");
         row("offset 2^64-32", valid({8, 4}, 0, kHuge - 31), "offset 18446744073709551584");
@@ -147,6 +172,8 @@ private slots:
         row("array of 2^64-1", withEntry("v", 9).put(4u).put(kHuge).data(64), "array elements");
         row("array of 2^62 u32", withEntry("v", 9).put(4u).put(1ull << 62).data(64),
             "array elements");
+        row("array of doubles past the end", withEntry("v", 9).put(12u).put(uint64_t(9)).data(64),
+            "cannot fit");
         row("array past the end", withEntry("v", 9).put(4u).put(uint64_t(17)).data(64),
             "cannot fit");
         row("array of strings past the end", withEntry("v", 9).put(8u).put(uint64_t(9)).data(64),

@@ -33,6 +33,7 @@ Json describe(const BenchReport& r, const Model& model, const Recipe& recipe,
         batches.push_back({{"sequences", batch.sequences}, {"generate_tps", batch.generateTps}});
     for (const PathReport& path : r.paths)
         paths.push_back({{"tensor", tensorName(path.key)},
+                         {"stored", path.stored},
                          {"format", path.format},
                          {"backend", path.backend},
                          {"path", path.path}});

@@ -28,17 +28,13 @@ const char* containerName(Checkpoint::Container container) {
     return "";
 }
 
-const char* typeName(const TensorInfo& info) {
-    return info.type ? info.type->name : "unknown";
-}
-
 std::string shapeText(const TensorInfo& info) {
     return fmt::format("{}", fmt::join(info.dims, " × "));
 }
 
 /// Statistics of one stored tensor; nothing for types whose values cannot be read.
 std::optional<TensorStatistics> statisticsOf(const TensorInfo& info, const Progress& progress) {
-    if (!info.type || !info.type->format)
+    if (!info.format())
         return std::nullopt;
     return computeStatistics(loadTensor(info), progress);
 }
@@ -105,7 +101,8 @@ Json describeAll(const Model& model, bool weights, const Progress& progress) {
         const auto key = model.keyOf(info.name);
         Json tensor{{"name", info.name},
                     {"shape", info.dims},
-                    {"type", typeName(info)},
+                    {"type", info.type->name},
+                    {"runs_as", info.format() ? Json(info.format()->name) : Json(nullptr)},
                     {"bytes", info.bytes.size()},
                     {"role", key ? Json(shortName(key->role)) : Json(nullptr)},
                     {"layer", key && key->layer >= 0 ? Json(key->layer) : Json(nullptr)}};
@@ -116,12 +113,14 @@ Json describeAll(const Model& model, bool weights, const Progress& progress) {
         tensors.push_back(std::move(tensor));
     }
     const bool runs = model.unsupported.empty();
+    const std::string note = file.conversionNote();
     return {{"name", model.name},
             {"path", file.path.string()},
             {"container", containerName(file.container)},
             {"architecture", model.config.architecture},
             {"supported", runs},
             {"problem", runs ? Json(nullptr) : Json(model.unsupported)},
+            {"note", note.empty() ? Json(nullptr) : Json(note)},
             {"parameters", model.parameters()},
             {"file_bytes", file.fileBytes},
             {"config", runs ? describe(model.config) : Json(nullptr)},
@@ -137,6 +136,8 @@ std::string heading(const Model& model) {
         fmt::format("{} · {} · {} · {:.4g} million parameters\n", printable(model.name),
                     printable(c.architecture), bytesText(model.checkpoint->fileBytes),
                     static_cast<double>(model.parameters()) / 1e6);
+    if (const std::string note = model.checkpoint->conversionNote(); !note.empty())
+        out += note + "\n";
     if (!model.unsupported.empty())
         return out + model.unsupported + "\n";
     out += fmt::format(
@@ -164,7 +165,8 @@ void printTable(const Model& model, bool weights, const Progress& progress) {
         progress.check();
         const auto key = model.keyOf(info.name);
         std::vector<std::string> row{printable(info.name), key ? shortName(key->role) : "not used",
-                                     shapeText(info), typeName(info), bytesText(info.bytes.size())};
+                                     shapeText(info), info.storedText(),
+                                     bytesText(info.bytes.size())};
         if (weights) {
             if (const auto s = statisticsOf(info, progress)) {
                 row.insert(
@@ -182,7 +184,7 @@ void printTable(const Model& model, bool weights, const Progress& progress) {
 }
 
 int run(const Options& options) {
-    const auto model = openModelArgument(options.model);
+    const auto model = openModel(modelPath(options.model));
     const Progress progress = terminalProgress();
     if (options.json)
         printJson(describeAll(*model, options.weights, progress));

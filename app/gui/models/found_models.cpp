@@ -11,11 +11,11 @@ namespace {
 
 constexpr int kDeepest = 6, kMost = 500;
 
-/// The block type that holds most of the values.
+/// The block type that holds most of the values, and what it runs as.
 QString mainType(const Checkpoint& checkpoint) {
     std::map<QString, int64_t> values;
     for (const TensorInfo& tensor : checkpoint.tensors)
-        values[QLatin1String(tensor.type->name)] += tensor.values();
+        values[QString::fromStdString(tensor.storedText())] += tensor.values();
     QString best;
     for (const auto& [name, count] : values)
         if (best.isEmpty() || count > values[best])

@@ -141,7 +141,7 @@ void TensorPanel::refresh() {
                                                              : none);
     m_shape->setText(
         info ? tr("%1 × %2").arg(units::count(info->rows()), units::count(info->cols())) : none);
-    m_stored->setText(info && info->type ? QString::fromUtf8(info->type->name) : none);
+    m_stored->setText(info && info->type ? QString::fromStdString(info->storedText()) : none);
     const double bits = matrix ? format->bitsPerWeight(info->cols()) : 0;
     m_bits->setText(matrix ? QString::number(bits, 'f', 2) : none);
     m_size->setText(

@@ -177,6 +177,9 @@ void TensorTable::refresh() {
         const TensorInfo* info = model ? model->find(m_keys[i]) : nullptr;
         if (choice && choice->format && info) {
             row.format = QString::fromUtf8(choice->format->name);
+            const QString stored = QString::fromUtf8(info->type->name);
+            if (choice->format == info->format() && row.format != stored)
+                row.format = tr("%1, stored as %2").arg(row.format, stored);
             row.bits = choice->format->bitsPerWeight(info->cols());
             row.megabytes = row.bits * static_cast<double>(info->values()) / 8e6;
         }

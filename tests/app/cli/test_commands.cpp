@@ -1,3 +1,4 @@
+#include "tests/support/block_model.h"
 #include "tests/support/shared_data.h"
 
 #include <QDir>
@@ -65,6 +66,27 @@ class TestCommands : public QObject {
     Q_OBJECT
 private slots:
     void init() { m_folder = std::make_unique<QTemporaryDir>(); }
+
+    void conversionsAtLoadAreTold() {
+        write("iq3.gguf",
+              QByteArray::fromStdString(nibble::test::blockModel(nibble::test::kIq3_s)));
+        const Outcome table = cli({"inspect", path("iq3.gguf")});
+        QVERIFY2(table.code == 0 && table.err.isEmpty(), table.all().constData());
+        QVERIFY2(table.out.contains("8 of iq3_s run as f16"), table.out.constData());
+        QVERIFY2(table.out.contains("iq3_s, runs as f16"), table.out.constData());
+        const QJsonObject json = object(cli({"inspect", path("iq3.gguf"), "--json"}));
+        QVERIFY(json["note"].toString().contains("iq3_s"));
+        const QJsonObject tensor = json["tensors"].toArray()[0].toObject();
+        QCOMPARE(tensor["type"].toString(), "iq3_s");
+        QCOMPARE(tensor["runs_as"].toString(), "f16");
+        // Commands that load the weights say it beside their answer.
+        const Outcome made =
+            cli({"quantize", path("iq3.gguf"), "-o", path("q8.gguf"), "--level", "q8_0", "--json"});
+        QVERIFY2(made.code == 0 && made.err.contains("8 of iq3_s run as f16"),
+                 made.all().constData());
+        const Outcome after = cli({"inspect", path("q8.gguf")});
+        QVERIFY2(!after.out.contains("run as"), after.out.constData());
+    }
 
     void everyCommandGivesItsKeys_data() {
         QTest::addColumn<QStringList>("arguments");
