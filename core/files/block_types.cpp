@@ -26,6 +26,10 @@ BlockType decoded(const char* name, int ggufType, uint32_t bytes, Decode* decode
             .blockBytes = bytes,
             .decode = decode};
 }
+BlockType withFactors(BlockType type, const char* format) {
+    type.factoredFormat = &getFormat(format);
+    return type;
+}
 /// Sizes are known, so files with such tensors open; the values are not decoded.
 BlockType listed(const char* name, int ggufType, const char* dtype, uint32_t values,
                  uint32_t bytes) {
@@ -53,7 +57,7 @@ std::vector<BlockType> table() {
         blocksOf("tq1_0", 34, 256, 54, fromTq1_0, toTq1_0),
         blocksOf("tq2_0", 35, 256, 66, fromTq2_0, toTq2_0),
         blocksOf("mxfp4", 39, 32, 17, fromMxfp4, toMxfp4),
-        blocksOf("nvfp4", 40, 64, 36, fromNvfp4, toNvfp4),
+        withFactors(blocksOf("nvfp4", 40, 64, 36, fromNvfp4, toNvfp4), "nvfp4_f32"),
         decoded("iq2_xxs", 16, 66, decodeIq2_xxs),
         decoded("iq2_xs", 17, 74, decodeIq2_xs),
         decoded("iq3_xxs", 18, 98, decodeIq3_xxs),

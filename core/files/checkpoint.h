@@ -30,6 +30,8 @@ struct BlockType {
     void (*toBlocks)(const Tensor& tensor, int64_t row, std::byte* blocks) = nullptr;
     /// The exact values of `count` blocks.
     void (*decode)(const std::byte* blocks, int64_t count, float* values) = nullptr;
+    /// What they run as when the file has factors beside them (TensorInfo::factors).
+    const Format* factoredFormat = nullptr;
 };
 std::span<const BlockType> blockTypes();
 const BlockType* findBlockType(int ggufType);
@@ -44,8 +46,13 @@ struct TensorInfo {
     Bytes bytes;         ///< the stored bytes
     bool mapped = false; ///< they are a file's mapping, so that loading may release their pages
 
+    /// Stored beside it, one or one for each expert, and multiplied with its values (NVFP4).
+    std::vector<float> factors = {};
+    /// Of such factors and of what only other engines use: the tensor that they belong to.
+    std::string owner = {};
+
     /// What loadTensor gives; null when it refuses.
-    const Format* format() const { return type->format; }
+    const Format* format() const { return factors.empty() ? type->format : type->factoredFormat; }
     /// "q4_k"; where it runs as something else, both: "iq3_s, runs as f16".
     std::string storedText() const;
     int64_t cols() const { return dims.empty() ? 1 : dims.back(); }

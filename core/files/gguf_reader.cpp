@@ -385,6 +385,7 @@ CheckpointPointer openGguf(const std::filesystem::path& path, const Bytes& file)
         for (TensorInfo& info : part.tensors)
             addTensor(*checkpoint, std::move(info), partPath);
     }
+    pairFactors(*checkpoint);
     const int64_t stated = checkpoint->metadata.integerOr("split.tensors.count", -1);
     if (stated >= 0 && static_cast<uint64_t>(stated) != checkpoint->tensors.size())
         fail(ErrorKind::BadInput,

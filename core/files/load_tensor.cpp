@@ -2,7 +2,7 @@
 #include "core/base/half.h"
 #include "core/base/mapped_file.h"
 #include "core/base/parallel.h"
-#include "core/files/checkpoint.h"
+#include "core/files/openers.h"
 
 #include <algorithm>
 #include <new>
@@ -101,7 +101,7 @@ Tensor loadTensor(const TensorInfo& info) {
         return decodeAtLoad(info);
     if (type.format->isFloat())
         return floatTensor(info, alignedView(info.bytes, type.blockBytes));
-    return transcode(info);
+    return info.factors.empty() ? transcode(info) : withFactors(transcode(info), info);
 }
 
 Bytes toStoredBytes(const Tensor& tensor, const BlockType& type) {

@@ -27,6 +27,14 @@ SafetensorsContents readSafetensors(const std::filesystem::path& path, const Byt
 /// Adds a tensor, or Error{BadInput} when the checkpoint already has one of that name.
 void addTensor(Checkpoint& checkpoint, TensorInfo info, const std::filesystem::path& file);
 
+/// Gives each tensor the factors that the file stores beside it, and those tensors their owner.
+/// Error{BadInput} for factors of another type, count or value than expected.
+void pairFactors(Checkpoint& checkpoint);
+
+/// A tensor whose type can have factors, its scales multiplied by them: each group's product is
+/// rounded once to f32, all else is exact.
+Tensor withFactors(Tensor tensor, const TensorInfo& info);
+
 /// Why a file that is neither GGUF nor safetensors is refused: what it looks like and what is
 /// accepted instead.
 [[noreturn]] void refuseForeign(const std::filesystem::path& path, std::span<const std::byte> head);

@@ -187,7 +187,8 @@ TensorKey Model::headKey() const {
 int64_t Model::parameters() const {
     int64_t count = 0;
     for (const TensorInfo& info : checkpoint->tensors)
-        count += info.values();
+        if (info.owner.empty())
+            count += info.values();
     return count;
 }
 
@@ -204,6 +205,8 @@ std::map<TensorKey, size_t> indexTensors(const Checkpoint& checkpoint,
     std::map<TensorKey, size_t> index;
     for (size_t i = 0; i < checkpoint.tensors.size(); ++i) {
         const std::string& name = checkpoint.tensors[i].name;
+        if (!checkpoint.tensors[i].owner.empty())
+            continue;
         std::optional<TensorKey> key;
         for (const RoleName& row : architecture.names)
             if (const char* pattern = nameIn(row, checkpoint.container); pattern && !key)

@@ -95,8 +95,10 @@ class Export {
 public:
     Export(const Model& model, const Recipe& recipe) : m_model(model), m_recipe(recipe) {
         if (model.checkpoint->container != Checkpoint::Container::Safetensors)
-            for (const TensorInfo& info : model.checkpoint->tensors)
-                add({model.keyOf(info.name), &info}, info.name);
+            for (const TensorInfo& info : model.checkpoint->tensors) {
+                if (info.owner.empty() || isKept(model.keyOf(info.owner)))
+                    add({model.keyOf(info.name), &info}, info.name);
+            }
         else
             for (const TensorKey key : model.keys()) {
                 const std::string name = tensorName(key);

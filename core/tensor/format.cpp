@@ -81,6 +81,7 @@ constexpr Format kFormats[] = {
     withTable(superScaled("iq4_xs", 4, 0, 32, 6, 32), kIq4, 1),
     withTable(scaled("mxfp4", 4, 0, 32, ScaleKind::E8M0), kFp4, 0.5f),
     withTable(scaled("nvfp4", 4, 0, 16, ScaleKind::E4M3), kFp4, 0.5f),
+    withTable(scaled("nvfp4_f32", 4, 0, 16, ScaleKind::F32), kFp4, 0.5f),
     scaled("tq1_0", 2, 1, 256),
     scaled("tq2_0", 2, 1, 256),
 };

@@ -164,8 +164,10 @@ void printTable(const Model& model, bool weights, const Progress& progress) {
     for (const TensorInfo& info : model.checkpoint->tensors) {
         progress.check();
         const auto key = model.keyOf(info.name);
-        std::vector<std::string> row{printable(info.name), key ? shortName(key->role) : "not used",
-                                     shapeText(info), info.storedText(),
+        const char* role = key                  ? shortName(key->role)
+                           : info.owner.empty() ? "not used"
+                                                : "beside its weight";
+        std::vector<std::string> row{printable(info.name), role, shapeText(info), info.storedText(),
                                      bytesText(info.bytes.size())};
         if (weights) {
             if (const auto s = statisticsOf(info, progress)) {
