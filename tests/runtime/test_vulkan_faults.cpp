@@ -79,6 +79,12 @@ class TestVulkanFaults : public QObject {
         }
     }
 
+    std::vector<float> freshAnswer(const std::vector<TokenId>& prompt) {
+        const auto runner = makeRunner(m_model, placeAll(*m_model, openVulkan(0)));
+        Session session = runner->newSession();
+        return runner->append(session, prompt);
+    }
+
 private slots:
     void init() { NIBBLE_NEED_LAYER(); }
     void cleanup() { vulkanLayer().reset(); }
@@ -148,6 +154,27 @@ private slots:
             QCOMPARE(failed.kind, 5);
             QVERIFY2(run(m_model, backend) == right, qPrintable(QString::number(n)));
         }
+    }
+
+    /// A recording that failed half way is not replayed.
+    void theSameRunnerWorksAfterwards() {
+        const auto runner = makeRunner(m_model, placeAll(*m_model, openVulkan(0)));
+        const std::vector<TokenId> prompt{3, 1, 4, 1, 5};
+        std::vector<std::vector<float>> answers;
+        for (uint64_t n : {2, 3, 4, 10, 20, 0}) {
+            Session session = runner->newSession();
+            vulkanLayer().failCall(VulkanCall::Create, n, VK_ERROR_OUT_OF_DEVICE_MEMORY);
+            try {
+                answers.push_back(runner->append(session, prompt));
+                QCOMPARE(n, uint64_t(0));
+            } catch (const Error& error) {
+                QCOMPARE(error.exitCode(), 5);
+                QCOMPARE(session.length(), 0);
+            }
+        }
+        Session session = runner->newSession();
+        QVERIFY(runner->append(session, prompt) == answers.at(0));
+        QVERIFY(answers[0] == freshAnswer(prompt));
     }
 
     void theSentenceSaysHowMuchIsShort() {

@@ -68,9 +68,10 @@ public:
 
     /// Runs a recorded command buffer to its end. After Error{DeviceLost} every later call is one.
     void run(VkCommandBuffer commands);
-    /// Bytes of memory that pools have taken from the device.
-    uint64_t heldBytes() const { return static_cast<uint64_t>(m_held.load()); }
-    void hold(int64_t bytes) { m_held += bytes; }
+    /// Bytes that this process has taken from Vulkan, on all devices: a GPU is opened once for each
+    /// running model.
+    static uint64_t heldBytes() { return static_cast<uint64_t>(s_held.load()); }
+    static void hold(int64_t bytes) { s_held += bytes; }
     DeviceInfo info() const;
 
 private:
@@ -88,7 +89,7 @@ private:
     VkCommandPool m_commandPool = VK_NULL_HANDLE;
     VkFence m_fence = VK_NULL_HANDLE;
     bool m_lost = false;
-    std::atomic<int64_t> m_held{0};
+    static inline std::atomic<int64_t> s_held{0};
 };
 
 /// How `devices` lists a physical device.

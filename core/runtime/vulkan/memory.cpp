@@ -2,6 +2,8 @@
 
 #include "core/base/error.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -9,6 +11,11 @@ namespace nibble {
 namespace {
 
 constexpr uint64_t kSmallestSlab = uint64_t(1) << 20, kLargestSlab = uint64_t(64) << 20;
+
+std::string sizeText(uint64_t bytes) {
+    return bytes < 1'000'000 ? fmt::format("{} KB", (bytes + 999) / 1000)
+                             : fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
+}
 
 /// Bytes of a new slab. What fills a good part of a shared one gets its own, of just its size;
 /// a shared one is a small part of what there is already. So the unused rest of all slabs stays
@@ -56,7 +63,7 @@ void MemoryPool::freeSlab(Slab& slab) const {
 void MemoryPool::destroySlab(Slab& slab) {
     freeSlab(slab);
     m_total -= slab.size;
-    m_device->hold(-static_cast<int64_t>(slab.size));
+    VulkanDevice::hold(-static_cast<int64_t>(slab.size));
     slab = {};
 }
 
@@ -104,20 +111,16 @@ void MemoryPool::failedSlab(VkResult result, uint64_t bytes, const char* what) c
         result != VK_ERROR_MEMORY_MAP_FAILED)
         checkVulkan(result, "vkAllocateMemory");
     const DeviceInfo info = m_device->info();
-    const uint64_t held = m_device->heldBytes();
+    const uint64_t held = VulkanDevice::heldBytes();
     const uint64_t free =
         info.freeKnown ? info.freeBytes : info.memoryBytes - std::min(info.memoryBytes, held);
-    const auto megabytes = [](uint64_t count) { return static_cast<double>(count) * 1e-6; };
     constexpr const char* kAdvice = "choose a smaller level or context, or leave layers to the CPU";
     if (bytes > free)
-        fail(ErrorKind::OutOfMemory,
-             "{} needs {:.1f} MB on {}, which has {:.1f} MB of {:.0f} MB left, {:.1f} MB too few; "
-             "{}.",
-             what, megabytes(bytes), info.name, megabytes(free), megabytes(info.memoryBytes),
-             megabytes(bytes - free), kAdvice);
-    fail(ErrorKind::OutOfMemory,
-         "{} needs {:.1f} MB on {}, whose driver gives no more after {:.1f} MB; {}.", what,
-         megabytes(bytes), info.name, megabytes(held), kAdvice);
+        fail(ErrorKind::OutOfMemory, "{} needs {} on {}, which has {} of {} left, {} too few; {}.",
+             what, sizeText(bytes), info.name, sizeText(free), sizeText(info.memoryBytes),
+             sizeText(bytes - free), kAdvice);
+    fail(ErrorKind::OutOfMemory, "{} needs {} on {}, whose driver gives no more after {}; {}.",
+         what, sizeText(bytes), info.name, sizeText(held), kAdvice);
 }
 
 size_t MemoryPool::addSlab(uint64_t bytes, const char* what) {
@@ -125,14 +128,14 @@ size_t MemoryPool::addSlab(uint64_t bytes, const char* what) {
     slab.size = slabBytes(bytes, m_total);
     try {
         if (const VkResult result = makeSlab(slab); result != VK_SUCCESS)
-            failedSlab(result, bytes, what);
+            failedSlab(result, slab.size, what);
     } catch (...) {
         freeSlab(slab);
         throw;
     }
     slab.free[0] = slab.size;
     m_total += slab.size;
-    m_device->hold(static_cast<int64_t>(slab.size));
+    VulkanDevice::hold(static_cast<int64_t>(slab.size));
     for (size_t i = 0; i < m_slabs.size(); ++i)
         if (!m_slabs[i].buffer) {
             m_slabs[i] = std::move(slab);
