@@ -29,7 +29,7 @@ RecipeRule Workbench::ruleFor(TensorKey key, const QString& format, const QStrin
     rule.activations = std::string(name(m_recipe.choose(*m_model, key).activations));
     rule.format = format.toStdString();
     if (format.isEmpty()) {
-        const Format* own = m_model->get(key).type->format;
+        const Format* own = m_model->get(key).format();
         rule.format = own ? own->name : "f16";
         rule.activations = "float";
     }
