@@ -20,7 +20,6 @@ namespace nibble {
 namespace {
 
 constexpr int kLongestMs = 20 * 60 * 1000;
-constexpr int kChunks = 2;
 
 /// Handles events until `ready`, or throws what the workbench complained about.
 template <typename Ready>
@@ -87,7 +86,7 @@ QStringList takeScreenshots(MainWindow& window, const QString& folder) {
     return grabModes(window, folder, {});
 }
 
-int screenshotRun(const QString& folder, const QString& modelPath) {
+int screenshotRun(const QString& folder, const QString& modelPath, int windows) {
     QTextStream out(stdout), err(stderr);
     try {
         // Pictures show this run alone, not the chats and recent files of the person.
@@ -114,14 +113,14 @@ int screenshotRun(const QString& folder, const QString& modelPath) {
         out << QObject::tr("Opened %1 on %2")
                    .arg(workbench.modelName(), QString::fromStdString(workbench.device()->name))
             << Qt::endl;
-        workbench.measureLadder(kChunks);
+        workbench.measureLadder(windows);
         waitFor([&] { return workbench.jobs().idle(); }, "Measuring levels", problem);
         out << QObject::tr("Measured %n levels", nullptr, int(workbench.ladder().size()))
             << Qt::endl;
         workbench.applyLevel(QStringLiteral("int4"));
         waitFor([&] { return !workbench.isApplying(); }, "Applying a level", problem);
         workbench.measureTensors();
-        workbench.measureQuality(kChunks);
+        workbench.measureQuality(windows);
         if (const auto key = workbench.selection())
             workbench.requestTensorDetail(*key);
         waitFor([&] { return workbench.jobs().idle(); }, "Measuring tensors", problem);

@@ -14,7 +14,8 @@ class MainWindow;
 QStringList takeScreenshots(MainWindow& window, const QString& folder);
 
 /// `nibble --screenshot DIR [MODEL]`: opens the model, measures its levels and tensors, gets one
-/// chat answer, and renders every mode. Returns the exit code.
-int screenshotRun(const QString& folder, const QString& modelPath);
+/// chat answer, and renders every mode. Scores as many windows as a ladder does unless told.
+/// Returns the exit code.
+int screenshotRun(const QString& folder, const QString& modelPath, int windows = kLadderWindows);
 
 } // namespace nibble

@@ -141,9 +141,9 @@ public slots:
 
     /// Sizes of all levels, then their quality and speed as they are measured. `chunks` windows of
     /// the shipped text; 0 = all.
-    void measureLadder(int chunks = 4);
+    void measureLadder(int chunks = kLadderWindows);
     /// Quality of the edited recipe with per-layer errors.
-    void measureQuality(int chunks = 4);
+    void measureQuality(int chunks = kLadderWindows);
     /// Error of these matrices under the edited recipe; of every one when there are none.
     void measureTensors(std::vector<nibble::TensorKey> keys = {});
     /// Answers with tensorDetailReady; the newest request wins.

@@ -141,4 +141,39 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
     return rows;
 }
 
+std::optional<Recommendation> recommendLevel(const std::vector<LadderRow>& rows,
+                                             uint64_t baseBytes) {
+    const auto better = [](const LadderRow& a, const LadderRow& b) {
+        if (a.measured != b.measured)
+            return a.measured;
+        if (!a.measured)
+            return a.size.bytes > b.size.bytes;
+        const auto small = [](const LadderRow& row) {
+            return row.quality.kldMean + row.quality.kldError <= Recommendation::kSmallLoss;
+        };
+        if (small(a) != small(b))
+            return small(a);
+        if (small(a) && a.size.bytes != b.size.bytes)
+            return a.size.bytes < b.size.bytes;
+        return a.quality.kldMean < b.quality.kldMean;
+    };
+    const LadderRow* best = nullptr;
+    for (const LadderRow& row : rows)
+        if (row.fits && row.problem.empty() && (!best || better(row, *best)))
+            best = &row;
+    if (!best)
+        return {};
+    Recommendation found;
+    found.row = static_cast<size_t>(best - rows.data());
+    found.measured = best->measured;
+    found.smallLoss = best->measured &&
+                      best->quality.kldMean + best->quality.kldError <= Recommendation::kSmallLoss;
+    found.sizeShare =
+        baseBytes ? static_cast<double>(best->size.bytes) / static_cast<double>(baseBytes) : 0;
+    for (const LadderRow& row : rows)
+        if (row.level == "f16" && row.generateTps > 0)
+            found.speedRatio = best->generateTps / row.generateTps;
+    return found;
+}
+
 } // namespace nibble

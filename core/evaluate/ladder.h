@@ -5,6 +5,9 @@
 
 namespace nibble {
 
+/// Windows that a ladder scores unless told: enough to rank levels, in seconds for a small model.
+inline constexpr int32_t kLadderWindows = 32;
+
 /// One level of a model, measured or only sized.
 struct LadderRow {
     std::string level;
@@ -17,6 +20,21 @@ struct LadderRow {
     double generateTps = 0, promptTps = 0;
     std::string problem; ///< a sentence when the level could not be measured
 };
+
+/// Of the levels that fit: the smallest whose loss is hardly noticeable, else the one that loses
+/// least; before any is measured, the one with the most bits.
+struct Recommendation {
+    /// KLD up to which answers hardly change.
+    static constexpr double kSmallLoss = 0.02;
+    size_t row = 0;
+    bool measured = false;
+    bool smallLoss = false;
+    double sizeShare = 0;  ///< of the base's bytes
+    double speedRatio = 0; ///< to the 16-bit level's tokens a second; 0 = not measured
+};
+/// Nothing when no level fits.
+std::optional<Recommendation> recommendLevel(const std::vector<LadderRow>& rows,
+                                             uint64_t baseBytes);
 
 struct LadderOptions {
     std::vector<std::string> levels; ///< empty = all

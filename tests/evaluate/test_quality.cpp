@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/evaluate/ladder.h"
 #include "core/evaluate/quality.h"
 #include "core/evaluate/tensor_detail.h"
 #include "core/quant/apply.h"
@@ -151,6 +152,36 @@ private slots:
         QVERIFY(std::abs(error.sqnr + 20 * std::log10(error.relativeError)) < 1e-9);
         QCOMPARE(error.beyondSixSigma,
                  tensorDetail(*model, levelRecipe("int4"), {Role::Up, 0}).beyondSixSigma);
+    }
+    void recommendsTheSmallestWithoutNoticeableLoss() {
+        const auto row = [](const char* level, uint64_t bytes, double kld, double tps) {
+            LadderRow r;
+            r.level = level;
+            r.size.bytes = bytes;
+            r.fits = r.measured = true;
+            r.quality.kldMean = kld;
+            r.generateTps = tps;
+            return r;
+        };
+        std::vector<LadderRow> rows{row("f16", 100, 0, 10), row("int8", 50, 0.001, 20),
+                                    row("int4", 28, 0.03, 30)};
+        auto best = recommendLevel(rows, 100);
+        QVERIFY(best && best->measured && best->smallLoss);
+        QCOMPARE(best->row, size_t(1));
+        QCOMPARE(best->sizeShare, 0.5);
+        QCOMPARE(best->speedRatio, 2.0);
+        rows[1].fits = rows[0].fits = false; // what fits wins over what loses less
+        QCOMPARE(recommendLevel(rows, 100)->row, size_t(2));
+        QVERIFY(!recommendLevel(rows, 100)->smallLoss);
+        rows[2].fits = false;
+        QVERIFY(!recommendLevel(rows, 100));
+        for (LadderRow& r : rows) {
+            r.fits = true;
+            r.measured = false;
+        }
+        rows[0].fits = false; // unmeasured: the most bits that fit
+        QCOMPARE(recommendLevel(rows, 100)->row, size_t(1));
+        QVERIFY(!recommendLevel(rows, 100)->measured);
     }
     void shippedTextIsThere() {
         const EvaluationText text = shippedEvaluationText();

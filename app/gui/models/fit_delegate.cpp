@@ -5,6 +5,7 @@
 #include "app/gui/theme_style.h"
 
 #include <QPainter>
+#include <QTreeView>
 
 #include <algorithm>
 
@@ -49,8 +50,18 @@ void FitDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option,
     painter->setFont(
         theme.font(group || (selected && index.column() == 0) ? Type::Strong : Type::Body));
     Ink ink = Ink::Text;
-    if (index.column() == ModelTable::Name && !group) {
-        theme.icon(QStringLiteral("open"), Ink::SecondaryText)
+    if (index.column() == ModelTable::Name) {
+        const bool variant = !index.data(ModelTable::VariantRole).toString().isEmpty();
+        const auto* tree = qobject_cast<const QTreeView*>(option.widget);
+        const bool opens = index.model()->hasChildren(index);
+        const QString icon =
+            opens     ? (tree && tree->isExpanded(index) ? QStringLiteral("chevron-down")
+                                                         : QStringLiteral("chevron-right"))
+            : variant ? QStringLiteral("tune")
+                      : QStringLiteral("open");
+        if (variant)
+            r.setLeft(r.left() + side + pad);
+        theme.icon(icon, Ink::SecondaryText)
             .paint(painter, QRect(r.left(), r.center().y() - side / 2, side, side));
         r.setLeft(r.left() + side + pad);
     } else if (index.column() == ModelTable::Needs && !group) {
@@ -83,9 +94,10 @@ void FitDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option,
 QSize FitDelegate::sizeHint(const QStyleOptionViewItem& option, const QModelIndex& index) const {
     const Theme& theme = Theme::get();
     QSize size = QStyledItemDelegate::sizeHint(option, index);
-    const int extra = index.column() == ModelTable::Needs  ? theme.px(40 + 14 + 18)
-                      : index.column() == ModelTable::Name ? theme.px(28)
-                                                           : theme.px(8);
+    const int extra = index.column() == ModelTable::Needs ? theme.px(40 + 14 + 18)
+                      : index.column() == ModelTable::Name
+                          ? theme.px(index.data(ModelTable::VariantRole).isNull() ? 28 : 50)
+                          : theme.px(8);
     return {size.width() + extra, theme.rowHeight()};
 }
 

@@ -13,6 +13,16 @@
 
 namespace nibble {
 
+/// A level of the open model, as the row under its base.
+struct FoundVariant {
+    QString level, title;
+    uint64_t bytes = 0;
+    double bitsPerWeight = 0;
+    std::optional<Ledger> needs;
+    QString kld, speed; ///< empty = not measured
+    bool running = false;
+};
+
 /// One model on disk, as the table of the Models mode lists it.
 struct FoundModel {
     QString path, name, group;
@@ -22,6 +32,7 @@ struct FoundModel {
     std::optional<Ledger> needs;
     QString problem; ///< a sentence when it cannot run
     QDateTime lastUsed;
+    std::vector<FoundVariant> variants;
 };
 
 /// Opens a model's header and says what it is and what it would need. Never throws: a file that

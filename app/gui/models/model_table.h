@@ -9,13 +9,14 @@
 
 namespace nibble {
 
-/// Models on disk in two levels: where they were found, and each of them.
+/// Models on disk in three levels: where they were found, each of them, and under the open one its
+/// variants.
 class ModelTable : public QAbstractItemModel {
     Q_OBJECT
 public:
     enum Column { Name, FormatColumn, Size, Bits, Needs, Kld, Speed, LastUsed, ColumnCount };
     /// Roles beside the text: sort value, fit of the Needs column, the path.
-    enum Data { SortRole = Qt::UserRole, FitRole, ShareRole, PathRole, GroupRole };
+    enum Data { SortRole = Qt::UserRole, FitRole, ShareRole, PathRole, GroupRole, VariantRole };
     enum Fit { Unknown, Fits, Tight, TooBig };
 
     using QAbstractItemModel::QAbstractItemModel;
@@ -23,6 +24,9 @@ public:
     void setModels(std::vector<FoundModel> models);
     /// Measured figures of the model that is open.
     void setMeasured(const QString& path, const QString& kld, const QString& speed);
+    /// The rows under a model; replaces those of every other.
+    void setVariants(const QString& path, std::vector<FoundVariant> variants);
+    /// The model of a row, also of a variant's.
     const FoundModel* at(const QModelIndex& index) const;
     QModelIndex indexOf(const QString& path) const;
     int count() const;
@@ -35,7 +39,7 @@ public:
     QVariant headerData(int section, Qt::Orientation orientation, int role) const override;
     Qt::ItemFlags flags(const QModelIndex& index) const override;
 
-    static Fit fitOf(const FoundModel& model);
+    static Fit fitOf(const std::optional<Ledger>& needs);
 
 private:
     struct Group {
@@ -43,6 +47,12 @@ private:
         std::vector<FoundModel> models;
     };
     QVariant text(const FoundModel& model, int column) const;
+    static QVariant text(const FoundVariant& variant, int column);
+    static QVariant sortValue(const FoundVariant& variant, int column);
+    QVariant variantData(const FoundModel& model, const FoundVariant& variant, int column,
+                         int role) const;
+    const FoundVariant* variantAt(const QModelIndex& index) const;
+    FoundModel* modelAt(quintptr id);
     QVariant sortValue(const FoundModel& model, int column) const;
     std::vector<Group> m_groups;
     QString m_measuredPath, m_kld, m_speed;

@@ -5,6 +5,7 @@
 #include "app/gui/widgets/drop_zone.h"
 #include "app/gui/workbench.h"
 
+#include "core/base/resources.h"
 #include "core/tokenizer/chat_template.h"
 
 #include <QDir>
@@ -49,6 +50,15 @@ QString homely(const QString& path) {
                                                     : path;
 }
 
+bool isSample(const QString& path) {
+    try {
+        return !path.isEmpty() &&
+               QFileInfo(path) == QFileInfo(QString::fromStdString(sampleModelPath().string()));
+    } catch (const Error&) { // it is not installed
+        return false;
+    }
+}
+
 } // namespace
 
 ModelDetail::ModelDetail(Workbench& workbench, QWidget* parent)
@@ -70,6 +80,7 @@ ModelDetail::ModelDetail(Workbench& workbench, QWidget* parent)
     body()->addLayout(buttons);
     m_note->setWordWrap(true);
     body()->addWidget(m_note);
+    body()->addWidget(makeBest());
     body()->addSpacing(space::s());
     body()->addWidget(m_modelTitle);
     body()->addWidget(m_facts);
@@ -93,7 +104,86 @@ ModelDetail::ModelDetail(Workbench& workbench, QWidget* parent)
     refresh();
 }
 
-void ModelDetail::show(const FoundModel* row) {
+Panel* ModelDetail::makeBest() {
+    m_best = new Panel;
+    m_best->setFill(Ink::AccentFill);
+    m_best->setBorder(Ink::Accent);
+    m_best->setAccessibleName(tr("Recommended level"));
+    m_bestTitle = new Label({}, Type::Footnote, Ink::Accent);
+    m_bestText = new Label;
+    m_bestText->setWordWrap(true);
+    m_useBest = makeButton(tr("Use the recommended level"));
+    m_why = makeButton(tr("Why?"), ButtonKind::Link);
+    m_best->body()->addWidget(m_bestTitle);
+    m_best->body()->addWidget(m_bestText);
+    auto* buttons = new QHBoxLayout;
+    buttons->addWidget(m_useBest);
+    buttons->addWidget(m_why);
+    buttons->addStretch(1);
+    m_best->body()->addLayout(buttons);
+    connect(m_useBest, &QPushButton::clicked, this,
+            [this] { m_workbench.applyLevel(m_bestLevel); });
+    connect(m_why, &QPushButton::clicked, this, [this] {
+        m_workbench.setLevel(m_bestLevel);
+        const LadderRow* row = m_workbench.ladderRow(m_workbench.recipe());
+        if (row && !row->measured)
+            m_workbench.measureLadder();
+        emit wantsMode(QStringLiteral("tune"));
+    });
+    for (auto signal : {&Workbench::ladderChanged, &Workbench::runningChanged,
+                        &Workbench::devicesChanged, &Workbench::optionsChanged})
+        connect(&m_workbench, signal, this, &ModelDetail::refresh);
+    return m_best;
+}
+
+/// Says which level is recommended, and why, in a sentence of what was measured.
+void ModelDetail::refreshBest(bool isOpen) {
+    const auto& ladder = m_workbench.ladder();
+    const auto model = m_workbench.model();
+    std::optional<Recommendation> found;
+    if (isOpen && model->unsupported.empty())
+        found = recommendLevel(ladder, recipeSize(*model, Recipe{}).bytes);
+    m_best->setVisible(found.has_value());
+    if (!found)
+        return;
+    const Recommendation best = *found;
+    const LadderRow& row = ladder[best.row];
+    const auto device = m_workbench.device();
+    const QString title = Workbench::recipeTitle(levelRecipe(row.level));
+    m_bestLevel = QString::fromStdString(row.level);
+    m_bestTitle->setText(device && device->kind == "cpu" ? tr("Best for this CPU")
+                                                         : tr("Best for this GPU"));
+    const QString share = units::number(best.sizeShare * 100, 2);
+    QString text;
+    if (!best.measured)
+        text = tr("%1: the most bits that fit, %2 % of the base's size. Loss and speed are not "
+                  "measured yet.")
+                   .arg(title, share);
+    else if (best.smallLoss)
+        text = tr("%1: the smallest level whose answers hardly change. KLD %2 on %3 tokens, in "
+                  "%4 % of the base's size.")
+                   .arg(title, units::withError(row.quality.kldMean, row.quality.kldError),
+                        units::count(row.quality.tokens), share);
+    else
+        text = tr("%1: of the levels that fit, the one that loses least. KLD %2 on %3 tokens, in "
+                  "%4 % of the base's size.")
+                   .arg(title, units::withError(row.quality.kldMean, row.quality.kldError),
+                        units::count(row.quality.tokens), share);
+    if (best.speedRatio > 0)
+        text += QLatin1Char(' ') +
+                tr("%1 tokens/s, %2 times as fast as F16.")
+                    .arg(units::number(row.generateTps), units::number(best.speedRatio, 2));
+    m_bestText->setText(text);
+    const bool used = m_workbench.runningRecipe().name == row.level;
+    m_useBest->setText(used ? tr("In use") : tr("Use %1").arg(title));
+    m_useBest->setEnabled(!used && m_workbench.isRunning() && !m_workbench.isApplying());
+    m_why->setText(best.measured ? tr("Why?") : tr("Measure all levels"));
+    for (QPushButton* button : {m_useBest, m_why})
+        button->setAccessibleName(button->text());
+}
+
+void ModelDetail::show(const FoundModel* row, const QString& level) {
+    m_shownLevel = level;
     m_shownPath = row ? row->path : m_workbench.modelPath();
     m_shownProblem = row ? row->problem : QString();
     refresh();
@@ -101,6 +191,9 @@ void ModelDetail::show(const FoundModel* row) {
 
 void ModelDetail::openThen(const QString& mode) {
     if (m_workbench.model() && m_shownPath == m_workbench.modelPath()) {
+        if (!m_shownLevel.isEmpty()) // of a variant: what it is opened for
+            mode == QLatin1String("chat") ? m_workbench.applyLevel(m_shownLevel)
+                                          : m_workbench.setLevel(m_shownLevel);
         emit wantsMode(mode);
         return;
     }
@@ -112,10 +205,14 @@ void ModelDetail::refresh() {
     const auto model = m_workbench.model();
     const bool isOpen = model && m_shownPath == m_workbench.modelPath();
     const bool any = !m_shownPath.isEmpty();
-    m_name->setFullText(isOpen ? m_workbench.modelName()
+    const QString variant =
+        isOpen && !m_shownLevel.isEmpty()
+            ? tr("%1 of ").arg(Workbench::recipeTitle(levelRecipe(m_shownLevel.toStdString())))
+            : QString();
+    m_name->setFullText(isOpen ? variant + m_workbench.modelName()
                         : any  ? QFileInfo(m_shownPath).completeBaseName()
                                : tr("No model chosen"));
-    m_path->setFullText(homely(m_shownPath));
+    m_path->setFullText(isSample(m_shownPath) ? tr("ships with Nibble") : homely(m_shownPath));
     const bool runs = any && m_shownProblem.isEmpty() && (!isOpen || model->unsupported.empty());
     m_chat->setEnabled(runs && !m_workbench.isOpening());
     m_tune->setEnabled(runs && !m_workbench.isOpening());
@@ -126,6 +223,7 @@ void ModelDetail::refresh() {
                                : tr("Choose a model in the table, or drop one on the window.");
     m_note->setText(note);
     m_note->setVisible(!note.isEmpty());
+    refreshBest(isOpen);
     m_modelTitle->setVisible(isOpen);
     m_facts->setVisible(isOpen);
     if (isOpen)

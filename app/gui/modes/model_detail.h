@@ -13,8 +13,8 @@ class ModelDetail : public Panel {
     Q_OBJECT
 public:
     explicit ModelDetail(Workbench& workbench, QWidget* parent = nullptr);
-    /// Shows the open model, or else this row of the table.
-    void show(const FoundModel* row);
+    /// Shows the open model, or else this row of the table; `level` when the row is a variant.
+    void show(const FoundModel* row, const QString& level = {});
 
 signals:
     void wantsMode(const QString& id);
@@ -22,13 +22,18 @@ signals:
 
 private:
     void refresh();
+    void refreshBest(bool isOpen);
+    Panel* makeBest();
     void openThen(const QString& mode);
     Workbench& m_workbench;
     ElidedLabel *m_name, *m_path;
     QPushButton *m_chat, *m_tune, *m_inspect;
     Label *m_note, *m_memoryTitle, *m_modelTitle;
     FactList *m_facts, *m_memory;
-    QString m_shownPath, m_shownProblem, m_thenMode;
+    Panel* m_best;
+    Label *m_bestTitle, *m_bestText;
+    QPushButton *m_useBest, *m_why;
+    QString m_bestLevel, m_shownLevel, m_shownPath, m_shownProblem, m_thenMode;
 };
 
 } // namespace nibble

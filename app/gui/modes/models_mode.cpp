@@ -60,6 +60,7 @@ private:
     void choosePage();
     void openCurrent();
     void refreshMeasured();
+    void fitColumns();
     /// 0 the table, 1 the details, −1 both side by side.
     void showTab(int tab);
 
@@ -133,8 +134,12 @@ ModelsMode::ModelsMode(Workbench& workbench, QWidget* parent)
     connect(&workbench, &Workbench::devicesChanged, this, &ModelsMode::refreshList);
     connect(&workbench, &Workbench::optionsChanged, this, &ModelsMode::refreshList);
     connect(&workbench, &Workbench::qualityChanged, this, &ModelsMode::refreshMeasured);
+    connect(&workbench, &Workbench::ladderChanged, this, &ModelsMode::refreshMeasured);
     connect(&workbench, &Workbench::runningChanged, this, &ModelsMode::refreshMeasured);
-    connect(&Theme::get(), &Theme::changed, m_tree, [this] { m_tree->doItemsLayout(); });
+    connect(&Theme::get(), &Theme::changed, m_tree, [this] {
+        m_tree->doItemsLayout();
+        fitColumns();
+    });
     choosePage();
 }
 
@@ -215,9 +220,17 @@ QWidget* ModelsMode::makeTable() {
     m_tree->header()->setMinimumSectionSize(Theme::get().px(60));
     connect(m_tree->selectionModel(), &QItemSelectionModel::currentChanged, this,
             [this](const QModelIndex& index) {
-                m_detail->show(m_table->at(m_proxy->mapToSource(index)));
+                m_detail->show(m_table->at(m_proxy->mapToSource(index)),
+                               index.siblingAtColumn(0).data(ModelTable::VariantRole).toString());
             });
     connect(m_tree, &QTreeView::activated, this, &ModelsMode::openCurrent);
+    connect(m_tree, &QTreeView::clicked, this, [this](const QModelIndex& index) {
+        const QModelIndex row = index.siblingAtColumn(0);
+        const int x = m_tree->viewport()->mapFromGlobal(QCursor::pos()).x();
+        const bool group = row.data(ModelTable::GroupRole).toBool();
+        if (m_proxy->hasChildren(row) && (group || x < Theme::get().px(22)))
+            m_tree->setExpanded(row, !m_tree->isExpanded(row));
+    });
     panel->body()->setContentsMargins(1, Theme::get().px(10), 1, Theme::get().px(8));
     panel->header()->setContentsMargins(Theme::get().px(13), 0, Theme::get().px(13), 0);
     panel->body()->addWidget(m_tree, 1);
@@ -228,7 +241,11 @@ QWidget* ModelsMode::makeTable() {
 }
 
 void ModelsMode::openCurrent() {
-    if (const FoundModel* row = m_table->at(m_proxy->mapToSource(m_tree->currentIndex())))
+    const QModelIndex index = m_tree->currentIndex().siblingAtColumn(0);
+    const QString level = index.data(ModelTable::VariantRole).toString();
+    if (!level.isEmpty())
+        m_workbench.applyLevel(level);
+    else if (const FoundModel* row = m_table->at(m_proxy->mapToSource(index)))
         m_workbench.openModel(row->path);
 }
 
@@ -292,9 +309,6 @@ void ModelsMode::refreshList() {
             m_tree->expandAll();
             for (int row = 0; row < m_proxy->rowCount(); ++row)
                 m_tree->setFirstColumnSpanned(row, {}, true);
-            for (int column = 0; column < ModelTable::ColumnCount; ++column)
-                m_tree->resizeColumnToContents(column);
-            m_tree->setColumnWidth(0, std::max(m_tree->columnWidth(0), Theme::get().px(220)));
             refreshMeasured();
             const QModelIndex open =
                 m_proxy->mapFromSource(m_table->indexOf(m_workbench.modelPath()));
@@ -307,18 +321,53 @@ void ModelsMode::refreshList() {
 }
 
 void ModelsMode::refreshMeasured() {
-    const QualityReport* report = m_workbench.quality(m_workbench.runningRecipe().hash());
-    QString kld;
-    if (m_workbench.isRunning() && m_workbench.runningRecipe().rules.empty())
-        kld = tr("0, base");
-    else if (report && report->hasReference)
-        kld = tr("%1, %2").arg(units::withError(report->kldMean, report->kldError),
-                               m_workbench.runningTitle());
+    const bool base = m_workbench.runningRecipe().rules.empty();
     const double speed = m_workbench.lastTokensPerSecond();
-    m_table->setMeasured(m_workbench.modelPath(), kld,
-                         speed > 0 ? units::number(speed) : QString());
-    m_tree->resizeColumnToContents(ModelTable::Kld);
-    m_tree->resizeColumnToContents(ModelTable::Speed);
+    m_table->setMeasured(m_workbench.modelPath(),
+                         m_workbench.isRunning() ? tr("0, base") : QString(),
+                         base && speed > 0 ? units::number(speed) : QString());
+    const auto on = m_workbench.device();
+    std::vector<FoundVariant> variants;
+    for (const LadderRow& row : m_workbench.ladder()) {
+        FoundVariant variant;
+        variant.level = QString::fromStdString(row.level);
+        variant.title = Workbench::recipeTitle(levelRecipe(row.level));
+        variant.bytes = row.size.bytes;
+        variant.bitsPerWeight = row.size.bitsPerWeight;
+        variant.needs =
+            Ledger{row.memory, on ? on->memoryBytes - on->freeBytes : 0, on ? on->memoryBytes : 0};
+        if (row.measured)
+            variant.kld = row.quality.kldMean == 0 ? QStringLiteral("0")
+                                                   : units::withError(row.quality.kldMean * 1e3,
+                                                                      row.quality.kldError * 1e3);
+        if (row.generateTps > 0)
+            variant.speed = units::number(row.generateTps);
+        variant.running = m_workbench.runningRecipe().name == row.level;
+        variants.push_back(std::move(variant));
+    }
+    m_table->setVariants(m_workbench.modelPath(), std::move(variants));
+    m_tree->expandAll();
+    fitColumns();
+}
+
+/// Where there is no room for every column, those that matter least are hidden.
+void ModelsMode::fitColumns() {
+    int wanted = 0;
+    for (int column = 0; column < ModelTable::ColumnCount; ++column) {
+        m_tree->setColumnHidden(column, false);
+        m_tree->resizeColumnToContents(column);
+        wanted += m_tree->columnWidth(column);
+    }
+    for (const int column : {ModelTable::LastUsed, ModelTable::Bits, ModelTable::FormatColumn,
+                             ModelTable::Speed, ModelTable::Size}) {
+        if (wanted <= m_tree->viewport()->width())
+            break;
+        wanted -= m_tree->columnWidth(column);
+        m_tree->setColumnHidden(column, true);
+    }
+    const int room = m_tree->viewport()->width() - wanted;
+    if (room > 0) // the name takes what is left
+        m_tree->setColumnWidth(0, m_tree->columnWidth(0) + room);
 }
 
 void ModelsMode::showTab(int tab) {
@@ -336,6 +385,7 @@ void ModelsMode::resizeEvent(QResizeEvent* event) {
     const bool narrow = width() < Theme::get().px(kNarrow);
     m_tabs->setVisible(narrow);
     showTab(narrow ? m_tabs->current() : -1);
+    QMetaObject::invokeMethod(this, &ModelsMode::fitColumns, Qt::QueuedConnection);
 }
 
 } // namespace

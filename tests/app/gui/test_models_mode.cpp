@@ -57,6 +57,7 @@ private slots:
     void filterFindsWordsAndWhatFits();
     void sortsByValueNotByText();
     void measuredFiguresAppearInTheirRow();
+    void variantsStandUnderTheirBase();
     void unreadableFileHasAProblem();
 };
 
@@ -134,6 +135,49 @@ void TestModelsMode::measuredFiguresAppearInTheirRow() {
                  .data()
                  .toString(),
              QStringLiteral("not measured"));
+}
+
+void TestModelsMode::variantsStandUnderTheirBase() {
+    ModelTable table;
+    QAbstractItemModelTester tester(&table, QAbstractItemModelTester::FailureReportingMode::QtTest);
+    table.setModels(someModels());
+    ModelFilter filter;
+    filter.setSourceModel(&table);
+    QAbstractItemModelTester filtered(&filter,
+                                      QAbstractItemModelTester::FailureReportingMode::QtTest);
+    FoundVariant small, big;
+    small.level = QStringLiteral("int4");
+    small.title = QStringLiteral("INT4 g32");
+    small.bytes = 1'000'000'000;
+    small.bitsPerWeight = 4.5;
+    small.needs = Ledger{};
+    small.needs->use.weights = 1'000'000'000;
+    small.needs->budget = 16'000'000'000;
+    small.kld = QStringLiteral("0.016 ± 0.001");
+    big = small;
+    big.title = QStringLiteral("F16");
+    big.needs->use.weights = 20'000'000'000;
+    table.setVariants(QStringLiteral("/models/large"), {small, big});
+    QVERIFY(print(table).contains(QStringLiteral("    INT4 g32 | level | 1.00 | 4.50 | 1.00 GB, "
+                                                 "15.0 GB free | 0.016 ± 0.001 | not measured")));
+    const QModelIndex base = table.indexOf(QStringLiteral("/models/large"));
+    QCOMPARE(table.rowCount(base), 2);
+    QCOMPARE(table.at(table.index(1, 0, base))->name, QStringLiteral("large"));
+    QCOMPARE(table.index(0, 0, base).data(ModelTable::VariantRole).toString(),
+             QStringLiteral("int4"));
+
+    filter.setOnlyFitting(true); // a base that is too big shows with the variant that fits
+    QVERIFY(print(filter).contains(QStringLiteral("INT4 g32")));
+    QVERIFY(print(filter).contains(QStringLiteral("large")));
+    QVERIFY(!print(filter).contains(QStringLiteral("F16 | level")));
+    filter.setOnlyFitting(false);
+    filter.setWords(QStringLiteral("int4"));
+    QVERIFY(print(filter).contains(QStringLiteral("INT4 g32")));
+    QVERIFY(!print(filter).contains(QStringLiteral("small")));
+
+    table.setVariants(QStringLiteral("/models/small"), {small}); // another model was opened
+    QCOMPARE(table.rowCount(table.indexOf(QStringLiteral("/models/large"))), 0);
+    QCOMPARE(table.rowCount(table.indexOf(QStringLiteral("/models/small"))), 1);
 }
 
 void TestModelsMode::unreadableFileHasAProblem() {
