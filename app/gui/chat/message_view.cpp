@@ -15,6 +15,7 @@ namespace nibble {
 namespace {
 
 constexpr int kReadingCharacters = 76;
+constexpr qsizetype kPiece = 1200; ///< characters after which a long answer is cut into pieces
 
 } // namespace
 
@@ -155,37 +156,57 @@ QWidget* MessageView::makeCode(const MarkdownPart& part) {
     return box;
 }
 
-void MessageView::rebuild() {
-    const auto parts =
-        m_isUser ? std::vector<MarkdownPart>{{false, {}, m_turn.text}} : splitMarkdown(m_turn.text);
-    const auto sameKinds = [&] {
-        if (parts.size() != m_shown.size() || parts.size() != m_texts.size())
-            return false;
-        for (size_t i = 0; i < parts.size(); ++i)
-            if (parts[i].code != m_shown[i].code || parts[i].language != m_shown[i].language)
-                return false;
-        return true;
-    };
-    if (sameKinds()) { // while streaming only the last part changes
-        for (size_t i = 0; i < parts.size(); ++i)
-            if (parts[i] != m_shown[i])
-                m_texts[i]->setSource(parts[i].text);
-    } else {
-        clearLayout(m_parts);
-        m_texts.clear();
-        for (const MarkdownPart& part : parts) {
-            if (part.code) {
-                m_parts->addWidget(makeCode(part));
+std::vector<MarkdownPart> splitLong(const std::vector<MarkdownPart>& parts) {
+    std::vector<MarkdownPart> pieces;
+    for (const MarkdownPart& part : parts) {
+        qsizetype from = 0, at = 0;
+        while (!part.code && (at = part.text.indexOf(QLatin1String("\n\n"), at)) >= 0) {
+            at += 2;
+            // Only where a plain paragraph begins: lists, tables and quotes go on over blank lines.
+            if (at - from < kPiece || at >= part.text.size() || !part.text[at].isLetter())
                 continue;
-            }
-            auto* text = new FlowText(m_isUser ? FlowText::Look::Plain : FlowText::Look::Markdown);
-            text->setSource(part.text);
-            m_texts.push_back(text);
-            m_parts->addWidget(text);
+            pieces.push_back({false, {}, part.text.mid(from, at - 2 - from)});
+            from = at;
         }
+        pieces.push_back({part.code, part.language, part.text.mid(from)});
+    }
+    return pieces;
+}
+
+/// While an answer is written only its end changes: what stands before is neither parsed nor laid
+/// out again.
+void MessageView::rebuild() {
+    const auto parts = m_isUser ? std::vector<MarkdownPart>{{false, {}, m_turn.text}}
+                                : splitLong(splitMarkdown(m_turn.text));
+    size_t kept = 0;
+    while (kept < std::min(parts.size(), m_shown.size()) &&
+           parts[kept].code == m_shown[kept].code &&
+           parts[kept].language == m_shown[kept].language) {
+        if (parts[kept] != m_shown[kept])
+            m_texts[kept]->setSource(parts[kept].text);
+        ++kept;
+    }
+    while (m_parts->count() > int(kept)) {
+        QLayoutItem* item = m_parts->takeAt(m_parts->count() - 1);
+        item->widget()->hide();
+        item->widget()->deleteLater();
+        delete item;
+    }
+    m_texts.resize(kept);
+    const bool grew = parts.size() > kept;
+    for (size_t i = kept; i < parts.size(); ++i) {
+        if (parts[i].code) {
+            m_parts->addWidget(makeCode(parts[i]));
+            continue;
+        }
+        auto* text = new FlowText(m_isUser ? FlowText::Look::Plain : FlowText::Look::Markdown);
+        text->setSource(parts[i].text);
+        m_texts.push_back(text);
+        m_parts->addWidget(text);
     }
     m_shown = parts;
-    resizeEvent(nullptr);
+    if (m_isUser || grew)
+        resizeEvent(nullptr);
     refreshFooter();
 }
 

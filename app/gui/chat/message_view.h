@@ -15,6 +15,9 @@ struct MarkdownPart {
 };
 std::vector<MarkdownPart> splitMarkdown(const QString& markdown);
 
+/// Cuts long texts between paragraphs, always at the same places however much follows.
+std::vector<MarkdownPart> splitLong(const std::vector<MarkdownPart>& parts);
+
 class FlowText;
 
 /// One turn of a conversation: a prompt at the right in the accent fill, or an answer at reading

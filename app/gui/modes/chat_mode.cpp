@@ -4,17 +4,20 @@
 
 #include "core/tokenizer/chat_template.h"
 
+#include <QElapsedTimer>
 #include <QHBoxLayout>
 #include <QKeyEvent>
 #include <QListView>
 #include <QPlainTextEdit>
 #include <QUuid>
 
+#include <algorithm>
+
 namespace nibble {
 
 namespace {
 
-constexpr int kDrawMs = 33, kSaveMs = 1000, kTitleLength = 48, kNarrow = 760;
+constexpr int kDrawMs = 33, kSlowestDrawMs = 500, kSaveMs = 1000, kTitleLength = 48, kNarrow = 760;
 
 QString endingOf(GenerateResult::Stop stop) {
     switch (stop) {
@@ -203,8 +206,12 @@ void ChatMode::ask() {
 }
 
 void ChatMode::draw() {
+    QElapsedTimer clock;
+    clock.start();
     m_view->setTurns(m_chat.turns);
     refreshCount();
+    // Drawing never takes more than a fifth of the window's time, however long the answer is.
+    m_drawTimer.setInterval(std::clamp(int(4 * clock.elapsed()), kDrawMs, kSlowestDrawMs));
 }
 
 void ChatMode::save() {

@@ -8,9 +8,11 @@
 #include <QAbstractItemModelTester>
 #include <QClipboard>
 #include <QDir>
+#include <QElapsedTimer>
 #include <QPlainTextEdit>
 #include <QScrollBar>
 #include <QSignalSpy>
+#include <QTextDocument>
 
 using namespace nibble;
 
@@ -58,6 +60,7 @@ private slots:
     void waysSurviveTheDisk();
     void footerOffersTheOtherWays();
     void escapeLeavesAnEdit();
+    void longAnswersGrowAtTheEndOnly();
 };
 
 void TestChatMode::chatSurvivesTheDisk() {
@@ -305,6 +308,44 @@ void TestChatMode::escapeLeavesAnEdit() {
     composer.setEditing(true);
     QTest::keyClick(composer.field(), Qt::Key_Escape);
     QCOMPARE(cancelled.count(), 1);
+}
+
+void TestChatMode::longAnswersGrowAtTheEndOnly() {
+    const QString paragraph =
+        QStringLiteral("Some **bold** words that follow each other. ").repeated(8);
+    QString text;
+    for (int i = 0; i < 60; ++i)
+        text += paragraph + (i % 7 == 6 ? QStringLiteral("\n\n- a point\n\n- another\n\n")
+                                        : QStringLiteral("\n\n"));
+    ChatTurn answer = turn("assistant", text.left(text.size() / 2));
+    answer.finished = false;
+    MessageView view(answer);
+    view.resize(700, 4000);
+    view.show();
+    const auto texts = [&] { return view.findChildren<FlowText*>(); };
+    const FlowText* first = texts().front();
+    QVERIFY(texts().size() > 3);
+    const int firstHeight = first->height();
+    int parsed = 0;
+    connect(first->document(), &QTextDocument::contentsChanged, this, [&parsed] { ++parsed; });
+    QElapsedTimer clock;
+    clock.start();
+    constexpr int kUpdates = 100;
+    for (int i = 1; i <= kUpdates; ++i) {
+        answer.text = text.left(text.size() / 2 + text.size() / 2 * i / kUpdates);
+        view.setTurn(answer);
+    }
+    qInfo("one update of an answer of %lld characters: %.2f ms", qlonglong(text.size()),
+          double(clock.elapsed()) / kUpdates);
+    QCOMPARE(parsed, 0); // the beginning was left alone
+    QCOMPARE(texts().front(), first);
+    QCOMPARE(first->height(), firstHeight);
+    QString joined;
+    for (const FlowText* one : texts())
+        joined += one->toPlainText().remove(u'\n');
+    QTextDocument whole;
+    whole.setMarkdown(text);
+    QCOMPARE(joined, whole.toPlainText().remove(u'\n'));
 }
 
 NIBBLE_GUI_TEST(TestChatMode)
