@@ -14,6 +14,7 @@ class QStackedWidget;
 namespace nibble {
 
 class CommandPalette;
+class Plot;
 class Rail;
 class StatusLine;
 
@@ -63,6 +64,7 @@ private:
     void fillRecent(QMenu* menu);
     void perform(const QString& modeId, const QString& command);
     void refreshCommands();
+    Plot* shownPlot() const;
     void showProblem(Concern concern, const QString& sentence);
     void exportVariant();
     void remember(const QString& path);

@@ -32,8 +32,14 @@ constexpr ExtraKey kExtraKeys[] = {
     {"Esc", QT_TRANSLATE_NOOP("Keys", "Chat: stop the answer")},
     {"Ctrl+R", QT_TRANSLATE_NOOP("Keys", "Chat: answer again")},
     {"Up", QT_TRANSLATE_NOOP("Keys", "Chat: edit the last prompt (in an empty field)")},
-    {"[  ]", QT_TRANSLATE_NOOP("Keys", "Inspect: previous and next layer")},
+    {"[  ]", QT_TRANSLATE_NOOP("Keys", "Tune and Inspect: previous and next layer")},
     {"Arrows", QT_TRANSLATE_NOOP("Keys", "Layer strip: move the selection")},
+    {"Shift+Arrows", QT_TRANSLATE_NOOP("Keys", "Layer strip: select a range")},
+    {"Enter", QT_TRANSLATE_NOOP("Keys", "Layer strip: inspect")},
+    {"F, L, M", QT_TRANSLATE_NOOP("Keys", "Layer strip: set format, lock, measure")},
+    {"Arrows, + −", QT_TRANSLATE_NOOP("Keys", "Plot: pan and zoom; Home shows the whole range")},
+    {"Ctrl+S", QT_TRANSLATE_NOOP("Keys", "Plot: save as PNG, SVG, PDF or CSV")},
+    {"Ctrl+C", QT_TRANSLATE_NOOP("Keys", "Plot or table: copy the values")},
 };
 
 QDialog* makeDialog(QWidget* parent, const QString& title) {

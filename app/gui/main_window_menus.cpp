@@ -1,7 +1,9 @@
 #include "app/gui/main_window.h"
+#include "app/gui/panel_focus.h"
 #include "app/gui/rail.h"
 #include "app/gui/theme.h"
 #include "app/gui/units.h"
+#include "app/gui/widgets/plot.h"
 
 #include <QActionGroup>
 #include <QApplication>
@@ -32,6 +34,16 @@ void MainWindow::add(QMenu* menu, const Entry& entry) {
     m_commands.push_back(action);
     if (entry.needsModel)
         m_modelCommands.push_back(action);
+}
+
+/// The plot that has the focus, else the first on this page.
+Plot* MainWindow::shownPlot() const {
+    if (auto* focused = qobject_cast<Plot*>(QApplication::focusWidget()))
+        return focused;
+    for (Plot* plot : mode(currentMode())->findChildren<Plot*>())
+        if (plot->isVisible())
+            return plot;
+    return nullptr;
 }
 
 void MainWindow::makeMenus() {
@@ -122,6 +134,12 @@ void MainWindow::makeEditAndView() {
     add(view, {"zoom-in", tr("Zoom &in"), QKeySequence(tr("Ctrl++")), [zoom] { zoom(1.1); }});
     add(view, {"zoom-out", tr("Zoom &out"), QKeySequence(tr("Ctrl+-")), [zoom] { zoom(1 / 1.1); }});
     add(view, {"zoom-reset", tr("&Usual size"), QKeySequence(tr("Ctrl+0")), [zoom] { zoom(0); }});
+    add(view, {"plot-table", tr("Show a plot as &table"), QKeySequence(tr("Ctrl+T")),
+               [this] {
+                   if (Plot* plot = shownPlot())
+                       plot->showTable();
+               },
+               true});
     add(view, {"side", tr("Show or hide the side &list"), QKeySequence(tr("Ctrl+B")),
                [this] { perform({}, QStringLiteral("toggle-side")); }});
     add(view, {"full", tr("F&ull screen"), QKeySequence(tr("F11")),
@@ -146,6 +164,9 @@ void MainWindow::makeModelMenu() {
         {"choose-level", tr("Choose a &level…"), QKeySequence(tr("Ctrl+L")),
          [this, level] { level->popup(mapToGlobal(QPoint(width() / 3, menuBar()->height()))); },
          true});
+    add(model,
+        {"baseline", tr("Make the running variant the &baseline"), QKeySequence(tr("Ctrl+D")),
+         [this] { m_workbench.setBaseline(m_workbench.runningRecipe()); }, true});
     add(model, {"apply", tr("&Apply changes"), QKeySequence(tr("Ctrl+Return")),
                 [this] { m_workbench.apply(); }, true});
     model->addSeparator();
@@ -205,8 +226,10 @@ void MainWindow::makeMeasureAndTools() {
 
 void MainWindow::makeWindowAndHelp() {
     QMenu* window = menuBar()->addMenu(tr("&Window"));
-    add(window,
-        {"next-panel", tr("&Next panel"), QKeySequence(tr("F6")), [this] { focusNextChild(); }});
+    add(window, {"next-panel", tr("&Next panel"), QKeySequence(tr("F6")),
+                 [this] { focusNextPanel(mode(currentMode()), 1); }});
+    add(window, {"previous-panel", tr("&Previous panel"), QKeySequence(tr("Shift+F6")),
+                 [this] { focusNextPanel(mode(currentMode()), -1); }});
     add(window, {"reset-layout", tr("&Reset layout"), {}, [this] {
                      for (Mode* page : m_modes)
                          page->resetLayout();

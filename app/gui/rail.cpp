@@ -180,9 +180,11 @@ Rail::Rail(Workbench& workbench, QWidget* parent)
         m_device->menu()->clear();
         fillDevices(m_device->menu());
     });
-    auto* base = m_baseline->menu()->addAction(tr("Base of this model, as its file stores it"));
-    base->setCheckable(true);
-    base->setChecked(true);
+    connect(m_baseline->menu(), &QMenu::aboutToShow, this, [this] {
+        m_baseline->menu()->clear();
+        fillBaselines(m_baseline->menu());
+    });
+    connect(&workbench, &Workbench::baselineChanged, this, &Rail::refresh);
     connect(&workbench, &Workbench::devicesChanged, this, &Rail::refresh);
     connect(&workbench, &Workbench::runningChanged, this, &Rail::refresh);
     connect(&workbench, &Workbench::modelChanged, this, &Rail::refresh);
@@ -212,6 +214,22 @@ void Rail::fillDevices(QMenu* menu) {
             info.id);
 }
 
+void Rail::fillBaselines(QMenu* menu) {
+    const auto add = [&](const QString& text, const Recipe& recipe) {
+        auto* action = menu->addAction(text);
+        action->setCheckable(true);
+        action->setChecked(m_workbench.baseline().rules == recipe.rules);
+        connect(action, &QAction::triggered, this,
+                [this, recipe] { m_workbench.setBaseline(recipe); });
+    };
+    add(tr("Base of this model, as its file stores it"), {});
+    const Recipe& running = m_workbench.runningRecipe();
+    if (!running.rules.empty() && !m_workbench.ladderRow(running))
+        add(tr("%1, which is running").arg(Workbench::recipeTitle(running)), running);
+    for (const Level& level : levels())
+        add(QString::fromUtf8(level.title), level.make());
+}
+
 void Rail::refresh() {
     const bool open = m_workbench.model() != nullptr;
     size_t i = 0;
@@ -226,7 +244,7 @@ void Rail::refresh() {
     if (!open)
         m_baseline->setLines(tr("none yet"), tr("no model"));
     else
-        m_baseline->setLines(tr("Base"), tr("this model"));
+        m_baseline->setLines(Workbench::recipeTitle(m_workbench.baseline()), tr("this model"));
 }
 
 void Rail::setCurrent(int index) {

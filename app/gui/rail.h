@@ -57,6 +57,7 @@ public:
     QAbstractButton* button(int index) { return m_buttons[size_t(index)]; }
     /// The same entries as the menu at the foot.
     void fillDevices(QMenu* menu);
+    void fillBaselines(QMenu* menu);
 
 signals:
     void chosen(int index);

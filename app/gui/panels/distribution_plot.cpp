@@ -9,6 +9,7 @@
 namespace nibble {
 namespace {
 
+constexpr double kLogRatio = 30;
 constexpr double kCountFloor = 0.7; ///< below one value, so that bins of one still show
 
 void useLogCounts(QCPAxis* axis) {
@@ -33,12 +34,28 @@ DistributionPlot::DistributionPlot(QWidget* parent)
         m_clip[i] = new QCPItemStraightLine(this);
         m_clipText[i] = new QCPItemText(this);
         m_clipText[i]->position->setTypeY(QCPItemPosition::ptAxisRectRatio);
-        m_clipText[i]->setPositionAlignment((i == 0 ? Qt::AlignLeft : Qt::AlignRight) |
+        m_clipText[i]->setPositionAlignment((i == 0 ? Qt::AlignRight : Qt::AlignLeft) |
                                             Qt::AlignTop);
         m_clipText[i]->setPadding(QMargins(5, 2, 5, 2));
     }
+    connect(this, &QCustomPlot::beforeReplot, this, &DistributionPlot::placeClipTexts);
     DistributionPlot::retheme();
     clear();
+}
+
+/// Outside the lines, where nothing is drawn over; inside where the margin is too narrow.
+void DistributionPlot::placeClipTexts() {
+    const QFontMetrics text(Theme::get().font(Type::Footnote));
+    const QRect inside = axisRect()->rect();
+    for (int i = 0; i < 2; ++i) {
+        const double line = xAxis->coordToPixel(m_clip[i]->point1->coords().x());
+        const double room = i == 0 ? line - inside.left() : inside.right() - line;
+        const bool outside = room > text.horizontalAdvance(m_clipText[i]->text()) + 12;
+        m_clipText[i]->setPositionAlignment(((i == 0) == outside ? Qt::AlignRight : Qt::AlignLeft) |
+                                            Qt::AlignTop);
+        const double x = m_clipText[i]->position->coords().x();
+        m_clipText[i]->position->setCoords(x, outside || i == 0 ? 0.01 : 0.08);
+    }
 }
 
 void DistributionPlot::clear() {
@@ -81,7 +98,7 @@ void DistributionPlot::setDetail(const TensorDetail& detail) {
                 continue;
             m_clip[i]->point1->setCoords(at[i], 1);
             m_clip[i]->point2->setCoords(at[i], 2);
-            m_clipText[i]->position->setCoords(at[i], i == 0 ? 0.01 : 0.08);
+            m_clipText[i]->position->setCoords(at[i], 0.01);
             m_clipText[i]->setText(tr("beyond: %1").arg(units::count(count[i])));
             m_clip[i]->setVisible(count[i] > 0);
             m_clipText[i]->setVisible(count[i] > 0);
@@ -185,7 +202,7 @@ void OutlierPlot::setDetail(const TensorDetail& detail) {
     }
     m_threshold->setVisible(true);
     setHome({-1, static_cast<double>(detail.columnMaxima.size())}, {0, most * 1.12});
-    setFinding(tr("%n input channel(s) reach beyond 6 σ.", nullptr, static_cast<int>(far.size())));
+    setFinding(tr("%n input channels reach beyond 6 σ.", nullptr, static_cast<int>(far.size())));
     setCsv([maxima = detail.columnMaxima] {
         QString text = QStringLiteral("channel,largest_sigma\n");
         for (size_t i = 0; i < maxima.size(); ++i)
@@ -213,7 +230,6 @@ void OutlierPlot::retheme() {
 
 LayerLossPlot::LayerLossPlot(QWidget* parent) : Plot(tr("Loss by layer"), parent) {
     setTitles(tr("block"), tr("relative error"));
-    useLogCounts(yAxis);
     setInteractions({});
     setCsv([this] {
         QString text = QStringLiteral("layer,relative_error,sqnr_db,cosine\n");
@@ -248,7 +264,10 @@ void LayerLossPlot::setLayers(const std::vector<LayerError>& layers) {
         return;
     }
     setEmptyText(QString());
-    const double floor = least / 3;
+    // Bars that differ little stand on zero; a log axis is for those that differ by magnitudes.
+    const bool log = most > kLogRatio * least;
+    const double floor = log ? least / 3 : 0;
+    useLog(log);
     for (const LayerError& e : m_layers) {
         auto* bars = new QCPBars(xAxis, yAxis);
         bars->setWidth(0.8);
@@ -261,7 +280,7 @@ void LayerLossPlot::setLayers(const std::vector<LayerError>& layers) {
     ticker->setTickStep(1);
     ticker->setScaleStrategy(QCPAxisTickerFixed::ssMultiples);
     xAxis->setTicker(ticker);
-    setHome({-0.6, static_cast<double>(m_layers.size()) - 0.4}, {floor, most * 1.6});
+    setHome({-0.6, static_cast<double>(m_layers.size()) - 0.4}, {floor, most * (log ? 1.6 : 1.1)});
     const auto worst = std::max_element(
         m_layers.begin(), m_layers.end(),
         [](const LayerError& a, const LayerError& b) { return a.relativeError < b.relativeError; });
@@ -269,6 +288,19 @@ void LayerLossPlot::setLayers(const std::vector<LayerError>& layers) {
                    .arg(worst->layer)
                    .arg(units::number(worst->relativeError)));
     colour();
+}
+
+void LayerLossPlot::useLog(bool log) {
+    if (log == (yAxis->scaleType() == QCPAxis::stLogarithmic))
+        return;
+    if (log) {
+        useLogCounts(yAxis);
+        return;
+    }
+    yAxis->setScaleType(QCPAxis::stLinear);
+    yAxis->setTicker(QSharedPointer<QCPAxisTicker>(new QCPAxisTicker));
+    yAxis->setNumberFormat(QStringLiteral("g"));
+    yAxis->setNumberPrecision(6);
 }
 
 void LayerLossPlot::setSelected(int layer) {

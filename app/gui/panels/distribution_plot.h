@@ -18,6 +18,7 @@ protected:
     void retheme() override;
 
 private:
+    void placeClipTexts();
     QCPBars* m_base;
     QCPGraph *m_variant, *m_grid;
     QCPItemStraightLine* m_clip[2];
@@ -58,6 +59,7 @@ protected:
 
 private:
     void colour();
+    void useLog(bool log);
     std::vector<LayerError> m_layers;
     std::vector<QCPBars*> m_bars;
     int m_selected = -1;

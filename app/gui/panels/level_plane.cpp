@@ -276,7 +276,7 @@ void LevelPlane::mouseDoubleClickEvent(QMouseEvent* event) {
 
 void LevelPlane::keyPressEvent(QKeyEvent* event) {
     const int step = event->key() == Qt::Key_Right ? 1 : event->key() == Qt::Key_Left ? -1 : 0;
-    if (step == 0 || m_points.empty()) {
+    if (step == 0 || m_points.empty() || event->modifiers() & Qt::ControlModifier) {
         Plot::keyPressEvent(event);
         return;
     }

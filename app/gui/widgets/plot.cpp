@@ -1,17 +1,37 @@
 #include "app/gui/widgets/plot.h"
 
+#include "app/gui/models/column_model.h"
 #include "app/gui/theme.h"
+#include "app/gui/theme_style.h"
+#include "app/gui/units.h"
+#include "app/gui/widgets/parts.h"
 
 #include <QClipboard>
 #include <QContextMenuEvent>
+#include <QDialog>
 #include <QFileDialog>
 #include <QGuiApplication>
 #include <QMenu>
 #include <QMessageBox>
 #include <QSaveFile>
 #include <QSvgGenerator>
+#include <QVBoxLayout>
 
 namespace nibble {
+
+namespace {
+
+/// Numbers with the minus sign that the rest of the window uses.
+class PlainTicker final : public QCPAxisTicker {
+protected:
+    QString getTickLabel(double tick, const QLocale& locale, QChar format, int precision) override {
+        return units::minus(QCPAxisTicker::getTickLabel(tick, locale, format, precision));
+    }
+};
+
+constexpr double kStep = 0.15; ///< of the range, for one press of an arrow key
+
+} // namespace
 
 Plot::Plot(const QString& accessibleName, QWidget* parent)
     : QCustomPlot(parent), m_empty(new QCPItemText(this)) {
@@ -19,6 +39,8 @@ Plot::Plot(const QString& accessibleName, QWidget* parent)
     setFocusPolicy(Qt::StrongFocus);
     setMinimumSize(Theme::get().px(120), Theme::get().px(80));
     setInteractions(QCP::iRangeDrag | QCP::iRangeZoom);
+    for (QCPAxis* axis : {xAxis, yAxis})
+        axis->setTicker(QSharedPointer<QCPAxisTicker>(new PlainTicker));
     axisRect()->setMinimumMargins({0, space::xs(), space::s(), 0});
     for (auto type : {QCPAxis::atTop, QCPAxis::atRight})
         axisRect()->axis(type)->setVisible(false);
@@ -90,6 +112,10 @@ void Plot::retheme() {
 
 void Plot::mouseDoubleClickEvent(QMouseEvent* event) {
     QCustomPlot::mouseDoubleClickEvent(event);
+    resetRanges();
+}
+
+void Plot::resetRanges() {
     if (!m_hasHome)
         return;
     xAxis->setRange(m_homeX);
@@ -97,8 +123,86 @@ void Plot::mouseDoubleClickEvent(QMouseEvent* event) {
     replot(rpQueuedReplot);
 }
 
+bool Plot::moveBy(int key) {
+    if (!interactions().testFlag(QCP::iRangeDrag))
+        return false;
+    const auto pan = [](QCPAxis* axis, double share) {
+        const double from = axis->coordToPixel(axis->range().lower);
+        const double to = axis->coordToPixel(axis->range().upper);
+        const double shift = (to - from) * share;
+        axis->setRange(axis->pixelToCoord(from + shift), axis->pixelToCoord(to + shift));
+    };
+    switch (key) {
+    case Qt::Key_Left:
+        pan(xAxis, -kStep);
+        break;
+    case Qt::Key_Right:
+        pan(xAxis, kStep);
+        break;
+    case Qt::Key_Up:
+        pan(yAxis, kStep);
+        break;
+    case Qt::Key_Down:
+        pan(yAxis, -kStep);
+        break;
+    case Qt::Key_Plus:
+    case Qt::Key_Equal:
+        xAxis->scaleRange(1 - kStep);
+        break;
+    case Qt::Key_Minus:
+        xAxis->scaleRange(1 / (1 - kStep));
+        break;
+    case Qt::Key_Home:
+        resetRanges();
+        break;
+    default:
+        return false;
+    }
+    replot(rpQueuedReplot);
+    return true;
+}
+
+void Plot::keyPressEvent(QKeyEvent* event) {
+    const bool menu = event->key() == Qt::Key_Menu ||
+                      (event->key() == Qt::Key_F10 && event->modifiers() & Qt::ShiftModifier) ||
+                      event->matches(QKeySequence::Save);
+    if (menu)
+        openMenu(mapToGlobal(axisRect()->rect().topLeft()));
+    else if (event->matches(QKeySequence::Copy) && m_csv)
+        QGuiApplication::clipboard()->setText(m_csv());
+    else if (!moveBy(event->key()))
+        QCustomPlot::keyPressEvent(event);
+}
+
+void Plot::focusInEvent(QFocusEvent* event) {
+    QCustomPlot::focusInEvent(event);
+    update();
+}
+
+void Plot::focusOutEvent(QFocusEvent* event) {
+    QCustomPlot::focusOutEvent(event);
+    update();
+}
+
+void Plot::paintEvent(QPaintEvent* event) {
+    QCustomPlot::paintEvent(event);
+    if (!hasFocus())
+        return;
+    QPainter painter(this);
+    drawBox(&painter, rect(), Qt::transparent, Theme::get().ink(Ink::Accent), Theme::get().px(4),
+            2);
+}
+
 void Plot::contextMenuEvent(QContextMenuEvent* event) {
-    QMenu menu(this);
+    openMenu(event->reason() == QContextMenuEvent::Mouse
+                 ? event->globalPos()
+                 : mapToGlobal(axisRect()->rect().topLeft()));
+}
+
+void Plot::openMenu(const QPoint& at) {
+    auto* popup = new QMenu(this);
+    popup->setAttribute(Qt::WA_DeleteOnClose);
+    QMenu& menu = *popup;
     for (const QString& kind : {QStringLiteral("PNG"), QStringLiteral("SVG"), QStringLiteral("PDF"),
                                 QStringLiteral("CSV")}) {
         if (kind != u"CSV" || m_csv)
@@ -110,7 +214,56 @@ void Plot::contextMenuEvent(QContextMenuEvent* event) {
     if (m_csv)
         menu.addAction(tr("Copy values"), this,
                        [this] { QGuiApplication::clipboard()->setText(m_csv()); });
-    menu.exec(event->globalPos());
+    menu.addSeparator();
+    if (m_csv)
+        menu.addAction(tr("Show as &table"), this, &Plot::showTable);
+    if (m_hasHome)
+        menu.addAction(tr("&Whole range"), this, &Plot::resetRanges);
+    menu.popup(at);
+}
+
+void Plot::showTable() {
+    if (!m_csv)
+        return;
+    QStringList lines = m_csv().split(u'\n', Qt::SkipEmptyParts);
+    const QStringList heads = lines.isEmpty() ? QStringList() : lines.takeFirst().split(u',');
+    std::vector<Column> columns;
+    for (int c = 0; c < heads.size(); ++c) {
+        const auto cell = [lines, c](int row) { return lines[row].section(u',', c, c); };
+        bool isNumber = true;
+        for (int row = 0; row < lines.size() && isNumber; ++row)
+            cell(row).toDouble(&isNumber);
+        Column column{heads[c], {}, cell, {}, {}};
+        if (isNumber)
+            column.number = [cell](int row) { return cell(row).toDouble(); };
+        columns.push_back(std::move(column));
+    }
+    auto* dialog = new QDialog(this);
+    dialog->setAttribute(Qt::WA_DeleteOnClose);
+    dialog->setWindowTitle(accessibleName());
+    auto* layout = new QVBoxLayout(dialog);
+    auto* finding = new Label(accessibleDescription(), Type::Body, Ink::SecondaryText);
+    finding->setWordWrap(true);
+    layout->addWidget(finding);
+    auto* model = new ColumnModel(std::move(columns), dialog);
+    model->setRows(static_cast<int>(lines.size()));
+    auto* table = new ColumnTable(model, accessibleName(), 0);
+    layout->addWidget(table);
+    dialog->resize(Theme::get().px(560), Theme::get().px(420));
+    dialog->show();
+    table->setFocus();
+}
+
+bool Plot::saveAs(const QString& kind, const QString& path) {
+    if (kind == u"PDF")
+        return savePdf(path);
+    if (kind == u"PNG")
+        return savePng(path, 0, 0, 2.0);
+    if (kind == u"SVG")
+        return saveSvg(path);
+    QSaveFile file(path);
+    const QByteArray text = m_csv ? m_csv().toUtf8() : QByteArray();
+    return file.open(QIODevice::WriteOnly) && file.write(text) == text.size() && file.commit();
 }
 
 void Plot::save(const QString& kind) {
@@ -118,19 +271,7 @@ void Plot::save(const QString& kind) {
                                                       QStringLiteral("*.") + kind.toLower());
     if (path.isEmpty())
         return;
-    bool saved = false;
-    if (kind == u"PDF") {
-        saved = savePdf(path);
-    } else if (kind == u"PNG") {
-        saved = savePng(path, 0, 0, 2.0);
-    } else if (kind == u"CSV") {
-        QSaveFile file(path);
-        const QByteArray text = m_csv().toUtf8();
-        saved = file.open(QIODevice::WriteOnly) && file.write(text) == text.size() && file.commit();
-    } else {
-        saved = saveSvg(path);
-    }
-    if (!saved)
+    if (!saveAs(kind, path))
         QMessageBox::warning(this, tr("Not saved"),
                              tr("%1 could not be written. Choose another place.").arg(path));
 }

@@ -8,8 +8,9 @@
 
 namespace nibble {
 
-/// A plot in the theme's colours: wheel zooms, drag pans, a double click resets, and the context
-/// menu exports PNG, SVG, PDF and CSV or copies. Subclasses fill it and recolour in retheme().
+/// A plot in the theme's colours: wheel or + and − zoom, drag or arrows pan, a double click or Home
+/// resets. The context menu (also by the Menu key, Shift+F10 and Ctrl+S) exports PNG, SVG, PDF and
+/// CSV, copies, and shows the values as a table. Subclasses fill it and recolour in retheme().
 class Plot : public QCustomPlot {
     Q_OBJECT
 public:
@@ -26,14 +27,25 @@ public:
     /// Text in the middle instead of data: what will be here and how it comes.
     void setEmptyText(const QString& text);
     QSize minimumSizeHint() const override;
+    /// Kinds: "PNG", "SVG", "PDF", "CSV". False when the file could not be written.
+    bool saveAs(const QString& kind, const QString& path);
+    /// The values in a window of their own, as a table that copies and exports.
+    void showTable();
 
 protected:
     /// Sets colours and fonts; called at the start and when the theme changes. Call the base first.
     virtual void retheme();
     void mouseDoubleClickEvent(QMouseEvent* event) override;
     void contextMenuEvent(QContextMenuEvent* event) override;
+    void keyPressEvent(QKeyEvent* event) override;
+    void focusInEvent(QFocusEvent* event) override;
+    void focusOutEvent(QFocusEvent* event) override;
+    void paintEvent(QPaintEvent* event) override;
 
 private:
+    void openMenu(const QPoint& at);
+    void resetRanges();
+    bool moveBy(int key);
     void save(const QString& kind);
     bool saveSvg(const QString& path);
 

@@ -3,6 +3,7 @@
 #include "app/gui/models/column_model.h"
 #include "app/gui/panels/layers_panel.h"
 #include "app/gui/panels/ledger_panel.h"
+#include "app/gui/panels/level_plane.h"
 #include "app/gui/panels/tensor_table.h"
 #include "app/gui/workbench.h"
 
@@ -27,6 +28,7 @@ private slots:
     void tableYieldsColumnsAndQuotesCsv();
     void barsAdaptToASmallModel();
     void baselineIsTold();
+    void plotsAreExportedAndShownAsTables();
 
 private:
     QString format(TensorKey key) { return QString::fromUtf8(m_bench.choice(key)->format->name); }
@@ -186,6 +188,49 @@ void TestPanels::baselineIsTold() {
     m_bench.setBaseline(m_bench.recipe());
     QCOMPARE(told.count(), 1);
     QCOMPARE(m_bench.baseline().name, std::string("int8"));
+}
+
+void TestPanels::plotsAreExportedAndShownAsTables() {
+    LevelPlane plane;
+    plane.resize(400, 300);
+    plane.setPoints({{"a", "A", 2e6, 0.02, 0.001, 30, 4.5, true},
+                     {"b", "B", 4e6, 0.001, 0.0001, 20, 8.5, true}},
+                    0, {});
+    plane.show();
+    QTemporaryDir folder;
+    const std::pair<const char*, QByteArray> kinds[] = {
+        {"PNG", "\x89PNG"}, {"SVG", "<?xml"}, {"PDF", "%PDF"}, {"CSV", "level,"}};
+    for (const auto& [kind, begins] : kinds) {
+        const QString path = folder.filePath(QLatin1String(kind));
+        QVERIFY2(plane.saveAs(QLatin1String(kind), path), kind);
+        QFile file(path);
+        QVERIFY(file.open(QIODevice::ReadOnly));
+        QVERIFY2(file.readAll().startsWith(begins), kind);
+        QVERIFY(!plane.saveAs(QLatin1String(kind), folder.filePath("no/such/folder")));
+    }
+    const auto menu = [&] { return plane.findChild<QMenu*>(); };
+    QVERIFY(!menu());
+    QTest::keyClick(&plane, Qt::Key_S, Qt::ControlModifier); // all of it without a pointer
+    QVERIFY(menu() && menu()->isVisible());
+    QStringList texts;
+    for (const QAction* action : menu()->actions())
+        texts << action->text().remove(u'&');
+    for (const char* wanted : {"Save as PNG…", "Save as SVG…", "Save as PDF…", "Save as CSV…",
+                               "Copy picture", "Copy values", "Show as table"})
+        QVERIFY2(texts.contains(QString::fromUtf8(wanted)), wanted);
+    menu()->close();
+    plane.showTable();
+    auto* table = plane.findChild<ColumnTable*>();
+    QVERIFY(table);
+    QCOMPARE(table->model()->rowCount(), 2);
+    QCOMPARE(table->model()->index(1, 0).data().toString(), QStringLiteral("b"));
+    QTest::keyClick(&plane, Qt::Key_C, Qt::ControlModifier);
+    QVERIFY(QApplication::clipboard()->text().startsWith(QLatin1String("level,bytes")));
+    const QCPRange home = plane.xAxis->range();
+    QTest::keyClick(&plane, Qt::Key_Plus);
+    QVERIFY(plane.xAxis->range().size() < home.size());
+    QTest::keyClick(&plane, Qt::Key_Home);
+    QCOMPARE(plane.xAxis->range().size(), home.size());
 }
 
 NIBBLE_GUI_TEST(TestPanels)

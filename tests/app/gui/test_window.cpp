@@ -40,6 +40,8 @@ private slots:
     void controlsHaveNames();
     void conversationGoesOnAcrossLevels();
     void formatsAreThoseOfTheCore();
+    void panelsAreReachedByKey();
+    void baselineIsPinnedByKey();
     void nothingIsClipped_data();
     void nothingIsClipped();
 };
@@ -339,6 +341,59 @@ void TestWindow::formatsAreThoseOfTheCore() {
     addFormatActions(&menu, workbench, {*key});
     for (qsizetype i = 0; i < wanted.size(); ++i)
         QVERIFY(menu.actions()[i]->text().startsWith(wanted[i] + QLatin1Char(' ')));
+}
+
+void TestWindow::panelsAreReachedByKey() {
+    Workbench workbench;
+    MainWindow window(workbench);
+    window.resize(1440, 900);
+    window.show();
+    window.openSample();
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    window.showMode(QStringLiteral("inspect"));
+    window.activateWindow();
+    QVERIFY(QTest::qWaitForWindowActive(&window));
+    const auto panel = [&] {
+        QWidget* widget = QApplication::focusWidget();
+        while (widget && !qobject_cast<Panel*>(widget))
+            widget = widget->parentWidget();
+        return widget ? widget->accessibleName() : QString();
+    };
+    QStringList visited;
+    for (int i = 0; i < 6; ++i) {
+        QTest::keyClick(&window, Qt::Key_F6);
+        QVERIFY(QApplication::focusWidget()->hasFocus());
+        visited << panel();
+    }
+    QCOMPARE(QSet<QString>(visited.begin(), visited.end()).size(), 6); // every panel once
+    QVERIFY(visited.contains(QStringLiteral("Layers")) &&
+            visited.contains(QStringLiteral("Tensors")) &&
+            visited.contains(QStringLiteral("Weights")));
+    QTest::keyClick(&window, Qt::Key_F6, Qt::ShiftModifier);
+    QCOMPARE(panel(), visited[4]);
+}
+
+void TestWindow::baselineIsPinnedByKey() {
+    Workbench workbench;
+    MainWindow window(workbench);
+    window.show();
+    window.openSample();
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    workbench.applyLevel(QStringLiteral("int8"));
+    QTRY_VERIFY_WITH_TIMEOUT(!workbench.isApplying(), 60000);
+    window.activateWindow();
+    QVERIFY(QTest::qWaitForWindowActive(&window));
+    QTest::keyClick(&window, Qt::Key_D, Qt::ControlModifier);
+    QCOMPARE(workbench.baseline().name, std::string("int8"));
+    bool shown = false;
+    for (auto* button : window.findChildren<QAbstractButton*>())
+        shown = shown || button->accessibleName().startsWith(QStringLiteral("baseline: INT8"));
+    QVERIFY(shown);
+    workbench.setLevel(QStringLiteral("int4"));
+    QTest::keyClick(&window, Qt::Key_Z, Qt::ControlModifier);
+    QCOMPARE(workbench.recipe().name, std::string("int8"));
+    QTest::keyClick(&window, Qt::Key_Z, Qt::ControlModifier | Qt::ShiftModifier);
+    QCOMPARE(workbench.recipe().name, std::string("int4"));
 }
 
 void TestWindow::nothingIsClipped_data() {
