@@ -82,6 +82,35 @@ QStringList grabModes(MainWindow& window, const QString& folder, const QString& 
 
 } // namespace
 
+namespace {
+
+/// Two prompts, the first answered twice, so that the pictures show what a chat can do.
+void converse(ChatMode& chat, const std::optional<QString>& problem) {
+    GenerateOptions options;
+    options.maxTokens = 120;
+    options.sampler.seed = 7;
+    const auto answered = [&](size_t turns) {
+        waitFor(
+            [&] { return chat.chat().turns.size() == turns && chat.chat().turns.back().finished; },
+            "Answering", problem);
+    };
+    size_t turns = 0;
+    for (const ExamplePrompt& example : examplePrompts().first(2)) {
+        chat.composer()->setSettings(options, {}, {});
+        chat.composer()->setText(QCoreApplication::translate("Examples", example.prompt));
+        chat.sendPrompt();
+        answered(turns += 2);
+        if (turns > 2)
+            continue;
+        ++options.sampler.seed;
+        chat.composer()->setSettings(options, {}, {});
+        chat.again();
+        answered(turns);
+    }
+}
+
+} // namespace
+
 QStringList takeScreenshots(MainWindow& window, const QString& folder) {
     return grabModes(window, folder, {});
 }
@@ -126,21 +155,8 @@ int screenshotRun(const QString& folder, const QString& modelPath, int windows) 
         waitFor([&] { return workbench.jobs().idle(); }, "Measuring tensors", problem);
         out << QObject::tr("Measured tensors and layers of %1").arg(workbench.runningTitle())
             << Qt::endl;
-        auto* chat = static_cast<ChatMode*>(window.mode(QStringLiteral("chat")));
         window.showMode(QStringLiteral("chat"));
-        chat->composer()->setText(
-            QCoreApplication::translate("Examples", examplePrompts().front().prompt));
-        GenerateOptions options;
-        options.maxTokens = 120;
-        options.sampler.seed = 7;
-        chat->composer()->setSettings(options, {}, {});
-        chat->sendPrompt();
-        waitFor(
-            [&] {
-                return !chat->chat().turns.empty() && chat->chat().turns.back().finished &&
-                       chat->chat().turns.size() > 1;
-            },
-            "Answering", problem);
+        converse(*static_cast<ChatMode*>(window.mode(QStringLiteral("chat"))), problem);
         waitFor([&] { return workbench.jobs().idle(); }, "Finishing", problem);
         const QStringList files = takeScreenshots(window, folder);
         out << QObject::tr("%n pictures are in %1", nullptr, int(files.size()))

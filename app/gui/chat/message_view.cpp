@@ -132,6 +132,10 @@ void MessageView::setBusy(bool busy) {
     refreshFooter();
 }
 
+QSize MessageView::minimumSizeHint() const {
+    return {Theme::get().px(160), QWidget::minimumSizeHint().height()};
+}
+
 int MessageView::readingWidth() const {
     return std::min(width(), fontMetrics().averageCharWidth() * (kReadingCharacters + 8));
 }

@@ -28,6 +28,8 @@ public:
     MessageView(const ChatTurn& turn, QWidget* parent = nullptr);
     void setTurn(const ChatTurn& turn);
     const ChatTurn& turn() const { return m_turn; }
+    /// The text wraps to whatever width there is; what it has now asks for nothing.
+    QSize minimumSizeHint() const override;
     /// While an answer is written nothing is offered that would change the conversation.
     void setBusy(bool busy);
 

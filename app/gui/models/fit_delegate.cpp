@@ -65,6 +65,7 @@ void FitDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option,
             .paint(painter, QRect(r.left(), r.center().y() - side / 2, side, side));
         r.setLeft(r.left() + side + pad);
     } else if (index.column() == ModelTable::Needs && !group) {
+        r.setLeft(r.left() + pad); // apart from the numbers at its left
         const int fit = index.data(ModelTable::FitRole).toInt();
         const Verdict v = verdict(fit);
         ink = v.ink;
@@ -94,7 +95,11 @@ void FitDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option,
 QSize FitDelegate::sizeHint(const QStyleOptionViewItem& option, const QModelIndex& index) const {
     const Theme& theme = Theme::get();
     QSize size = QStyledItemDelegate::sizeHint(option, index);
-    const int extra = index.column() == ModelTable::Needs ? theme.px(40 + 14 + 18)
+    if (index.column() == ModelTable::Name) // semi-bold when it is selected
+        size.setWidth(
+            QFontMetrics(theme.font(Type::Strong)).horizontalAdvance(index.data().toString()) +
+            theme.px(10));
+    const int extra = index.column() == ModelTable::Needs ? theme.px(40 + 14 + 30)
                       : index.column() == ModelTable::Name
                           ? theme.px(index.data(ModelTable::VariantRole).isNull() ? 28 : 50)
                           : theme.px(8);

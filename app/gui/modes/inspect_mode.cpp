@@ -155,15 +155,22 @@ Panel* InspectMode::plotPanel(const QString& title, Plot* plot, Label* note) {
 
 /// Below 1110 px the three plots become tabs.
 void InspectMode::arrange(bool force) {
-    m_columns->setMinimumHeight(Theme::get().px(320));
+    // Large type in a small window: one below the other.
+    const bool stacked = width() < Theme::get().px(760);
+    m_columns->setOrientation(stacked ? Qt::Vertical : Qt::Horizontal);
+    m_columns->setMinimumHeight(Theme::get().px(stacked ? 1000 : 320));
     const bool narrow = width() < Theme::get().px(1110);
     if (narrow == m_panels->isFolded() && !force)
         return;
     m_panels->fold(narrow);
     const int unit = Theme::get().px(100);
     m_plots->setSizes({3 * unit, 2 * unit + unit / 2});
-    m_columns->setSizes(narrow ? QList<int>{280, 380, 300}
-                               : QList<int>{4 * unit + unit / 2, 5 * unit + unit / 2, 3 * unit});
+    if (stacked)
+        m_columns->setSizes({unit, unit, unit});
+    else
+        m_columns->setSizes(narrow
+                                ? QList<int>{280, 380, 300}
+                                : QList<int>{4 * unit + unit / 2, 5 * unit + unit / 2, 3 * unit});
 }
 
 void InspectMode::ask() {

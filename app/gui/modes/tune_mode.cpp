@@ -220,6 +220,7 @@ void TuneMode::arrangeTop(bool narrow) {
 /// Below 1200 px the ledger becomes a tab beside the levels.
 void TuneMode::arrange(bool force) {
     const bool narrow = width() < Theme::get().px(1110);
+    m_levels->setStacked(width() < Theme::get().px(700));
     if (narrow == m_panels->isFolded() && !force)
         return;
     m_panels->fold(narrow);

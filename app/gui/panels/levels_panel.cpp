@@ -24,6 +24,7 @@ QString levelTitle(const std::string& name) {
 LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* parent)
     : Panel(tr("Levels"), parent), m_workbench(workbench), m_ledger(ledger),
       m_plane(new LevelPlane), m_footnote(new Label({}, Type::Footnote, Ink::SecondaryText)) {
+    m_footnote->setWordWrap(true);
     const auto at = [this](int i) { return row(i); };
     std::vector<Column> columns;
     columns.push_back({tr("Level"), {}, [at](int i) { return levelTitle(at(i)->level); }, {}, {}});
@@ -75,6 +76,7 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
     m_table = new ColumnTable(m_model, tr("Levels"), 3);
 
     auto* splitter = new QSplitter(Qt::Horizontal);
+    m_splitter = splitter;
     splitter->addWidget(m_plane);
     splitter->addWidget(m_table);
     splitter->setStretchFactor(0, 3);
@@ -97,6 +99,13 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
         connect(&m_workbench, signal, this, &LevelsPanel::refresh);
     connect(m_ledger, &LedgerPanel::keepFreeChanged, this, &LevelsPanel::refresh);
     refresh();
+}
+
+void LevelsPanel::setStacked(bool stacked) {
+    m_splitter->setOrientation(stacked ? Qt::Vertical : Qt::Horizontal);
+    const int rows = stacked ? m_model->rowCount() + 2 : 3;
+    m_table->setMinimumHeight(rows * Theme::get().rowHeight());
+    m_plane->setMinimumHeight(Theme::get().px(stacked ? 240 : 120));
 }
 
 const LadderRow* LevelsPanel::row(int index) const {

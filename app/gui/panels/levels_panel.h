@@ -19,6 +19,9 @@ class LevelsPanel : public Panel {
 public:
     LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* parent = nullptr);
 
+    /// The table below the plot instead of beside it.
+    void setStacked(bool stacked);
+
 private:
     void refresh();
     const LadderRow* row(int index) const;
@@ -29,6 +32,7 @@ private:
     ColumnModel* m_model;
     ColumnTable* m_table;
     Label* m_footnote;
+    QSplitter* m_splitter;
 };
 
 } // namespace nibble

@@ -8,6 +8,7 @@
 #include <QComboBox>
 #include <QGridLayout>
 #include <QScrollArea>
+#include <QScrollBar>
 #include <QSignalBlocker>
 #include <QVBoxLayout>
 
@@ -57,7 +58,8 @@ TensorPanel::TensorPanel(Workbench& workbench, QWidget* parent)
     scroll->viewport()->setAutoFillBackground(false);
     scroll->setWidget(inside);
     inside->setAutoFillBackground(false); // the panel's colour shows through
-    scroll->setMinimumWidth(Theme::get().px(262));
+    m_scroll = scroll;
+    connect(&Theme::get(), &Theme::changed, this, &TensorPanel::refresh, Qt::QueuedConnection);
     body()->addWidget(scroll, 1);
     auto* buttons = new QHBoxLayout;
     buttons->addWidget(m_apply, 1);
@@ -161,6 +163,8 @@ void TensorPanel::refresh() {
                                               std::abs(m_detail->maximum - m_detail->mean)) /
                                      m_detail->sigma))
             : none);
+    m_scroll->setMinimumWidth(m_scroll->widget()->minimumSizeHint().width() +
+                              m_scroll->verticalScrollBar()->sizeHint().width());
     m_apply->setEnabled(m_workbench.hasPendingChange() && !m_workbench.isApplying());
     m_undo->setEnabled(m_workbench.undoStack()->canUndo());
     m_sameForRole->setEnabled(matrix && key->layer >= 0);

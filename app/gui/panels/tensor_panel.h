@@ -7,6 +7,7 @@
 
 class QComboBox;
 class QGridLayout;
+class QScrollArea;
 
 namespace nibble {
 
@@ -27,6 +28,7 @@ private:
     ElidedLabel* m_name;
     QComboBox *m_format, *m_activations;
     QGridLayout* m_facts;
+    QScrollArea* m_scroll;
     Label *m_method, *m_shape, *m_stored, *m_bits, *m_size, *m_error, *m_sqnr, *m_cosine, *m_beyond,
         *m_spread;
     QPushButton *m_apply, *m_undo, *m_sameForRole;

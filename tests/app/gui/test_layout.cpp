@@ -8,6 +8,7 @@
 #include <QElapsedTimer>
 #include <QLayout>
 #include <QPushButton>
+#include <QScrollArea>
 
 using namespace nibble;
 
@@ -39,6 +40,10 @@ QStringList faults(const QWidget& window) {
         if (text && label->wordWrap() &&
             label->height() < label->heightForWidth(label->width()) - 1)
             found << QStringLiteral("lines are cut: ") + describe(widget);
+        const auto* area = qobject_cast<QScrollArea*>(widget);
+        if (area && area->widget() && area->widget()->width() > area->viewport()->width())
+            found << QStringLiteral("scrolls sideways: %1 in %2")
+                         .arg(describe(area->widget()), describe(area));
         const bool control = qobject_cast<QPushButton*>(widget) || qobject_cast<QComboBox*>(widget);
         if (control && (widget->width() < widget->minimumSizeHint().width() - 1 ||
                         widget->height() < widget->fontMetrics().height()))
