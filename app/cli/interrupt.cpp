@@ -3,6 +3,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <string>
 #include <unistd.h>
 
@@ -20,8 +21,20 @@ const std::shared_ptr<std::atomic<bool>>& flag() {
 std::atomic<bool>* g_interrupted = nullptr;
 bool g_lineShown = false;
 
+/// When the flag was set, in seconds of the monotonic clock.
+volatile sig_atomic_t g_since = 0;
+
+/// The first signal asks; one that comes while the first was not heeded for two seconds ends the
+/// process, whatever a driver does that does not come back.
 void onSignal(int) {
-    g_interrupted->store(true);
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (g_interrupted->exchange(true)) {
+        if (now.tv_sec - g_since >= 2)
+            _exit(7);
+        return;
+    }
+    g_since = static_cast<sig_atomic_t>(now.tv_sec);
 }
 
 void showLine(double done, double total, std::string_view what) {
@@ -47,6 +60,9 @@ void catchInterrupts() {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
+    // A file that may not grow further is a write that fails, not the end.
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGXFSZ, &action, nullptr);
 }
 
 std::shared_ptr<std::atomic<bool>> interruptFlag() {

@@ -15,10 +15,13 @@ constexpr size_t kBufferBytes = 1 << 20;
 
 AtomicFile::AtomicFile(std::filesystem::path path)
     : m_path(std::move(path)), m_buffer(new std::byte[kBufferBytes]) {
+    // The rename would put a file in the place of a device.
     std::error_code ignored;
-    if (std::filesystem::is_directory(m_path, ignored))
-        fail(ErrorKind::CannotWrite, "{} is a folder; choose a file name.",
-             printable(m_path.string(), 400));
+    const auto there = std::filesystem::status(m_path, ignored);
+    if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there))
+        fail(ErrorKind::CannotWrite, "{} is a {}; choose a file name.",
+             printable(m_path.string(), 400),
+             std::filesystem::is_directory(there) ? "folder" : "device or pipe");
     m_temporary = m_path;
     m_temporary += ".part-" + std::to_string(getpid());
     m_descriptor = open(m_temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -93,8 +96,9 @@ void AtomicFile::commit() {
 void AtomicFile::failed(const char* doing, int code) {
     fail(ErrorKind::CannotWrite, "{}: {} failed: {}. {} What was there before is unchanged.",
          printable(m_path.string(), 400), doing, std::strerror(code),
-         code == ENOSPC || code == EDQUOT ? "Free some space or choose another disk."
-                                          : "Choose another place.");
+         code == ENOSPC || code == EDQUOT || code == EFBIG
+             ? "Free some space or choose another disk."
+             : "Choose another place.");
 }
 
 void writeFileAtomically(const std::filesystem::path& path, std::string_view text) {

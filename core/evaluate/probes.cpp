@@ -54,7 +54,8 @@ public:
                  m_runner.options().context);
         Session session = m_runner.newSession();
         std::vector<TokenId> written;
-        std::vector<float> logits = m_runner.append(session, prompt);
+        std::vector<float> logits =
+            m_runner.append(session, prompt, false, nullptr, progress.cancel.get());
         const auto& stops = m_tokenizer.info().stops;
         while (static_cast<int64_t>(written.size()) < std::min<int64_t>(room, m_maxTokens)) {
             progress.check();
@@ -62,7 +63,8 @@ public:
             if (std::find(stops.begin(), stops.end(), next) != stops.end())
                 break;
             written.push_back(next);
-            logits = m_runner.append(session, std::span(&next, 1));
+            logits = m_runner.append(session, std::span(&next, 1), false, nullptr,
+                                     progress.cancel.get());
         }
         return m_tokenizer.decode(written);
     }

@@ -134,14 +134,14 @@ public:
             const int32_t to = std::min(from + m_chunk, length);
             if (m_base && !kept) {
                 forward(*m_base, baseSession, window, from, to, m_baseLogits,
-                        m_layers ? &m_recorder : nullptr);
+                        m_layers ? &m_recorder : nullptr, progress);
                 if (m_kept)
                     m_windowLogits.insert(m_windowLogits.end(), m_baseLogits.begin(),
                                           m_baseLogits.end());
                 progress.check();
             }
             forward(m_runner, session, window, from, to, m_logits,
-                    m_layers && m_base ? &m_comparer : nullptr);
+                    m_layers && m_base ? &m_comparer : nullptr, progress);
             const float* base = kept ? kept->data() + done : m_base ? m_baseLogits.data() : nullptr;
             scoreRows(base, scored);
             done += m_targets.size() * m_vocabulary;
@@ -169,7 +169,7 @@ private:
                      printable(m_runner.model().name));
     }
     void forward(Runner& runner, Session& session, std::span<const TokenId> window, int32_t from,
-                 int32_t to, std::vector<float>& logits, Tap* tap) {
+                 int32_t to, std::vector<float>& logits, Tap* tap, const Progress& progress) {
         m_rows.clear();
         m_targets.clear();
         for (int32_t i = from; i < to; ++i) {
@@ -181,6 +181,7 @@ private:
         ForwardIo io;
         io.logits = &logits;
         io.tap = tap;
+        io.cancel = progress.cancel.get();
         runner.forward(m_rows, io);
     }
 

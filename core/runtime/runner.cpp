@@ -24,7 +24,7 @@ struct Runner::State {
     void addRows(std::span<const ForwardRow> rows);
     void forget(std::span<const ForwardRow> rows);
     void runStages(LayerRange layers, std::span<const float> hiddenIn, const ForwardIo& io);
-    void runStage(size_t index, LayerRange layers, bool enters, Tap* tap);
+    void runStage(size_t index, LayerRange layers, bool enters, const ForwardIo& io);
 };
 
 std::vector<Placement> placeAll(const Model& model, std::shared_ptr<Backend> backend) {
@@ -167,20 +167,27 @@ void Runner::State::forget(std::span<const ForwardRow> rows) {
 }
 
 /// The forward pass of every architecture, over the layers that one stage holds.
-void Runner::State::runStage(size_t index, LayerRange layers, bool enters, Tap* tap) {
+void Runner::State::runStage(size_t index, LayerRange layers, bool enters, const ForwardIo& io) {
     Stage& stage = *stages[index];
     const bool heads = layers.end == model->config.layers && !batch.logitRows.empty();
     batch.layers = layers;
     if (!enters)
         stage.setHidden(hidden);
-    if (stage.begin(batch, tap)) {
+    const auto check = [&] {
+        if (io.cancel && io.cancel->load(std::memory_order_relaxed))
+            fail(ErrorKind::Cancelled, "Cancelled.");
+    };
+    if (stage.begin(batch, io.tap)) {
         if (enters)
             stage.embed();
         for (int32_t layer = layers.begin; layer < layers.end; ++layer) {
             stage.qkv(layer);
+            check();
             stage.attention(layer);
             stage.attentionOutput(layer);
+            check();
             stage.gateUp(layer);
+            check();
             stage.down(layer);
         }
         if (heads)
@@ -200,7 +207,7 @@ void Runner::State::runStages(LayerRange layers, std::span<const float> hiddenIn
                               std::min(layers.end, stageOptions[i].layers.end)};
         if (part.begin >= part.end)
             continue;
-        runStage(i, part, part.begin == 0, io.tap);
+        runStage(i, part, part.begin == 0, io);
         const bool last = part.end == layers.end;
         if (!last || io.hiddenOut) {
             hidden.resize(values);
@@ -251,7 +258,7 @@ void Runner::forward(std::span<const ForwardRow> rows, const ForwardIo& io) {
 }
 
 std::vector<float> Runner::append(Session& session, std::span<const TokenId> tokens, bool allLogits,
-                                  Tap* tap) {
+                                  Tap* tap, const std::atomic<bool>* cancel) {
     std::vector<ForwardRow> rows(tokens.size());
     for (size_t i = 0; i < tokens.size(); ++i)
         rows[i] = {.session = &session,
@@ -259,8 +266,11 @@ std::vector<float> Runner::append(Session& session, std::span<const TokenId> tok
                    .position = -1,
                    .wantLogits = allLogits || i + 1 == tokens.size()};
     std::vector<float> logits;
-    forward(rows,
-            {.layers = {}, .hiddenIn = {}, .hiddenOut = nullptr, .logits = &logits, .tap = tap});
+    ForwardIo io;
+    io.logits = &logits;
+    io.tap = tap;
+    io.cancel = cancel;
+    forward(rows, io);
     return logits;
 }
 

@@ -3,6 +3,7 @@
 #include "core/model/model.h"
 #include "core/runtime/backend.h"
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <vector>
@@ -68,6 +69,9 @@ struct ForwardIo {
         nullptr; ///< filled when layers.end is not the last layer, or asked
     std::vector<float>* logits = nullptr; ///< [rows with wantLogits][vocabulary]
     Tap* tap = nullptr;
+    /// Looked at between the steps of a layer: Error{Cancelled} when set, and the call's rows are
+    /// forgotten.
+    const std::atomic<bool>* cancel = nullptr;
 };
 
 /// A model running on one or more backends. The single forward pass of every architecture lives
@@ -92,7 +96,8 @@ public:
 
     /// Appends tokens to a session in chunks; logits of the last token, or of all tokens.
     std::vector<float> append(Session& session, std::span<const TokenId> tokens,
-                              bool allLogits = false, Tap* tap = nullptr);
+                              bool allLogits = false, Tap* tap = nullptr,
+                              const std::atomic<bool>* cancel = nullptr);
 
     const Model& model() const;
     const RunOptions& options() const;

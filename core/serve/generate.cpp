@@ -68,7 +68,8 @@ public:
                 return false;
             const size_t count = std::min(static_cast<size_t>(chunk), prompt.size() - at);
             const auto start = Clock::now();
-            step(prompt.subspan(at, count), at + count == prompt.size());
+            if (!step(prompt.subspan(at, count), at + count == prompt.size()))
+                return false;
             at += count;
             if (count == static_cast<size_t>(chunk))
                 chunk = nextChunk(chunk, secondsSince(start), most);
@@ -78,7 +79,8 @@ public:
         return true;
     }
 
-    void step(std::span<const TokenId> tokens, bool wantLogits) {
+    /// False when it was cancelled on the way; the tokens then are not part of the conversation.
+    bool step(std::span<const TokenId> tokens, bool wantLogits) {
         m_rows.assign(tokens.size(), {});
         for (size_t i = 0; i < tokens.size(); ++i)
             m_rows[i] = {&m_conversation.session, tokens[i], -1, false};
@@ -86,8 +88,16 @@ public:
         ForwardIo io;
         if (wantLogits)
             io.logits = &m_logits;
-        m_runner.forward(m_rows, io);
+        io.cancel = m_progress.cancel.get();
+        try {
+            m_runner.forward(m_rows, io);
+        } catch (const Error& error) {
+            if (error.kind() != ErrorKind::Cancelled)
+                throw;
+            return false;
+        }
         m_conversation.tokens.insert(m_conversation.tokens.end(), tokens.begin(), tokens.end());
+        return true;
     }
 
     bool stopped() const {
@@ -169,9 +179,8 @@ GenerateResult generate(Runner& runner, Conversation& conversation, std::span<co
             result.stop = GenerateResult::Stop::ContextFull;
             break;
         }
-        if (generation.stopped())
+        if (generation.stopped() || !generation.step(std::span(&token, 1), true))
             break;
-        generation.step(std::span(&token, 1), true);
     }
     if (stream)
         tell(stream->finish(), -1);

@@ -133,7 +133,7 @@ int run(Options& options) {
 
 Action defineLadder(CLI::App& app) {
     auto options = std::make_shared<Options>();
-    options->ladder.evaluate.chunks = 32; // enough to rank levels, in seconds for a small model
+    options->ladder.evaluate.chunks = kLadderWindows;
     addModel(app, options->base, "BASE");
     app.add_option("--levels", options->ladder.levels, "Names, separated by commas (default: all)")
         ->delimiter(',');

@@ -1,3 +1,4 @@
+#include "tests/app/cli/cli_process.h"
 #include "tests/support/block_model.h"
 #include "tests/support/shared_data.h"
 
@@ -14,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+using namespace nibble::test;
+
 namespace {
 
 constexpr const char* kStories = "models/stories260K-f32.gguf";
@@ -22,45 +25,12 @@ QString stories() {
     return QString::fromStdString(nibble::test::sharedPath(kStories).string());
 }
 
-struct Outcome {
-    int code = -1;
-    QByteArray out, err;
-    QByteArray all() const { return QByteArray::number(code) + "\n" + out + err; }
-};
-
-/// Runs nibble-cli to its end, as a real process.
-Outcome cli(const QStringList& arguments, const QByteArray& input = {},
-            const QStringList& environment = {}) {
-    QProcess process;
-    QStringList variables = QProcess::systemEnvironment();
-    variables.append(environment);
-    process.setEnvironment(variables);
-    process.start(NIBBLE_CLI, arguments);
-    process.write(input);
-    process.closeWriteChannel();
-    if (!process.waitForFinished(120'000) || process.exitStatus() != QProcess::NormalExit)
-        return {-1, process.readAllStandardOutput(), "crashed or hung"};
-    return {process.exitCode(), process.readAllStandardOutput(), process.readAllStandardError()};
-}
-
 /// The one object on stdout, which must hold nothing else.
 QJsonObject object(const Outcome& outcome) {
     return QJsonDocument::fromJson(outcome.out).object();
 }
 
-bool isOneSentence(const QByteArray& err) {
-    return err.startsWith("nibble-cli: ") && err.count('\n') == 1 && err.trimmed().size() > 30;
-}
-
 } // namespace
-
-#define VERIFY_REFUSED(outcome, kind)                                                              \
-    do {                                                                                           \
-        const Outcome refused = outcome;                                                           \
-        QVERIFY2(refused.code == (kind), refused.all().constData());                               \
-        QVERIFY2(refused.out.isEmpty(), refused.all().constData());                                \
-        QVERIFY2(isOneSentence(refused.err), refused.all().constData());                           \
-    } while (false)
 
 class TestCommands : public QObject {
     Q_OBJECT
