@@ -54,6 +54,13 @@ function(nibble_tests folder)
         target_link_libraries(${target} PRIVATE nibble_test_support ${ARG_LINK} Qt6::Test)
         add_test(NAME ${prefix}.${stem} COMMAND ${target})
         set_tests_properties(${prefix}.${stem} PROPERTIES LABELS quick TIMEOUT 300)
+        if(NIBBLE_SANITIZE) # what drivers and system libraries do is not ours to mend
+            set(suppressions "${CMAKE_SOURCE_DIR}/tests/support/suppressions")
+            set_tests_properties(
+                ${prefix}.${stem} PROPERTIES ENVIRONMENT_MODIFICATION
+                "LSAN_OPTIONS=set:suppressions=${suppressions}/leaks.txt:print_suppressions=0;\
+TSAN_OPTIONS=set:suppressions=${suppressions}/threads.txt")
+        endif()
         file(STRINGS ${source} settings REGEX "^// ctest: ")
         foreach(line ${settings})
             string(REGEX REPLACE "^// ctest: " "" line "${line}")

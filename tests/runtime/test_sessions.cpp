@@ -241,6 +241,31 @@ private slots:
             }
     }
 
+    /// Cancelled from a tap in the middle of the pass: it does not reach the next step.
+    void aPassIsCancelledBetweenItsSteps() {
+        struct Canceller : Collector {
+            std::atomic<bool> flag{false};
+            void values(const TapSite& site, int32_t rows, int32_t width,
+                        const float* values) override {
+                Collector::values(site, rows, width, values);
+                flag = seen.size() == 2;
+            }
+        } canceller;
+        const auto runner = makeRunner(m_model, placeAll(*m_model, openCpu()));
+        Session session = runner->newSession();
+        const auto tokens = someTokens(9, 4);
+        try {
+            runner->append(session, tokens, true, &canceller, &canceller.flag);
+            QFAIL("it ran to its end");
+        } catch (const Error& error) {
+            QCOMPARE(error.exitCode(), 7);
+        }
+        QCOMPARE(canceller.seen.size(), size_t(2));
+        QCOMPARE(session.length(), 0);
+        Session fresh = runner->newSession();
+        QVERIFY(runner->append(session, tokens) == runner->append(fresh, tokens));
+    }
+
     void pathsNameTheCodeThatRan() {
         const auto runner = makeRunner(m_model, placeAll(*m_model, openCpu(CpuMode::Scalar)));
         const auto paths = runner->paths();
