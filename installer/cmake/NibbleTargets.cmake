@@ -54,12 +54,11 @@ function(nibble_tests folder)
         target_link_libraries(${target} PRIVATE nibble_test_support ${ARG_LINK} Qt6::Test)
         add_test(NAME ${prefix}.${stem} COMMAND ${target})
         set_tests_properties(${prefix}.${stem} PROPERTIES LABELS quick TIMEOUT 300)
-        if(NIBBLE_SANITIZE) # what drivers and system libraries do is not ours to mend
-            set(suppressions "${CMAKE_SOURCE_DIR}/tests/support/suppressions")
+        if(NIBBLE_SANITIZE MATCHES "address") # see tests/support/keep_libraries.cpp
             set_tests_properties(
                 ${prefix}.${stem} PROPERTIES ENVIRONMENT_MODIFICATION
-                "LSAN_OPTIONS=set:suppressions=${suppressions}/leaks.txt:print_suppressions=0;\
-TSAN_OPTIONS=set:suppressions=${suppressions}/threads.txt")
+                "ASAN_OPTIONS=set:verify_asan_link_order=0;\
+LD_PRELOAD=set:${CMAKE_BINARY_DIR}/tests/support/libnibble_keep_libraries.so")
         endif()
         file(STRINGS ${source} settings REGEX "^// ctest: ")
         foreach(line ${settings})
