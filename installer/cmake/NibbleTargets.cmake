@@ -58,6 +58,7 @@ function(nibble_tests folder)
             set_tests_properties(
                 ${prefix}.${stem} PROPERTIES ENVIRONMENT_MODIFICATION
                 "ASAN_OPTIONS=set:verify_asan_link_order=0;\
+LSAN_OPTIONS=set:suppressions=${CMAKE_SOURCE_DIR}/tests/support/leaks.txt:print_suppressions=0;\
 LD_PRELOAD=set:${CMAKE_BINARY_DIR}/tests/support/libnibble_keep_libraries.so")
         endif()
         file(STRINGS ${source} settings REGEX "^// ctest: ")
