@@ -5,6 +5,7 @@
 #include "app/gui/status_line.h"
 #include "app/gui/theme.h"
 #include "app/gui/widgets/parts.h"
+#include "core/base/resources.h"
 
 #include <QCloseEvent>
 #include <QDateTime>
@@ -141,6 +142,16 @@ void MainWindow::openFile() {
         tr("Models (*.gguf);;All files (*)"));
     if (!path.isEmpty())
         m_workbench.openModel(path);
+}
+
+/// The sample's own questions stand where the dialog opens.
+void MainWindow::askQuestions() {
+    const QString path = QFileDialog::getOpenFileName(
+        this, tr("Questions that every level answers"),
+        QString::fromStdString(resourcePath("sample_model/probes.jsonl").string()),
+        tr("Questions, one JSON object a line (*.jsonl);;All files (*)"));
+    if (!path.isEmpty())
+        m_workbench.measureLadder(kLadderWindows, path);
 }
 
 void MainWindow::openFolder() {

@@ -67,6 +67,7 @@ private:
     Plot* shownPlot() const;
     void showProblem(Concern concern, const QString& sentence);
     void exportVariant();
+    void askQuestions();
     void remember(const QString& path);
 
     Workbench& m_workbench;

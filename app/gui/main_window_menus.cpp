@@ -199,6 +199,11 @@ void MainWindow::makeMeasureAndTools() {
     QMenu* measure = menuBar()->addMenu(tr("M&easure"));
     add(measure,
         {"measure-ladder", tr("All &levels"), {}, [this] { m_workbench.measureLadder(); }, true});
+    add(measure, {"measure-questions",
+                  tr("All levels, with &questions…"),
+                  {},
+                  [this] { askQuestions(); },
+                  true});
     add(measure, {"measure-quality",
                   tr("&This recipe, with every layer"),
                   {},

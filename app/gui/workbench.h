@@ -141,7 +141,8 @@ public slots:
 
     /// Sizes of all levels, then their quality and speed as they are measured. `chunks` windows of
     /// the shipped text; 0 = all.
-    void measureLadder(int chunks = kLadderWindows);
+    /// Measures every level; where `questions` names a file of probes, also its right answers.
+    void measureLadder(int chunks = kLadderWindows, const QString& questions = {});
     /// Quality of the edited recipe with per-layer errors.
     void measureQuality(int chunks = kLadderWindows);
     /// Error of these matrices under the edited recipe; of every one when there are none.

@@ -62,7 +62,7 @@ void Workbench::sizeLevels() {
         });
 }
 
-void Workbench::measureLadder(int chunks) {
+void Workbench::measureLadder(int chunks, const QString& questions) {
     if (!m_model)
         return;
     LadderOptions options;
@@ -87,9 +87,12 @@ void Workbench::measureLadder(int chunks) {
     };
     m_ladderJob = m_jobs.onDevice<int>(
         Priority::Measure, QStringLiteral("ladder"), tr("Measuring levels"), this,
-        [model = m_model, options, post, land](const Progress& p) {
+        [model = m_model, options, questions, post, land](const Progress& p) {
+            LadderOptions all = options;
+            if (!questions.isEmpty())
+                all.probes = readProbes(questions.toStdString());
             nibble::measureLadder(
-                model, shippedEvaluationText(), options, p,
+                model, shippedEvaluationText(), all, p,
                 [post, land](const LadderRow& row) { post([land, row] { land(row); }); });
             return 0;
         },

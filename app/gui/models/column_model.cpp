@@ -47,8 +47,9 @@ QVariant ColumnModel::data(const QModelIndex& index, int role) const {
     const Column& column = m_columns[static_cast<size_t>(index.column())];
     switch (role) {
     case Qt::DisplayRole:
-    case Qt::ToolTipRole:
         return column.text(index.row());
+    case Qt::ToolTipRole:
+        return column.detail ? column.detail(index.row()) : column.text(index.row());
     case SortRole:
         return column.number ? QVariant(column.number(index.row()))
                              : QVariant(column.text(index.row()));
@@ -183,7 +184,8 @@ void ColumnTable::fitColumns() {
     std::vector<int> shown(static_cast<size_t>(count));
     std::iota(shown.begin(), shown.end(), 0);
     for (const int column : shown)
-        setColumnHidden(column, false);
+        setColumnHidden(column, !m_columns->isWanted(column));
+    std::erase_if(shown, [this](int column) { return !m_columns->isWanted(column); });
     int wanted = 0;
     for (const int column : shown)
         wanted += wantedWidth(column);

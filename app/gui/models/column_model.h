@@ -20,6 +20,10 @@ struct Column {
     std::function<double(int row)> bar;
     /// Where there is no room for all, the column that yields most is hidden first; 0 never is.
     int yields = 0;
+    /// Tooltip of a cell; its text where unset.
+    std::function<QString(int row)> detail = {};
+    /// Hidden as long as this is set and false.
+    std::function<bool()> wanted = {};
 };
 
 /// An item model that only wraps: columns over rows that somebody else owns.
@@ -28,6 +32,10 @@ class ColumnModel : public QAbstractTableModel {
 public:
     enum Roles { SortRole = Qt::UserRole, BarRole, EmphasisRole };
     int yields(int column) const { return m_columns[static_cast<size_t>(column)].yields; }
+    bool isWanted(int column) const {
+        const Column& c = m_columns[static_cast<size_t>(column)];
+        return !c.wanted || c.wanted();
+    }
 
     explicit ColumnModel(std::vector<Column> columns, QObject* parent = nullptr);
     /// Tells the views that the rows are others now.

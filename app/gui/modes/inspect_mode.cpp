@@ -130,7 +130,8 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
         m_outliers->setDetail(detail);
         m_distributionNote->setText(
             detail.quantized
-                ? tr("filled: %1 · line: %2 · thin lines: the values it can represent")
+                ? tr("filled: %1 · line: %2 · thin lines: what a group of middle scale can "
+                     "represent")
                       .arg(QString::fromStdString(detail.baseFormat),
                            QString::fromStdString(detail.variantFormat))
                 : tr("filled: %1, not quantized").arg(QString::fromStdString(detail.baseFormat)));

@@ -12,6 +12,16 @@
 namespace nibble {
 namespace {
 
+/// "capitals: 23 of 24", a line each.
+QString categoriesText(const ProbeReport& report) {
+    QStringList lines;
+    for (const ProbeReport::Category& c : report.categories)
+        lines += LevelsPanel::tr("%1: %2 of %3")
+                     .arg(QString::fromStdString(c.category), units::count(c.correct),
+                          units::count(c.count));
+    return lines.join(QLatin1Char('\n'));
+}
+
 QString levelTitle(const std::string& name) {
     for (const Level& level : levels())
         if (name == level.name)
@@ -55,6 +65,22 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
                        },
                        [at](int i) { return at(i)->measured ? at(i)->quality.kldMean : 1e300; },
                        {}});
+    columns.push_back(
+        {tr("Right, %"),
+         tr("Questions that the level answers right, with the standard error"),
+         [at](int i) {
+             const auto& p = at(i)->probes;
+             return p ? units::withError(p->accuracy * 100, p->error * 100) : tr("not asked");
+         },
+         [at](int i) { return at(i)->probes ? at(i)->probes->accuracy : -1; },
+         {},
+         0,
+         [at](int i) { return at(i)->probes ? categoriesText(*at(i)->probes) : tr("not asked"); },
+         [this] {
+             const auto& rows = m_workbench.ladder();
+             return std::any_of(rows.begin(), rows.end(),
+                                [](const LadderRow& r) { return r.probes.has_value(); });
+         }});
     columns.push_back({tr("Tokens/s"),
                        tr("Tokens that this device generates in a second"),
                        [at](int i) {

@@ -4,6 +4,7 @@
 #include "app/gui/panels/layers_panel.h"
 #include "app/gui/panels/ledger_panel.h"
 #include "app/gui/panels/level_plane.h"
+#include "app/gui/panels/levels_panel.h"
 #include "app/gui/panels/tensor_table.h"
 #include "app/gui/workbench.h"
 
@@ -28,6 +29,7 @@ private slots:
     void tableYieldsColumnsAndQuotesCsv();
     void barsAdaptToASmallModel();
     void baselineIsTold();
+    void rightAnswersOfEveryLevel();
     void plotsAreExportedAndShownAsTables();
 
 private:
@@ -41,6 +43,51 @@ void TestPanels::initTestCase() {
     m_bench.openModel(QString::fromStdString(sampleModelPath().string()));
     QTRY_VERIFY_WITH_TIMEOUT(m_bench.isRunning(), 60000);
     QVERIFY(m_bench.model()->config.layers >= 3);
+}
+
+void TestPanels::rightAnswersOfEveryLevel() {
+    QTemporaryDir folder;
+    const QString path = folder.filePath(QStringLiteral("questions.jsonl"));
+    QFile file(path);
+    QVERIFY(file.open(QIODevice::WriteOnly));
+    for (const char* asked : {"What is the capital of France?", "What is the capital of Nowhere?"})
+        file.write(
+            QStringLiteral("{\"category\": \"capitals\", \"messages\": [{\"role\": \"user\", "
+                           "\"content\": \"%1\"}], \"answer\": \"Paris\"}\n")
+                .arg(QLatin1String(asked))
+                .toUtf8());
+    file.close();
+    LedgerPanel ledger(m_bench);
+    LevelsPanel panel(m_bench, &ledger);
+    panel.resize(1400, 500);
+    panel.show();
+    auto* table = panel.findChild<ColumnTable*>();
+    const auto column = [&] {
+        for (int i = 0; i < table->model()->columnCount(); ++i)
+            if (table->model()->headerData(i, Qt::Horizontal).toString().startsWith("Right"))
+                return i;
+        return -1;
+    };
+    QVERIFY(column() >= 0);
+    QVERIFY(table->isColumnHidden(column())); // nothing was asked yet
+    m_bench.measureLadder(1, path);
+    QTRY_VERIFY_WITH_TIMEOUT(!m_bench.isMeasuringLadder(), 120000);
+    QTRY_VERIFY(!table->isColumnHidden(column()));
+    for (int row = 0; row < table->model()->rowCount(); ++row) {
+        const QModelIndex cell = table->model()->index(row, column());
+        QVERIFY2(cell.data(Qt::ToolTipRole).toString().startsWith("capitals: ") &&
+                     cell.data(Qt::ToolTipRole).toString().endsWith(" of 2"),
+                 qPrintable(cell.data(Qt::ToolTipRole).toString()));
+    }
+    // A damaged file is one sentence, and the figures stay.
+    QSignalSpy problems(&m_bench, &Workbench::problem);
+    QVERIFY(file.open(QIODevice::WriteOnly));
+    file.write("{");
+    file.close();
+    m_bench.measureLadder(1, path);
+    QTRY_COMPARE_WITH_TIMEOUT(problems.count(), 1, 60000);
+    QVERIFY(problems[0][1].toString().contains("questions.jsonl"));
+    QVERIFY(!table->isColumnHidden(column()));
 }
 
 void TestPanels::stripMarksRanges() {
