@@ -87,6 +87,7 @@ struct Engine::State {
     EngineOptions options;
     std::unique_ptr<Runner> runner;
     Conversation conversation; ///< after the runner: a session dies before its runner
+    bool deviceLost = false;   ///< the runner's device went away: it can only be made anew
 
     Runner& running() const {
         if (!runner)
@@ -109,26 +110,37 @@ void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
     state.recipe = recipe;
     state.effective = effectiveRecipe(recipe, options);
     state.options = options;
+    state.deviceLost = false;
     state.conversation.session = state.runner->newSession();
+}
+
+/// The same conversation on a new runner: its tokens are kept, its cache starts empty and is
+/// computed again.
+void Engine::reopen(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
+    std::vector<TokenId> tokens = m_state->conversation.tokens;
+    open(m_state->model, recipe, options, progress);
+    m_state->conversation.tokens = std::move(tokens);
 }
 
 void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
     State& state = *m_state;
     Runner& runner = state.running();
     const Recipe effective = effectiveRecipe(recipe, options);
-    std::vector<TokenId> tokens = state.conversation.tokens;
-    if (!sameRunner(state.effective, state.options, effective, options)) {
-        open(state.model, recipe, options, progress);
-        // Kept so that the conversation is seen to go on; the cache starts empty, so they are
-        // computed again.
-        state.conversation.tokens = std::move(tokens);
+    if (state.deviceLost || !sameRunner(state.effective, state.options, effective, options)) {
+        reopen(recipe, options, progress);
         return;
     }
+    // What differs between the two recipes is what may have been replaced.
+    const auto putBack = [&] { applyRecipe(runner, state.effective, &effective); };
     try {
         applyRecipe(runner, effective, &state.effective, undisturbed(progress));
+    } catch (const Error& error) {
+        state.deviceLost = error.kind() == ErrorKind::DeviceLost;
+        if (!state.deviceLost)
+            putBack();
+        throw;
     } catch (...) {
-        // What differs between the two is what may have been replaced: put it back.
-        applyRecipe(runner, state.effective, &effective);
+        putBack();
         throw;
     }
     state.conversation.session.truncate(0);
@@ -161,9 +173,20 @@ DeviceInfo Engine::device() const {
 GenerateResult
 Engine::chat(const ChatRequest& request, const Progress& progress,
              const std::function<void(std::string_view text, TokenId token)>& onText) {
-    Runner& runner = m_state->running();
-    return generate(runner, m_state->conversation, encodePrompt(*m_state->model, request),
-                    request.options, progress, onText);
+    State& state = *m_state;
+    state.running();
+    if (state.deviceLost) {
+        const Recipe recipe = state.recipe;
+        const EngineOptions options = state.options;
+        reopen(recipe, options, progress);
+    }
+    try {
+        return generate(state.running(), state.conversation, encodePrompt(*state.model, request),
+                        request.options, progress, onText);
+    } catch (const Error& error) {
+        state.deviceLost = error.kind() == ErrorKind::DeviceLost;
+        throw;
+    }
 }
 
 QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,

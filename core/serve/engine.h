@@ -80,7 +80,8 @@ public:
     const EngineOptions& options() const;
     DeviceInfo device() const;
 
-    /// Answers; the conversation's common prefix with the last request is not computed again.
+    /// Answers; the conversation's common prefix with the last request is not computed again. After
+    /// Error{DeviceLost} the next call (and apply()) opens the device anew.
     GenerateResult
     chat(const ChatRequest& request, const Progress& progress = {},
          const std::function<void(std::string_view text, TokenId token)>& onText = {});
@@ -100,6 +101,7 @@ public:
     int32_t contextUsed() const;
 
 private:
+    void reopen(const Recipe& recipe, const EngineOptions& options, const Progress& progress);
     struct State;
     std::unique_ptr<State> m_state;
 };

@@ -39,14 +39,15 @@ bool hasExtension(VkPhysicalDevice physical, const char* name) {
 /// Drivers that compile every branch of a kernel before they look at its specialization constants.
 constexpr std::array kDriversThatDoNotFold = {VK_DRIVER_ID_GOOGLE_SWIFTSHADER};
 
-VkDriverId driverOf(VkPhysicalDevice physical) {
+VkPhysicalDeviceDriverProperties driverOf(VkPhysicalDevice physical) {
     VkPhysicalDeviceDriverProperties driver{};
     driver.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES;
     VkPhysicalDeviceProperties2 properties{};
     properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
     properties.pNext = &driver;
     vkGetPhysicalDeviceProperties2(physical, &properties);
-    return driver.driverID;
+    driver.pNext = nullptr;
+    return driver;
 }
 
 VulkanFeatures findFeatures(VkPhysicalDevice physical) {
@@ -63,7 +64,7 @@ VulkanFeatures findFeatures(VkPhysicalDevice physical) {
     }
     found.specialization = !isListed("NIBBLE_VULKAN_DISABLE", "specialization") &&
                            std::find(kDriversThatDoNotFold.begin(), kDriversThatDoNotFold.end(),
-                                     driverOf(physical)) == kDriversThatDoNotFold.end();
+                                     driverOf(physical).driverID) == kDriversThatDoNotFold.end();
     found.memoryBudget = hasExtension(physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     return found;
 }
@@ -192,13 +193,9 @@ std::vector<VkPhysicalDevice> VulkanInstance::devices() const {
 }
 
 DeviceInfo describeDevice(VkPhysicalDevice physical) {
-    VkPhysicalDeviceDriverProperties driver{};
-    driver.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES;
-    VkPhysicalDeviceProperties2 properties{};
-    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
-    properties.pNext = &driver;
-    vkGetPhysicalDeviceProperties2(physical, &properties);
-    const VkPhysicalDeviceProperties& p = properties.properties;
+    const VkPhysicalDeviceDriverProperties driver = driverOf(physical);
+    VkPhysicalDeviceProperties p;
+    vkGetPhysicalDeviceProperties(physical, &p);
     const VulkanFeatures features = findFeatures(physical);
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{};
     budget.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT;
