@@ -80,12 +80,13 @@ Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progr
     const Worker worker{input, format, weights, builder};
     const int64_t slab = std::max<int64_t>(1, kSlabValues / std::max<int64_t>(1, input.cols));
     for (int64_t begin = 0; begin < input.rows; begin += slab) {
-        progress.check();
         const int64_t end = std::min(input.rows, begin + slab);
         parallelFor(static_cast<size_t>(end - begin), 1, [&](size_t first, size_t last) {
-            for (size_t i = first; i < last; ++i)
+            // Only looks: check() may run other work, and this is a thread of the pool.
+            for (size_t i = first; i < last && !progress.cancelled(); ++i)
                 worker.quantizeRow(begin + static_cast<int64_t>(i));
         });
+        progress.check();
         progress.report(static_cast<double>(end), static_cast<double>(input.rows), input.name);
     }
     return builder.finish();

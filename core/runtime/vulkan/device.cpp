@@ -306,14 +306,18 @@ void VulkanDevice::run(VkCommandBuffer commands) {
     submit.pCommandBuffers = &commands;
     if (m_lost)
         checkVulkan(VK_ERROR_DEVICE_LOST, "an earlier call");
+    // Before and not after: a fence that stayed signalled would end the next wait at once.
+    checkVulkan(m_api.vkResetFences(m_device, 1, &m_fence), "vkResetFences");
     const VkResult submitted = m_api.vkQueueSubmit(m_queue, 1, &submit, m_fence);
     m_lost = submitted == VK_ERROR_DEVICE_LOST;
     checkVulkan(submitted, "vkQueueSubmit");
     const VkResult waited = m_api.vkWaitForFences(m_device, 1, &m_fence, VK_TRUE, UINT64_MAX);
-    // Whatever the reason: the fence may still be in use, so that nothing more can be run.
+    // Whatever the reason: the fence may still be in use, so that nothing more can be run; and what
+    // is destroyed next must not be, which a lost device answers at once.
     m_lost = waited != VK_SUCCESS;
+    if (m_lost)
+        m_api.vkDeviceWaitIdle(m_device);
     checkVulkan(waited, "vkWaitForFences");
-    checkVulkan(m_api.vkResetFences(m_device, 1, &m_fence), "vkResetFences");
     m_instance->throwMessages();
 }
 
