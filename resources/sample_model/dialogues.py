@@ -449,9 +449,9 @@ def yes_or_no(rng):
     return "yes or no", ("yes or no", x, other), form.format(x=x, c=other), reply, result
 
 
-COMPUTED = [(add, 9), (subtract, 8), (multiply, 7), (word_problem, 4), (next_number, 2), (count, 3), (how_many_words, 2), (larger_number, 3),
-            (compare_two, 4), (compare_three, 4), (spell, 8), (spell_backwards, 7), (letter, 4), (letter_count, 3), (word_list, 12),
-            (number_list, 6), (repeat_sentence, 2), (say_times, 2), (one_word, 6), (yes_or_no, 5)]
+COMPUTED = [(add, 10), (subtract, 8), (multiply, 4), (word_problem, 4), (next_number, 2), (count, 4), (how_many_words, 2), (larger_number, 3),
+            (compare_two, 3), (compare_three, 3), (spell, 6), (spell_backwards, 5), (letter, 3), (letter_count, 2), (word_list, 9),
+            (number_list, 5), (repeat_sentence, 2), (say_times, 2), (one_word, 6), (yes_or_no, 3)]
 
 
 def random_computed(rng, held=False):
