@@ -5,9 +5,9 @@
 #endif
 #include "weights.glsl"
 
-// M activation rows times 16 rows of a matrix in any format. An invocation owns one matrix row and
-// a quarter of its blocks; the four quarters meet in shared memory, always in the same order, so
-// that a result does not depend on M.
+// M activation rows times TILES · 16 rows of a matrix in any format. An invocation owns a matrix row
+// of each tile and a quarter of its blocks; the four quarters meet in shared memory, always in the
+// same order, so that a result depends neither on M nor on TILES.
 layout(local_size_x = WORKGROUP) in;
 
 layout(push_constant) uniform Arguments { ProductArguments a; };
@@ -17,6 +17,8 @@ layout(constant_id = ID_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = ID_BIAS) const uint BIAS = 0u;
 layout(constant_id = ID_KV) const uint KV = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
+layout(constant_id = ID_TILES) const uint TILES = 1u;
+layout(constant_id = ID_SUMS) const uint SUMS = 1u;
 
 layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
 layout(std430, binding = 1) readonly buffer Floats { vec4 floats[]; };
@@ -26,7 +28,7 @@ layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
 layout(std430, binding = 5) writeonly buffer Cache { uint cache[]; };
 layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
 
-shared float sPartial[WORKGROUP * M];
+shared float sPartial[WORKGROUP * SUMS];
 
 #include "tail.glsl"
 
@@ -73,27 +75,38 @@ float scaleIntegers(BlockScale s, int i0, int i1) {
     return s.f0 * float(i0 + i1);
 }
 
-void addIntegerBlock(uint record, BlockScale s, uint x, uint stride, inout float sums[M]) {
-    uvec4 c0, c1;
-    recordCodes(a.planes, record, c0, c1);
+// Block `block` of a row of every tile; the activations are read once for all of them.
+void addIntegerBlocks(uint records[TILES], BlockScale s[TILES], uint x, uint stride,
+                      inout float sums[SUMS]) {
+    uvec4 c0[TILES], c1[TILES];
+    for (uint t = 0u; t < TILES; ++t)
+        recordCodes(a.planes, records[t], c0[t], c1[t]);
     for (uint m = 0u; m < M; ++m) {
-        int i0 = dot16(c0, codes[x * 2u]), i1 = dot16(c1, codes[x * 2u + 1u]);
-        float offset = 0.0;
+        uvec4 x0 = codes[x * 2u], x1 = codes[x * 2u + 1u];
+        float factor = uintBitsToFloat(info[x * 4u]);
+        int s0 = 0, s1 = 0;
         if (kHasZero || kHasOffset) {
-            int s0 = int(info[x * 4u + 1u]), s1 = int(info[x * 4u + 2u]);
+            s0 = int(info[x * 4u + 1u]);
+            s1 = int(info[x * 4u + 2u]);
+        }
+        for (uint t = 0u; t < TILES; ++t) {
+            int i0 = dot16(c0[t], x0), i1 = dot16(c1[t], x1);
+            float offset = 0.0;
             if (kHasZero) {
-                i0 -= s.zero * s0;
-                i1 -= s.zero * s1;
+                i0 -= s[t].zero * s0;
+                i1 -= s[t].zero * s1;
             }
             if (kHasOffset)
-                offset = GROUP == 16u ? s.o0 * float(s0) + s.o1 * float(s1) : s.o0 * float(s0 + s1);
+                offset = GROUP == 16u ? s[t].o0 * float(s0) + s[t].o1 * float(s1)
+                                      : s[t].o0 * float(s0 + s1);
+            sums[m * TILES + t] += factor * (scaleIntegers(s[t], i0, i1) + offset);
         }
-        sums[m] += uintBitsToFloat(info[x * 4u]) * (scaleIntegers(s, i0, i1) + offset);
         x += stride;
     }
 }
 
-void addFloatBlock(uint record, BlockScale s, uint x, uint stride, inout float sums[M]) {
+void addFloatBlock(uint record, BlockScale s, uint t, uint x, uint stride,
+                   inout float sums[SUMS]) {
     vec4 w[8];
     recordFloats(a.planes, record, s.zero, w);
     for (uint m = 0u; m < M; ++m) {
@@ -108,7 +121,7 @@ void addFloatBlock(uint record, BlockScale s, uint x, uint stride, inout float s
             float s0 = uintBitsToFloat(info[x * 4u + 1u]), s1 = uintBitsToFloat(info[x * 4u + 2u]);
             v += GROUP == 16u ? s.o0 * s0 + s.o1 * s1 : s.o0 * (s0 + s1);
         }
-        sums[m] += v;
+        sums[m * TILES + t] += v;
         x += stride;
     }
 }
@@ -159,36 +172,46 @@ void finishPair(uint row, uint n, vec2 v) {
 
 void main() {
     uint lane = gl_LocalInvocationID.x, row = lane % TILE_ROWS, slice = lane / TILE_ROWS;
-    uint tile = gl_WorkGroupID.x, firstRow = gl_WorkGroupID.y * M;
+    uint firstTile = gl_WorkGroupID.x * TILES, firstRow = gl_WorkGroupID.y * M;
+    uint lastTile = (a.planes.rows - 1u) / TILE_ROWS;
     uint each = (a.planes.blocks + SLICES - 1u) / SLICES;
     uint begin = slice * each, end = min(begin + each, a.planes.blocks);
-    float sums[M];
-    for (uint m = 0u; m < M; ++m)
-        sums[m] = 0.0;
-    BlockScale s;
-    if (GROUP == 0u)
-        s = blockScale(a.planes, tile, row, 0u);
-    for (uint block = begin; block < end; ++block) {
-        if (GROUP != 0u)
-            s = blockScale(a.planes, tile, row, block);
-        uint record = (tile * a.planes.blocks + block) * TILE_ROWS + row;
-        uint x = firstRow * a.planes.blocks + block;
-        if (FLOAT != 0u)
-            addFloatBlock(record, s, x, a.planes.blocks, sums);
-        else
-            addIntegerBlock(record, s, x, a.planes.blocks, sums);
+    float sums[SUMS];
+    for (uint i = 0u; i < SUMS; ++i)
+        sums[i] = 0.0;
+    uint tiles[TILES]; // beyond the last one it is repeated, and its results are dropped
+    BlockScale s[TILES];
+    for (uint t = 0u; t < TILES; ++t) {
+        tiles[t] = min(firstTile + t, lastTile);
+        if (GROUP == 0u)
+            s[t] = blockScale(a.planes, tiles[t], row, 0u);
     }
-    for (uint m = 0u; m < M; ++m)
-        sPartial[m * WORKGROUP + lane] = sums[m];
+    for (uint block = begin; block < end; ++block) {
+        uint records[TILES];
+        for (uint t = 0u; t < TILES; ++t) {
+            if (GROUP != 0u)
+                s[t] = blockScale(a.planes, tiles[t], row, block);
+            records[t] = (tiles[t] * a.planes.blocks + block) * TILE_ROWS + row;
+        }
+        uint x = firstRow * a.planes.blocks + block;
+        if (FLOAT == 0u)
+            addIntegerBlocks(records, s, x, a.planes.blocks, sums);
+        else
+            for (uint t = 0u; t < TILES; ++t)
+                addFloatBlock(records[t], s[t], t, x, a.planes.blocks, sums);
+    }
+    for (uint i = 0u; i < SUMS; ++i)
+        sPartial[i * WORKGROUP + lane] = sums[i];
     barrier();
-    for (uint i = lane; i < M * TILE_ROWS / 2u; i += WORKGROUP) {
-        uint m = i / (TILE_ROWS / 2u), pair = i % (TILE_ROWS / 2u) * 2u;
-        uint n = a.planes.firstRow + tile * TILE_ROWS + pair;
+    const uint kPairs = TILE_ROWS / 2u;
+    for (uint i = lane; i < SUMS * kPairs; i += WORKGROUP) {
+        uint m = i / (TILES * kPairs), t = i / kPairs % TILES, pair = i % kPairs * 2u;
+        uint n = a.planes.firstRow + (firstTile + t) * TILE_ROWS + pair;
         if (n >= a.planes.firstRow + a.planes.rows)
             continue;
         vec2 v = vec2(0.0);
         for (uint k = 0u; k < SLICES; ++k) {
-            uint at = m * WORKGROUP + k * TILE_ROWS + pair;
+            uint at = (m * TILES + t) * WORKGROUP + k * TILE_ROWS + pair;
             v += vec2(sPartial[at], sPartial[at + 1u]);
         }
         finishPair(firstRow + m, n, v);

@@ -60,6 +60,8 @@
 #define ID_BIAS 19
 #define ID_KV 20
 #define ID_TAIL 21
+#define ID_TILES 23 /* of 16 matrix rows that a workgroup multiplies at once */
+#define ID_SUMS 24  /* M · TILES: lavapipe gets sizes wrong that are products of two constants */
 #define EPILOGUE_STORE 0
 #define EPILOGUE_ADD 1
 #define EPILOGUE_QUERY 2

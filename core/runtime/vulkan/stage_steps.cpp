@@ -95,14 +95,21 @@ void VulkanStage::product(const Product& p) {
     const bool isFloat = w.activations == ActivationFormat::Float;
     const Input& from = input(p.slot, w.activations);
     const int32_t m = std::min(p.rows, kWidest);
+    // Many rows are bound by reading activations, which two tiles share.
+    const uint32_t tiles = m == kWidest ? 2 : 1;
+    const auto workgroupsOf = [&](const DeviceMatrix::Part& part) {
+        return (part.planes.rows + TILE_ROWS * tiles - 1) / (TILE_ROWS * tiles);
+    };
     uint32_t workgroups = 0;
     for (const DeviceMatrix::Part& part : w.parts)
-        workgroups += (part.planes.rows + TILE_ROWS - 1) / TILE_ROWS;
+        workgroups += workgroupsOf(part);
     for (const DeviceMatrix::Part& part : w.parts) {
         Dispatch d;
         d.module = m_context->paths.dot && !isFloat ? "product_dot" : "product";
         d.constants = w.constants;
         d.constants[ID_M] = static_cast<uint32_t>(m);
+        d.constants[ID_TILES] = tiles;
+        d.constants[ID_SUMS] = static_cast<uint32_t>(m) * tiles;
         d.constants[ID_FLOAT] = isFloat ? 1 : 0;
         d.constants[ID_EPILOGUE] = p.epilogue;
         d.constants[ID_BIAS] = p.bias.buffer ? 1 : 0;
@@ -126,7 +133,7 @@ void VulkanStage::product(const Product& p) {
         if (p.tail)
             addTail(d, a.tail, *p.tail, p.tailFormat, kNormed);
         d.setArguments(a);
-        d.x = (part.planes.rows + TILE_ROWS - 1) / TILE_ROWS;
+        d.x = workgroupsOf(part);
         d.y = static_cast<uint32_t>(p.rows / m);
         recording().dispatch(d);
     }
