@@ -16,7 +16,10 @@ public:
 
     static uint64_t layerBytes(const ModelConfig& config, KvFormat format, int32_t pages);
     /// Whether store_kv.comp fills it from rows of floats; else the product that makes them does.
-    bool isQuantized() const { return m_format == KvFormat::Int8 || m_format == KvFormat::Int4; }
+    static bool isQuantized(KvFormat format) {
+        return format == KvFormat::Int8 || format == KvFormat::Int4;
+    }
+    bool isQuantized() const { return isQuantized(m_format); }
     /// The format as the kernels name it.
     uint32_t code() const { return static_cast<uint32_t>(m_format); }
     BufferView layer(int32_t index) const { return m_layers[static_cast<size_t>(index)]; }

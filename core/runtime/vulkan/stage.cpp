@@ -29,15 +29,13 @@ uint64_t inputBytes(const ModelConfig& c, int32_t rows, ActivationFormat format)
     return blocks * (format == ActivationFormat::Float ? 128 : 32) + blocks * 16;
 }
 
-bool isQuantized(KvFormat format) {
-    return format == KvFormat::Int8 || format == KvFormat::Int4;
-}
-
 uint64_t floatsBytes(const ModelConfig& c, const StageOptions& o, int32_t rows) {
     return uint64_t(rows) * 4 *
-           uint64_t(3 * c.width + 2 * c.queryWidth() + 2 * c.feedForward +
-                    (isQuantized(o.kFormat) + isQuantized(o.vFormat)) * c.kvWidth() +
-                    (o.heads ? 2 * c.vocabulary : 0));
+           uint64_t(
+               3 * c.width + 2 * c.queryWidth() + 2 * c.feedForward +
+               (DeviceKvCache::isQuantized(o.kFormat) + DeviceKvCache::isQuantized(o.vFormat)) *
+                   c.kvWidth() +
+               (o.heads ? 2 * c.vocabulary : 0));
 }
 
 uint64_t stepWords(const ModelConfig& c, const StageOptions& o, int32_t rows) {
