@@ -20,10 +20,11 @@ void main() {
     uint record = (tile * a.planes.blocks + block) * TILE_ROWS + row;
     BlockScale s;
     s.zero = 0;
+    s.zero1 = 0;
     if (KIND < KIND_F32)
         s = blockScale(a.planes, tile, row, block);
     vec4 w[8];
-    recordFloats(a.planes, record, s.zero, w);
+    recordFloats(a.planes, record, s.zero, s.zero1, w);
     uint last = min(32u, a.outStride - block * 32u);
     for (uint i = 0u; i < last; ++i) {
         float v = w[i / 4u][i % 4u];

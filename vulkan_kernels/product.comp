@@ -94,7 +94,7 @@ void addIntegerBlocks(uint records[TILES], BlockScale s[TILES], uint x, uint str
             float offset = 0.0;
             if (kHasZero) {
                 i0 -= s[t].zero * s0;
-                i1 -= s[t].zero * s1;
+                i1 -= s[t].zero1 * s1;
             }
             if (kHasOffset)
                 offset = GROUP == 16u ? s[t].o0 * float(s0) + s[t].o1 * float(s1)
@@ -108,7 +108,7 @@ void addIntegerBlocks(uint records[TILES], BlockScale s[TILES], uint x, uint str
 void addFloatBlock(uint record, BlockScale s, uint t, uint x, uint stride,
                    inout float sums[SUMS]) {
     vec4 w[8];
-    recordFloats(a.planes, record, s.zero, w);
+    recordFloats(a.planes, record, s.zero, s.zero1, w);
     for (uint m = 0u; m < M; ++m) {
         uint at = x * 8u;
         vec4 v0 = w[0] * floats[at] + w[1] * floats[at + 1u] + w[2] * floats[at + 2u] +

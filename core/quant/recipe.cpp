@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/files/checkpoint.h"
 #include "core/model/names.h"
 
 #include <algorithm>
@@ -30,14 +31,13 @@ bool matches(std::string_view pattern, std::string_view name) {
 }
 
 bool divides(const Format& format, int64_t cols) {
-    const int64_t block = std::max<int64_t>(format.group, format.super);
-    return format.isFloat() || block == 0 || cols % block == 0;
+    return format.isFloat() || cols % format.rowUnit() == 0;
 }
 
 /// Formats that group by rows, or by `group` values in our own containers, can be cut finer; those
-/// named after a file type cannot, because that type would not load.
+/// of a file type cannot, because that type would not load.
 bool isFileType(const Format& format) {
-    return !std::string_view(format.name).starts_with("int");
+    return blockTypeOf(format) != nullptr;
 }
 
 /// The format that takes the place of one whose groups do not divide the row: of the same kind with
@@ -49,8 +49,10 @@ const Format& fitting(const Format& wanted, int64_t cols) {
         return getFormat("f16");
     const Format* best = nullptr;
     for (const Format& format : formats())
-        if (!isFileType(format) && format.bits == wanted.bits && format.offset == wanted.offset &&
-            format.group != 0 && divides(format, cols) && (!best || format.group > best->group))
+        if (!isFileType(format) && format.code == wanted.code && format.table == wanted.table &&
+            format.bits == wanted.bits && format.offset == wanted.offset &&
+            format.scale == wanted.scale && format.group != 0 && divides(format, cols) &&
+            (!best || format.group > best->group))
             best = &format;
     return best ? *best : getFormat("int8");
 }
@@ -95,7 +97,7 @@ std::vector<const Format*> choosableFormats(int64_t cols) {
     };
     std::vector<const Format*> found;
     for (const Format& format : formats())
-        if (format.bits <= 16 && divides(format, cols) && made(format))
+        if (format.offered && format.bits <= 16 && divides(format, cols) && made(format))
             found.push_back(&format);
     std::stable_sort(found.begin(), found.end(), [cols](const Format* a, const Format* b) {
         return a->bitsPerWeight(cols) < b->bitsPerWeight(cols);

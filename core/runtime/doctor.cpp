@@ -121,7 +121,8 @@ private:
         // Pairs of (format, M), not the product: M walks while formats do.
         constexpr int32_t kRows[] = {1, 2, 4, 8, 16, 20};
         size_t next = 0;
-        for (const Format& format : formats()) {
+        for (const Format* covering : coveringFormats()) {
+            const Format& format = *covering;
             judge(format, ActivationFormat::Float, kRows[next++ % 6]);
             if (!format.isFloat())
                 judge(format, ActivationFormat::Int8Block32, kRows[next++ % 6]);

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace nibble {
 
@@ -42,7 +44,8 @@ struct Format {
     int8_t scaleZero = 0;
     OffsetKind offset = OffsetKind::None;
     uint8_t offsetBits = 0;
-    uint16_t super = 0; ///< values that share a super-scale and super-offset; 0 = none
+    uint32_t super = 0;  ///< values that share a super-scale and super-offset; 0 = none
+    bool offered = true; ///< in menus; others are for files and recipes that name them
 
     bool isFloat() const {
         return code == CodeKind::Float32 || code == CodeKind::Float16 || code == CodeKind::BFloat16;
@@ -51,7 +54,13 @@ struct Format {
     int64_t groupCount(int64_t cols) const {
         return (cols + groupLength(cols) - 1) / groupLength(cols);
     }
+    /// Format::super of formats with one super-scale for a whole row, however long.
+    static constexpr uint32_t kWholeRow = 1u << 30;
     int64_t superCount(int64_t cols) const { return super == 0 ? 0 : (cols + super - 1) / super; }
+    /// A row's length is a multiple of this, unless its last group may be short.
+    int64_t rowUnit() const {
+        return super == 0 || super == kWholeRow ? std::max<int64_t>(1, group) : super;
+    }
     /// Low and high bit planes of a code: 3 = 2+1, 5 = 4+1, 6 = 4+2, else one plane.
     int lowBits() const { return bits == 3 ? 2 : bits == 5 || bits == 6 ? 4 : bits; }
     int highBits() const { return isFloat() ? 0 : bits - lowBits(); }
@@ -59,8 +68,14 @@ struct Format {
     double bitsPerWeight(int64_t cols) const;
 };
 
-/// Every format, one row each (format.cpp).
+/// Every format, one row each (format.cpp). Integers come as a family: int{2,3,4,5,6,8}, then
+/// "_g16" … "_g256" for the values that share a scale (without it the whole row), "z" for zero
+/// points, "_s8" for 8-bit scales times one f16 a row instead of floats.
 std::span<const Format> formats();
+/// Some of them, in which every pair of properties (bits and group, scale and offset, …) that
+/// occurs in formats() occurs: what kernels are tested with. Every format outside the integer
+/// family is among them.
+std::vector<const Format*> coveringFormats();
 /// The format of that name, or null.
 const Format* findFormat(std::string_view name);
 /// The format of that name, or Error{Usage} that lists the known names.

@@ -97,7 +97,7 @@ private slots:
                                    << "int4_g64z"
                                    << "int4_g32z";
         QTest::newRow("int8_g128") << "int8_g128"
-                                   << "int8_g32"
+                                   << "int8_g64"
                                    << "int8_g32";
         QTest::newRow("int8") << "int8"
                               << "int8"

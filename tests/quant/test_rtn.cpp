@@ -247,7 +247,8 @@ private slots:
         for (const Format* format : fittedFormats()) {
             const std::vector<float> values = gaussian(5 * 45, 17);
             const Tensor tensor = quantize(floats(values, 5), *format, getMethod("rtn"));
-            QVERIFY2(sqnr(values, tensor) > 15, format->name);
+            // A bit is worth some 5 dB; one scale for 45 normal values of 2 bits leaves 6.
+            QVERIFY2(sqnr(values, tensor) > 5 * (format->bits - 1), format->name);
         }
     }
 

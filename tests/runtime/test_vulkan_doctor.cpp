@@ -27,7 +27,7 @@ private slots:
         NIBBLE_NEED_LAVAPIPE(backend);
         const DoctorReport report = runDoctor(*backend);
         QVERIFY2(report.failed() == 0, listing(report));
-        QVERIFY(report.checks.size() > 2 * formats().size() - 3);
+        QVERIFY(report.checks.size() > 2 * coveringFormats().size() - 3);
     }
 
     void aWrongKernelIsNamedAndReplaced() {

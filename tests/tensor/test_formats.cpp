@@ -200,8 +200,13 @@ private slots:
     void tablesAgreeWithTheirIntegers() {
         for (const Format& f : formats())
             if (f.table)
-                for (size_t c = 0; c < 16; ++c)
-                    QCOMPARE(f.table->exact[c], f.unit * f.table->integer[c]);
+                for (size_t c = 0; c < 16; ++c) {
+                    const float integer = f.unit * f.table->integer[c];
+                    if (std::string_view(f.name).starts_with("nf4")) // rounded to 1/127
+                        QVERIFY(std::abs(f.table->exact[c] - integer) <= 0.5f / 127);
+                    else
+                        QCOMPARE(f.table->exact[c], integer);
+                }
     }
     void namesAreUniqueAndFound() {
         for (const Format& f : formats())

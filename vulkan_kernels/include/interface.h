@@ -27,9 +27,8 @@
 #define ID_TABLE2 13
 #define ID_TABLE3 14
 #define ID_UNIT 15
-#define WEIGHT_CONSTANTS 16
-/* The kernel's own constants start here. */
-#define ID_FIRST 16
+#define ID_EXACT 40 /* to 55: the table's entries as floats */
+/* The kernel's own constants are 16 to 39. */
 
 /* ID_KIND: how codes become values. */
 #define KIND_UNIFORM 0

@@ -18,12 +18,33 @@ layout(constant_id = ID_TABLE1) const uint TABLE1 = 0u;
 layout(constant_id = ID_TABLE2) const uint TABLE2 = 0u;
 layout(constant_id = ID_TABLE3) const uint TABLE3 = 0u;
 layout(constant_id = ID_UNIT) const float UNIT = 1.0;
+// The table's values over UNIT, which integer kernels use rounded.
+layout(constant_id = ID_EXACT + 0) const float EXACT0 = 0.0;
+layout(constant_id = ID_EXACT + 1) const float EXACT1 = 0.0;
+layout(constant_id = ID_EXACT + 2) const float EXACT2 = 0.0;
+layout(constant_id = ID_EXACT + 3) const float EXACT3 = 0.0;
+layout(constant_id = ID_EXACT + 4) const float EXACT4 = 0.0;
+layout(constant_id = ID_EXACT + 5) const float EXACT5 = 0.0;
+layout(constant_id = ID_EXACT + 6) const float EXACT6 = 0.0;
+layout(constant_id = ID_EXACT + 7) const float EXACT7 = 0.0;
+layout(constant_id = ID_EXACT + 8) const float EXACT8 = 0.0;
+layout(constant_id = ID_EXACT + 9) const float EXACT9 = 0.0;
+layout(constant_id = ID_EXACT + 10) const float EXACT10 = 0.0;
+layout(constant_id = ID_EXACT + 11) const float EXACT11 = 0.0;
+layout(constant_id = ID_EXACT + 12) const float EXACT12 = 0.0;
+layout(constant_id = ID_EXACT + 13) const float EXACT13 = 0.0;
+layout(constant_id = ID_EXACT + 14) const float EXACT14 = 0.0;
+layout(constant_id = ID_EXACT + 15) const float EXACT15 = 0.0;
 
 layout(std430, binding = 0) readonly buffer Weights1 { uint w1[]; };
 layout(std430, binding = 0) readonly buffer Weights2 { uvec2 w2[]; };
 layout(std430, binding = 0) readonly buffer Weights4 { uvec4 w4[]; };
 
 const uvec4 kTable = uvec4(TABLE0, TABLE1, TABLE2, TABLE3);
+const vec4 kExact0 = vec4(EXACT0, EXACT1, EXACT2, EXACT3);
+const vec4 kExact1 = vec4(EXACT4, EXACT5, EXACT6, EXACT7);
+const vec4 kExact2 = vec4(EXACT8, EXACT9, EXACT10, EXACT11);
+const vec4 kExact3 = vec4(EXACT12, EXACT13, EXACT14, EXACT15);
 const bool kSignedCodes = KIND == KIND_TABLE || LOW == 8u;
 const bool kHasZero = ZERO != 0 || OFFSET == OFFSET_ZERO;
 const bool kHasOffset = OFFSET == OFFSET_VALUE || OFFSET == OFFSET_CODE;
@@ -60,7 +81,7 @@ uint tableWord(uint codes) {
            tableEntry((codes >> 16) & 15u) << 16 | tableEntry(codes >> 24 & 15u) << 24;
 }
 
-void recordCodes(Planes p, uint record, out uvec4 c0, out uvec4 c1) {
+void storedCodes(Planes p, uint record, out uvec4 c0, out uvec4 c1) {
     planeCodes(LOW, p.lowAt, record, c0, c1);
     if (HIGH != 0u) {
         uvec4 h0, h1;
@@ -68,6 +89,10 @@ void recordCodes(Planes p, uint record, out uvec4 c0, out uvec4 c1) {
         c0 |= h0 << LOW;
         c1 |= h1 << LOW;
     }
+}
+
+void recordCodes(Planes p, uint record, out uvec4 c0, out uvec4 c1) {
+    storedCodes(p, record, c0, c1);
     if (KIND == KIND_TABLE) {
         c0 = uvec4(tableWord(c0.x), tableWord(c0.y), tableWord(c0.z), tableWord(c0.w));
         c1 = uvec4(tableWord(c1.x), tableWord(c1.y), tableWord(c1.z), tableWord(c1.w));
@@ -122,7 +147,7 @@ int scaleCode(Planes p, uint i) {
 struct BlockScale {
     float f0, f1;  // factor of the code sums
     int q0, q1;    // integer factor
-    int zero;
+    int zero, zero1;
     float o0, o1;  // factor of the activation sums
 };
 
@@ -149,8 +174,11 @@ BlockScale blockScale(Planes p, uint tile, uint row, uint block) {
     }
     s.f0 *= UNIT;
     s.f1 *= UNIT;
-    if (OFFSET == OFFSET_ZERO)
+    s.zero1 = ZERO;
+    if (OFFSET == OFFSET_ZERO) {
         s.zero += int(field(p.offsetAt, at, OFFSET_BITS));
+        s.zero1 = halves ? ZERO + int(field(p.offsetAt, at + TILE_ROWS, OFFSET_BITS)) : s.zero;
+    }
     if (OFFSET == OFFSET_VALUE) {
         s.o0 = halfField(p.offsetAt, at);
         s.o1 = halves ? halfField(p.offsetAt, at + TILE_ROWS) : s.o0;
@@ -172,6 +200,16 @@ vec4 bytesToFloats(uint word, int zero) {
     return vec4(v - zero);
 }
 
+vec4 tableFloats(uint codes) {
+    vec4 v;
+    for (int i = 0; i < 4; ++i) {
+        uint code = (codes >> (8 * i)) & 15u;
+        vec4 four = code < 8u ? (code < 4u ? kExact0 : kExact1) : (code < 12u ? kExact2 : kExact3);
+        v[i] = four[code & 3u];
+    }
+    return v;
+}
+
 vec4 halvesToFloats(uvec2 u) {
     return vec4(unpackHalf2x16(u.x), unpackHalf2x16(u.y));
 }
@@ -180,8 +218,8 @@ vec4 bfloatsToFloats(uvec2 u) {
     return uintBitsToFloat(uvec4(u.x << 16, u.x & 0xffff0000u, u.y << 16, u.y & 0xffff0000u));
 }
 
-// Codes less their zero, or the values themselves of a float format.
-void recordFloats(Planes p, uint record, int zero, out vec4 w[8]) {
+// Codes less their zero, or entries of the table, or the values themselves of a float format.
+void recordFloats(Planes p, uint record, int zero, int zero1, out vec4 w[8]) {
     if (KIND == KIND_F32) {
         for (uint i = 0u; i < 8u; ++i)
             w[i] = uintBitsToFloat(w4[p.lowAt / 4u + record * 8u + i]);
@@ -193,10 +231,10 @@ void recordFloats(Planes p, uint record, int zero, out vec4 w[8]) {
         }
     } else {
         uvec4 c0, c1;
-        recordCodes(p, record, c0, c1);
+        storedCodes(p, record, c0, c1);
         for (uint i = 0u; i < 4u; ++i) {
-            w[i] = bytesToFloats(c0[i], zero);
-            w[i + 4u] = bytesToFloats(c1[i], zero);
+            w[i] = KIND == KIND_TABLE ? tableFloats(c0[i]) : bytesToFloats(c0[i], zero);
+            w[i + 4u] = KIND == KIND_TABLE ? tableFloats(c1[i]) : bytesToFloats(c1[i], zero1);
         }
     }
 }

@@ -54,9 +54,11 @@ KernelConstants constantsOf(const Format& f) {
     // The kernel reads e8m0 as 2^(e − 128), which is a float32 for every e.
     c[ID_UNIT] = std::bit_cast<uint32_t>(f.scale == ScaleKind::E8M0 ? f.unit * 2 : f.unit);
     if (f.table)
-        for (uint32_t i = 0; i < 16; ++i)
+        for (uint32_t i = 0; i < 16; ++i) {
+            c[ID_EXACT + i] = std::bit_cast<uint32_t>(f.table->exact[i] / f.unit);
             c[ID_TABLE0 + i / 4] |= uint32_t(static_cast<uint8_t>(f.table->integer[i]))
                                     << (i % 4 * 8);
+        }
     return c;
 }
 
@@ -171,7 +173,7 @@ bool hasKernel(const Format& f, int64_t cols) {
     if (f.isFloat())
         return true;
     if (f.group == 16)
-        return cols % 32 == 0 && f.offset != OffsetKind::Zero && f.super % 32 == 0;
+        return cols % 32 == 0 && f.super % 32 == 0;
     return f.group % 32 == 0 && f.super % 32 == 0;
 }
 
