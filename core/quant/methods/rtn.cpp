@@ -2,7 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/parallel.h"
-#include "core/quant/group_fit.h"
+#include "core/quant/row_fit.h"
 
 #include <algorithm>
 #include <cmath>
@@ -26,17 +26,7 @@ struct Worker {
         codes.resize(static_cast<size_t>(input.cols));
         input.values(row, row + 1, values.data());
         requireFinite(row, values);
-        const int64_t length = format.groupLength(input.cols);
-        for (int64_t group = 0; group < format.groupCount(input.cols); ++group) {
-            const auto at = static_cast<size_t>(group * length);
-            const auto count = static_cast<size_t>(std::min(length, input.cols - group * length));
-            const GroupFit fit = fitSearched(format, std::span(values).subspan(at, count),
-                                             weights.subspan(at, count), codes.data() + at);
-            out.setScale(row, group, fit.scale);
-            if (format.offset != OffsetKind::None)
-                out.setOffset(row, group, fit.offset);
-        }
-        out.setCodes(row, codes.data());
+        storeRow(out, row, fitRow(format, values, weights, codes.data()), codes.data());
     }
 
     void requireFinite(int64_t row, std::span<const float> values) const {
@@ -94,6 +84,6 @@ Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progr
 
 } // namespace
 
-const Method kRtn{"rtn", "Round to nearest", cannotFitGroups, quantizeRtn};
+const Method kRtn{"rtn", "Round to nearest", cannotFit, quantizeRtn};
 
 } // namespace nibble
