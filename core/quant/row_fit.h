@@ -1,5 +1,7 @@
 #pragma once
 
+#include "core/quant/group_batch.h"
+#include "core/tensor/planes.h"
 #include "core/tensor/tensor.h"
 
 #include <cstdint>
@@ -24,6 +26,9 @@ const char* cannotFit(const Format& format);
 RowFit fitRow(const Format& format, std::span<const float> x, std::span<const float> weights,
               uint8_t* codes);
 
+/// One group's numbers under a fit.
+GroupValues groupValues(const Format& format, int64_t cols, const RowFit& fit, int64_t group);
+
 /// The values that a row can take under a fit: what methods that move the error of one column to
 /// the next round to.
 class RowGrid {
@@ -39,19 +44,19 @@ public:
     Nearest nearest(int64_t col, float x) const;
 
 private:
-    /// value = scale · (code − zero) + offset; lowest ≤ code − zero ≤ highest.
-    struct Uniform {
-        float scale, inverse, offset, lowest, highest;
-        int zero;
+    struct Integers : GroupCodes {
+        float inverse;
     };
     /// The 16 values from small to large, their codes, and the thresholds between them.
     struct Sorted {
         float values[16], thresholds[15];
         uint8_t codes[16];
     };
+    static Sorted sorted(const Levels& levels, double scale);
+
     int m_shift; ///< group = column >> shift
     bool m_hasOffset;
-    std::vector<Uniform> m_uniform;
+    std::vector<Integers> m_integers;
     std::vector<Sorted> m_sorted;
 };
 

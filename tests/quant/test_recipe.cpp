@@ -172,7 +172,7 @@ private slots:
         QTest::newRow("unknown format") << QByteArray(R"({"rules":[{"match":"*","format":"q9"}]})")
                                         << QByteArray("rules[0].format");
         QTest::newRow("format of another method")
-            << QByteArray(R"({"rules":[{"match":"*","format":"q4_k"}]})")
+            << QByteArray(R"({"rules":[{"match":"*","format":"tq2_0"}]})")
             << QByteArray("rules[0].format");
         QTest::newRow("unknown method") << QByteArray(R"({"rules":[{"match":"*","method":"x"}]})")
                                         << QByteArray("rules[0].method");
