@@ -151,18 +151,22 @@ NIBBLE_CLONED uint32_t largestBits(const float* values, int64_t count) {
     return most;
 }
 
-/// The exponent of the least power of two above all magnitudes; 0 for zeros.
-int exponentAbove(const float* values, int64_t count) {
-    int exponent = 0;
-    std::frexp(std::bit_cast<float>(largestBits(values, count)), &exponent);
-    return exponent;
+/// The exponent of the least power of two above all magnitudes; those below the smallest normal
+/// float32 count as that.
+int exponentAbove(uint32_t bits) {
+    return static_cast<int>(std::max(bits >> 23, 1u)) - 126;
+}
+float powerOfTwo(int exponent) {
+    return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
+}
+double doublePowerOfTwo(int exponent) {
+    return std::bit_cast<double>(static_cast<uint64_t>(exponent + 1023) << 52);
 }
 
 /// Values times 2^-exponent into every kLanes-th place. In two factors, because one may be beyond
 /// float32.
 void spread(const float* from, int64_t count, int exponent, float* to) {
-    const float a = std::ldexp(1.0f, -(exponent / 2)),
-                b = std::ldexp(1.0f, -(exponent - exponent / 2));
+    const float a = powerOfTwo(-(exponent / 2)), b = powerOfTwo(-(exponent - exponent / 2));
     for (int64_t i = 0; i < count; ++i)
         to[i * kLanes] = from[i] * a * b;
 }
@@ -229,21 +233,23 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
     m_groups = static_cast<int>((count + length - 1) / length);
     const int64_t steps = (length + parts - 1) / parts;
     m_steps = static_cast<int>(steps);
-    m_x.assign(static_cast<size_t>(steps * kLanes), 0);
-    m_w.assign(static_cast<size_t>(steps * kLanes), 0);
+    m_x.resize(static_cast<size_t>(steps * kLanes));
+    m_w.resize(static_cast<size_t>(steps * kLanes));
     m_magnitude.fill(1);
     m_weightMagnitude.fill(0);
     for (int group = 0; group < m_groups; ++group) {
         const int64_t begin = group * length, n = std::min(length, count - begin);
         const float *from = x.data() + begin, *weight = weights.data() + begin;
-        const int exponent = exponentAbove(from, n), ofWeights = exponentAbove(weight, n);
-        const bool counts = largestBits(weight, n) != 0;
+        const uint32_t heaviest = largestBits(weight, n);
+        const int exponent = exponentAbove(largestBits(from, n)),
+                  ofWeights = exponentAbove(heaviest);
+        const bool counts = heaviest != 0;
         for (int part = 0; part < parts; ++part) {
             const int lane = group * parts + part;
-            m_magnitude[static_cast<size_t>(lane)] = std::ldexp(1.0, exponent);
+            m_magnitude[static_cast<size_t>(lane)] = doublePowerOfTwo(exponent);
             // Groups that do not count are still rounded well.
             m_weightMagnitude[static_cast<size_t>(lane)] =
-                counts ? std::ldexp(1.0, ofWeights) : std::numeric_limits<float>::min();
+                counts ? doublePowerOfTwo(ofWeights) : std::numeric_limits<float>::min();
             const int64_t at = part * steps, left = std::clamp<int64_t>(n - at, 0, steps);
             float *xs = m_x.data() + lane, *ws = m_w.data() + lane;
             spread(from + at, left, exponent, xs);
@@ -256,11 +262,17 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
             if (left < steps) {
                 float first = 0;
                 spread(from, 1, exponent, &first);
-                for (int64_t i = left; i < steps; ++i)
+                for (int64_t i = left; i < steps; ++i) {
                     xs[i * kLanes] = first;
+                    ws[i * kLanes] = 0;
+                }
             }
         }
     }
+    for (int lane = m_groups * parts; lane < kLanes; ++lane)
+        for (int64_t i = 0; i < steps; ++i)
+            m_x[static_cast<size_t>(i * kLanes + lane)] =
+                m_w[static_cast<size_t>(i * kLanes + lane)] = 0;
     measure(m_extent, m_x.data(), m_w.data(), m_steps);
     fold(m_extent.w);
     fold(m_extent.wx);
@@ -306,11 +318,6 @@ Lanes GroupBatch::errors(const Levels& levels, const LaneGrid& grid, bool hasOff
     sumErrors(out, m_x.data(), m_w.data(), m_steps, levels, grid, inverse, hasOffset);
     fold(out);
     return out;
-}
-
-float inverseScale(float scale) {
-    const float inverse = 1 / scale;
-    return std::abs(inverse) <= std::numeric_limits<float>::max() ? inverse : 0;
 }
 
 GroupCodes groupCodes(const Format& format, const Levels& levels, const GroupValues& values) {

@@ -3,7 +3,9 @@
 #include "core/tensor/planes.h"
 
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -91,6 +93,9 @@ void encodeGroup(const Levels& levels, const GroupCodes& group, const float* x, 
                  uint8_t* codes);
 
 /// 1 / scale, or 0 where that is beyond float32: such a scale has no other level than 0 in reach.
-float inverseScale(float scale);
+inline float inverseScale(float scale) {
+    const float inverse = 1 / scale;
+    return std::abs(inverse) <= std::numeric_limits<float>::max() ? inverse : 0;
+}
 
 } // namespace nibble

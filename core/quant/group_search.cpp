@@ -47,34 +47,35 @@ struct Best {
     Lanes gain;
     explicit Best(const LaneFit& start) : fit(start) { std::fill_n(gain.at, kLanes, -1.0f); }
 
-    /// Levels of `tried` with the least-squares scale for them.
-    void keep(const LaneFit& tried, const GroupBatch::Sums& s) {
+    /// Levels of `tried` with the least-squares scale for them. (0 / 0 is never better.)
+    void keep(const LaneFit& tried, const GroupBatch::Sums& s, bool withZero = false) {
+        Lanes better;
         for (int i = 0; i < kLanes; ++i) {
             const float scale = s.xl[i] / s.ll[i], gained = scale * s.xl[i];
-            if (!(gained > gain[i]) || !(s.ll[i] > 0))
-                continue;
-            gain[i] = gained;
-            fit.grid.scale[i] = scale;
-            fit.grid.low[i] = tried.grid.low[i];
-            fit.grid.high[i] = tried.grid.high[i];
-            fit.zero[i] = tried.zero[i];
+            better[i] = gained > gain[i] ? 1.0f : 0.0f;
+            gain[i] = gained > gain[i] ? gained : gain[i];
+            fit.grid.scale[i] = better[i] > 0 ? scale : fit.grid.scale[i];
+        }
+        if (!withZero)
+            return;
+        for (int i = 0; i < kLanes; ++i) {
+            fit.grid.low[i] = better[i] > 0 ? tried.grid.low[i] : fit.grid.low[i];
+            fit.grid.high[i] = better[i] > 0 ? tried.grid.high[i] : fit.grid.high[i];
+            fit.zero[i] = better[i] > 0 ? tried.zero[i] : fit.zero[i];
         }
     }
     /// The same with a least-squares offset.
     void keepOffset(const GroupBatch::Sums& s, const GroupBatch::Extent& extent) {
         for (int i = 0; i < kLanes; ++i) {
-            const double w = extent.w[i], x = extent.wx[i], l = s.l[i], xl = s.xl[i], ll = s.ll[i];
-            const double determinant = w * ll - l * l;
-            if (!(determinant > 1e-6 * w * ll))
-                continue;
-            const double scale = (w * xl - l * x) / determinant,
-                         offset = (ll * x - l * xl) / determinant;
-            const auto gained = static_cast<float>(scale * xl + offset * x);
-            if (!(gained > gain[i]))
-                continue;
-            gain[i] = gained;
-            fit.grid.scale[i] = static_cast<float>(scale);
-            fit.grid.offset[i] = static_cast<float>(offset);
+            const float w = extent.w[i], x = extent.wx[i], l = s.l[i], xl = s.xl[i], ll = s.ll[i];
+            const float determinant = w * ll - l * l;
+            const float scale = (w * xl - l * x) / determinant,
+                        offset = (ll * x - l * xl) / determinant;
+            const float gained = determinant > 1e-5f * w * ll ? scale * xl + offset * x : -1.0f;
+            const bool better = gained > gain[i];
+            gain[i] = better ? gained : gain[i];
+            fit.grid.scale[i] = better ? scale : fit.grid.scale[i];
+            fit.grid.offset[i] = better ? offset : fit.grid.offset[i];
         }
     }
 };
@@ -148,17 +149,17 @@ LaneFit searchZero(const Format& format, const Levels& levels, const GroupBatch&
         high[i] = std::max(0.0f, batch.extent().high[i]);
     }
     const auto most = static_cast<float>((1 << format.bits) - 1);
-    best.keep(tried, batch.sums(levels, tried.grid, false));
+    best.keep(tried, batch.sums(levels, tried.grid, false), true);
     tryRanges(format, levels, low, high, [&](const Lanes& scale, const Lanes& offset) {
         for (int i = 0; i < kLanes; ++i) {
             const float zero = scale[i] > 0 ? std::clamp(-offset[i] / scale[i], 0.0f, most) : 0;
             tried.grid.scale[i] = scale[i];
             setZero(format, tried, i, static_cast<int>(zero + 0.5f));
         }
-        best.keep(tried, batch.sums(levels, tried.grid, false));
+        best.keep(tried, batch.sums(levels, tried.grid, false), true);
     });
     for (int i = 0; i < kRefinements; ++i)
-        best.keep(best.fit, batch.sums(levels, best.fit.grid, false));
+        best.keep(best.fit, batch.sums(levels, best.fit.grid, false), true);
     return best.fit;
 }
 

@@ -70,21 +70,24 @@ StoredFit fitFloats(const Format& format, const Levels& levels, const GroupBatch
 /// Scales of so few bits that all which come into question are tried: from well above the plain
 /// one, where the second-largest level takes the largest value, to where many values are clipped.
 StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch& batch) {
-    const LaneFit plain = plainScales(format, levels, batch);
-    StoredFit stored(format, levels, batch, plain);
-    const StoredFit first = stored;
-    const int below = format.scale == ScaleKind::E8M0 ? 1 : 4,
-              above = format.scale == ScaleKind::E8M0 ? 1 : 6;
+    StoredFit stored(format, levels, batch, plainScales(format, levels, batch));
+    const auto plain = stored.scales;
+    StoredFit tried = stored;
+    const int below = format.scale == ScaleKind::E8M0 ? 1 : 4;
+    const int above = format.scale == ScaleKind::E8M0 ? 1 : 6;
     for (int step = -below; step <= above; ++step) {
-        LaneFit tried = plain;
+        if (step == 0)
+            continue;
         for (int lane = 0; lane < kLanes; ++lane) {
+            const auto at = static_cast<size_t>(lane);
             const int bits =
-                std::clamp(static_cast<int>(first.scales[static_cast<size_t>(lane)]) + step, 0,
-                           largestScaleByte(format.scale));
-            tried.grid.scale[lane] = static_cast<float>(
+                std::clamp(static_cast<int>(plain[at]) + step, 0, largestScaleByte(format.scale));
+            tried.scales[at] = static_cast<uint32_t>(bits);
+            tried.fit.grid.scale[lane] = static_cast<float>(
                 valueOfScaleByte(format.scale, static_cast<uint8_t>(bits)) / batch.magnitude(lane));
         }
-        stored.takeBetter({format, levels, batch, tried});
+        tried.errors = batch.errors(levels, tried.fit.grid, false);
+        stored.takeBetter(tried);
     }
     return stored;
 }

@@ -4,6 +4,7 @@
 #include "core/tensor/planes.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -12,6 +13,14 @@ namespace {
 
 constexpr double kHalfMax = 65504;
 constexpr double kSingleMax = 3.3e38; // below the largest bfloat16 as well
+
+std::array<double, 256> valuesOfBytes(ScaleKind kind) {
+    std::array<double, 256> values;
+    for (size_t bits = 0; bits < 256; ++bits)
+        values[bits] = kind == ScaleKind::E8M0 ? e8m0ToDouble(static_cast<uint8_t>(bits))
+                                               : double(e4m3ToFloat(static_cast<uint8_t>(bits)));
+    return values;
+}
 
 StoredNumber nearestByte(ScaleKind kind, double value) {
     int low = 0, high = largestScaleByte(kind);
@@ -54,7 +63,9 @@ StoredNumber nearestScale(ScaleKind kind, double value) {
 }
 
 double valueOfScaleByte(ScaleKind kind, uint8_t bits) {
-    return kind == ScaleKind::E8M0 ? e8m0ToDouble(bits) : double(e4m3ToFloat(bits));
+    static const std::array<double, 256> e8m0 = valuesOfBytes(ScaleKind::E8M0),
+                                         e4m3 = valuesOfBytes(ScaleKind::E4M3);
+    return (kind == ScaleKind::E8M0 ? e8m0 : e4m3)[bits];
 }
 
 int largestScaleByte(ScaleKind kind) {

@@ -1,6 +1,5 @@
 #include "core/quant/super_fit.h"
 
-#include "core/base/half.h"
 #include "core/quant/stored_scale.h"
 
 #include <algorithm>
@@ -10,120 +9,177 @@
 namespace nibble {
 namespace {
 
+/// Adding and subtracting 1.5 · 2^23 rounds to the nearest even integer.
+constexpr float kRound = 12582912.0f;
+
 struct CodeRange {
-    int low, high;
-    int clamp(double value) const {
-        // Not std::clamp of an int: a quotient by a tiny super-scale exceeds it.
-        return static_cast<int>(std::nearbyint(std::clamp(value, double(low), double(high))));
+    float low, high;
+    float nearest(float value) const {
+        value = value < low ? low : value;
+        value = value > high ? high : value;
+        return (value + kRound) - kRound;
     }
 };
 
 CodeRange scaleCodes(const Format& format) {
     if (format.scaleBits == 8)
         return {-128, 127};
-    return {-format.scaleZero, (1 << format.scaleBits) - 1 - format.scaleZero};
+    return {static_cast<float>(-format.scaleZero),
+            static_cast<float>((1 << format.scaleBits) - 1 - format.scaleZero)};
 }
 CodeRange offsetCodes(const Format& format) {
-    return {0, (1 << format.offsetBits) - 1};
+    return {0, static_cast<float>((1 << format.offsetBits) - 1)};
 }
 
 double quotient(double a, double b) {
     return b == 0 ? 0 : a / b;
 }
 
-/// The one of largest magnitude.
-double farthest(std::span<const double> values) {
-    double far = 0;
-    for (const double value : values)
-        far = std::abs(value) > std::abs(far) ? value : far;
-    return far;
-}
-
-/// The half h for which codes · h come closest to the targets, Σ weight · (target − code · h)².
-double chooseSuper(std::span<const double> targets, std::span<const double> weights,
-                   CodeRange codes) {
-    double most = 0, least = 0;
-    for (const double t : targets) {
-        most = std::max(most, t);
-        least = std::min(least, t);
-    }
-    const double far = -least > most ? least : most;
-    double best = 0, bestError = std::numeric_limits<double>::infinity();
-    const auto judge = [&](double super) {
-        const double h = nearestHalf(super).value;
-        double error = 0, tq = 0, qq = 0;
-        for (size_t i = 0; i < targets.size(); ++i) {
-            const double q = codes.clamp(quotient(targets[i], h)), lost = targets[i] - q * h;
-            error += weights[i] * lost * lost;
-            tq += weights[i] * targets[i] * q;
-            qq += weights[i] * q * q;
+/// Scales (or offsets) that one super-scale is to stand for, and what Σw·x² each is worth.
+class Targets {
+public:
+    void clear() { m_count = 0, m_far = m_other = m_most = 0; }
+    void add(double target, double weight) {
+        if (m_count == m_targets.size()) {
+            m_targets.resize(m_count + kLanes);
+            m_weights.resize(m_count + kLanes);
         }
-        if (error < bestError) {
-            bestError = error;
-            best = h;
+        m_targets[m_count] = target;
+        m_weights[m_count++] = weight;
+        m_most = std::max(m_most, weight);
+        if (std::abs(target) > std::abs(m_far)) {
+            if ((target < 0) != (m_far < 0))
+                m_other = m_far;
+            m_far = target;
+        } else if ((target < 0) != (m_far < 0) && std::abs(target) > std::abs(m_other)) {
+            m_other = target;
         }
-        return quotient(tq, qq);
-    };
-    // Codes without negative ones need a super-scale of the sign that matters more.
-    const double other = far == most ? least : most;
-    for (const double multiple : {0.94, 1.0, 1.06, 1.15}) {
-        judge(judge(far / (codes.high * multiple)));
-        if (codes.low < 0)
-            judge(judge(far / (codes.low * multiple)));
-        else if (other != 0)
-            judge(judge(other / (codes.high * multiple)));
     }
-    return best;
-}
+    /// The one of largest magnitude.
+    double farthest() const { return m_far; }
 
-/// One group: its place in the batches, and what is stored for it so far.
-struct Group {
+    /// The half h for which codes · h come closest to the targets.
+    double choose(CodeRange codes) {
+        if (m_far == 0)
+            return 0;
+        normalize();
+        m_best = 0;
+        m_bestError = std::numeric_limits<float>::infinity();
+        // Eight bits are so fine that any super-scale is as good as the next.
+        constexpr float kMultiples[] = {1.0f, 1.06f, 0.95f};
+        const int count = codes.high > 100 ? 1 : 3;
+        for (int i = 0; i < count; ++i) {
+            judge(judge(1 / (codes.high * kMultiples[i]), codes), codes);
+            if (codes.low < 0)
+                judge(judge(1 / (codes.low * kMultiples[i]), codes), codes);
+            else if (m_other != 0) // without negative codes: the sign that matters more
+                judge(judge(m_other / m_far / (codes.high * kMultiples[i]), codes), codes);
+        }
+        return m_best;
+    }
+
+private:
+    /// Divided by the farthest and by the largest weight, and padded to whole lanes.
+    void normalize() {
+        const size_t padded = (m_count + kLanes - 1) / kLanes * kLanes;
+        m_t.assign(padded, 0);
+        m_w.assign(padded, 0);
+        const double scale = 1 / m_far, weight = m_most > 0 ? 1 / m_most : 0;
+        for (size_t i = 0; i < m_count; ++i) {
+            m_t[i] = static_cast<float>(m_targets[i] * scale);
+            m_w[i] = static_cast<float>(m_weights[i] * weight);
+        }
+    }
+    /// Tries a super-scale in units of the farthest; gives the one that is best for its codes.
+    double judge(double super, CodeRange codes) {
+        const double half = nearestHalf(super * m_far).value;
+        const auto h = static_cast<float>(half / m_far);
+        const float inverse = inverseScale(h);
+        Lanes errors, tq, qq;
+        for (size_t at = 0; at < m_t.size(); at += kLanes) {
+            const float *t = m_t.data() + at, *w = m_w.data() + at;
+            for (int i = 0; i < kLanes; ++i) {
+                const float q = codes.nearest(t[i] * inverse), lost = t[i] - q * h;
+                errors.at[i] += w[i] * lost * lost;
+                tq.at[i] += w[i] * t[i] * q;
+                qq.at[i] += w[i] * q * q;
+            }
+        }
+        const float error = sum(errors);
+        if (error < m_bestError) {
+            m_bestError = error;
+            m_best = half;
+        }
+        return quotient(sum(tq), sum(qq));
+    }
+    static float sum(Lanes& lanes) {
+        for (int width = kLanes / 2; width > 0; width /= 2)
+            for (int i = 0; i < width; ++i)
+                lanes.at[i] += lanes.at[i + width];
+        return lanes.at[0];
+    }
+
+    size_t m_count = 0;
+    double m_far = 0, m_other = 0, m_most = 0, m_best = 0;
+    float m_bestError = 0;
+    std::vector<double> m_targets, m_weights;
+    std::vector<float> m_t, m_w;
+};
+
+/// Codes of one batch and what they are multiplied with, in the batch's magnitudes. Such products
+/// are exact in float32.
+struct LaneCodes {
+    Lanes scale, offset, superScale, superOffset;
+};
+
+/// One group's lane.
+struct Place {
     size_t batch;
     int lane;
-    int scale = 0, offset = 0; ///< codes
 };
 
 class Fitter {
 public:
     Fitter(const Format& format, const Levels& levels, std::span<const GroupBatch> batches,
-           std::span<const LaneFit> fits, int64_t perSuper)
-        : m_format(format), m_levels(levels), m_batches(batches), m_fits(fits),
+           int64_t perSuper)
+        : m_format(format), m_levels(levels), m_batches(batches),
           m_perSuper(static_cast<size_t>(perSuper)), m_hasOffset(format.offset == OffsetKind::Code),
-          m_scaleCodes(scaleCodes(format)), m_offsetCodes(offsetCodes(format)),
-          m_grids(batches.size()), m_errors(batches.size()), m_sums(batches.size()) {
-        for (size_t batch = 0; batch < batches.size(); ++batch) {
-            m_grids[batch] = fits[batch].grid;
+          m_scaleCodes(scaleCodes(format)), m_offsetCodes(offsetCodes(format)) {
+        m_codes.resize(batches.size());
+        m_errors.resize(batches.size());
+        m_sums.resize(batches.size());
+        m_places.clear();
+        for (size_t batch = 0; batch < batches.size(); ++batch)
             for (int group = 0; group < batches[batch].groups(); ++group)
-                m_groups.push_back({batch, batches[batch].laneOf(group)});
-        }
-        m_supers.resize((m_groups.size() + m_perSuper - 1) / m_perSuper);
+                m_places.push_back({batch, batches[batch].laneOf(group)});
+        m_supers.assign((m_places.size() + m_perSuper - 1) / m_perSuper, {});
+        m_found.scales.resize(m_places.size());
+        m_found.offsets.resize(format.offset == OffsetKind::None ? 0 : m_places.size());
+        m_found.superScales.resize(m_supers.size());
+        m_found.superOffsets.resize(m_hasOffset ? m_supers.size() : 0);
+        m_foundErrors.assign(m_supers.size(), std::numeric_limits<double>::infinity());
     }
 
-    /// The fits' scales rounded to codes.
-    SuperFit plain() {
-        SuperFit found = empty();
-        start([](std::span<const double> targets, std::span<const double>, CodeRange codes) {
-            const double far = farthest(targets);
-            return nearestHalf(far / codes.high).value;
-        });
-        setGrids([](const Group& group) { return std::pair(group.scale, group.offset); });
-        for (size_t batch = 0; batch < m_batches.size(); ++batch)
-            m_errors[batch] = m_batches[batch].errors(m_levels, m_grids[batch], m_hasOffset);
-        keepBetter(found);
-        return found;
-    }
+    SuperFit fit() {
+        m_fits.clear();
+        for (const GroupBatch& batch : m_batches)
+            m_fits.push_back(plainScales(m_format, m_levels, batch));
+        startPlain();
+        takeErrors();
+        keepBetter();
 
-    /// The same refined.
-    SuperFit refined() {
-        SuperFit found = empty();
-        start(chooseSuper);
+        m_fits.clear();
+        for (const GroupBatch& batch : m_batches)
+            m_fits.push_back(searchScales(m_format, m_levels, batch));
+        startBest();
         for (int round = 0; round < kRounds; ++round) {
-            chooseCodes();
-            keepBetter(found);
+            for (size_t batch = 0; batch < m_batches.size(); ++batch)
+                chooseCodes(batch);
+            keepBetter();
             if (round + 1 == kRounds || !refitSupers())
                 break;
         }
-        return found;
+        return std::move(m_found);
     }
 
 private:
@@ -132,191 +188,215 @@ private:
         double scale = 0, offset = 0; ///< halves
     };
 
-    std::span<Group> groupsOf(size_t super) {
+    std::span<const Place> placesOf(size_t super) const {
         const size_t begin = super * m_perSuper;
-        return std::span(m_groups).subspan(begin, std::min(m_perSuper, m_groups.size() - begin));
+        return std::span(m_places).subspan(begin, std::min(m_perSuper, m_places.size() - begin));
     }
-    const GroupBatch& batchOf(const Group& group) const { return m_batches[group.batch]; }
-    double magnitude(const Group& group) const { return batchOf(group).magnitude(group.lane); }
-    double errorUnit(const Group& group) const {
-        return batchOf(group).weightMagnitude(group.lane) * magnitude(group) * magnitude(group);
+    double magnitude(Place place) const { return m_batches[place.batch].magnitude(place.lane); }
+    double weightUnit(Place place) const {
+        return m_batches[place.batch].weightMagnitude(place.lane);
+    }
+
+    void startPlain() {
+        for (size_t super = 0; super < m_supers.size(); ++super) {
+            m_ofScales.clear();
+            m_ofOffsets.clear();
+            for (const Place place : placesOf(super)) {
+                m_ofScales.add(ownScale(place), 1);
+                m_ofOffsets.add(ownOffset(place), 1);
+            }
+            m_supers[super].scale =
+                nearestHalf(m_ofScales.farthest() / double(m_scaleCodes.high)).value;
+            m_supers[super].offset =
+                nearestHalf(quotient(m_ofOffsets.farthest(), double(m_offsetCodes.high))).value;
+        }
+        roundToSupers();
     }
 
     /// Super-scales nearest to the groups' own scales and offsets, and codes nearest to those.
-    template <typename Choose>
-    void start(Choose&& choose) {
-        takeSums();
-        std::vector<double> scales, offsets, ofScales, ofOffsets;
+    void startBest() {
+        for (size_t batch = 0; batch < m_batches.size(); ++batch)
+            m_sums[batch] = m_batches[batch].sums(m_levels, m_fits[batch].grid, m_hasOffset);
         for (size_t super = 0; super < m_supers.size(); ++super) {
-            scales.clear(), offsets.clear(), ofScales.clear(), ofOffsets.clear();
-            for (const Group& group : groupsOf(super)) {
-                const LaneGrid& grid = m_fits[group.batch].grid;
-                const double unit = batchOf(group).weightMagnitude(group.lane);
-                scales.push_back(double(grid.scale[group.lane]) * magnitude(group));
-                ofScales.push_back(double(m_sums[group.batch].ll[group.lane]) * unit);
-                offsets.push_back(double(grid.offset[group.lane]) * magnitude(group));
-                ofOffsets.push_back(double(batchOf(group).extent().w[group.lane]) * unit);
+            m_ofScales.clear();
+            m_ofOffsets.clear();
+            for (const Place place : placesOf(super)) {
+                const double unit = weightUnit(place);
+                m_ofScales.add(ownScale(place), unit * double(m_sums[place.batch].ll[place.lane]));
+                if (m_hasOffset)
+                    m_ofOffsets.add(ownOffset(place),
+                                    unit * double(m_batches[place.batch].extent().w[place.lane]));
             }
-            Super& s = m_supers[super];
-            s.scale = choose(scales, ofScales, m_scaleCodes);
+            m_supers[super].scale = m_ofScales.choose(m_scaleCodes);
             if (m_hasOffset)
-                s.offset = choose(offsets, ofOffsets, m_offsetCodes);
-            size_t i = 0;
-            for (Group& group : groupsOf(super)) {
-                group.scale = m_scaleCodes.clamp(quotient(scales[i], s.scale));
-                group.offset = m_offsetCodes.clamp(quotient(offsets[i], s.offset));
-                ++i;
+                m_supers[super].offset = m_ofOffsets.choose(m_offsetCodes);
+        }
+        roundToSupers();
+    }
+    double ownScale(Place place) const {
+        return double(m_fits[place.batch].grid.scale[place.lane]) * magnitude(place);
+    }
+    double ownOffset(Place place) const {
+        return double(m_fits[place.batch].grid.offset[place.lane]) * magnitude(place);
+    }
+
+    void roundToSupers() {
+        spreadSupers();
+        for (size_t batch = 0; batch < m_batches.size(); ++batch) {
+            LaneCodes& codes = m_codes[batch];
+            const LaneGrid& own = m_fits[batch].grid;
+            for (int i = 0; i < kLanes; ++i) {
+                codes.scale[i] =
+                    m_scaleCodes.nearest(own.scale[i] * inverseScale(codes.superScale[i]));
+                codes.offset[i] =
+                    m_offsetCodes.nearest(own.offset[i] * inverseScale(codes.superOffset[i]));
             }
         }
     }
-
-    void takeSums() {
-        for (size_t batch = 0; batch < m_batches.size(); ++batch)
-            m_sums[batch] = m_batches[batch].sums(m_levels, m_grids[batch], m_hasOffset);
-    }
-
-    /// Grids of the batches for codes of each group, as `codes(group)` gives them.
-    template <typename Codes>
-    void setGrids(Codes&& codes) {
+    /// Super-scales into the lanes of their groups.
+    void spreadSupers() {
         for (size_t super = 0; super < m_supers.size(); ++super)
-            for (const Group& group : groupsOf(super)) {
-                const auto [scale, offset] = codes(group);
-                LaneGrid& grid = m_grids[group.batch];
-                const auto own =
-                    static_cast<float>(scale * m_supers[super].scale / magnitude(group));
-                const auto shift =
-                    static_cast<float>(offset * m_supers[super].offset / magnitude(group));
-                for (int lane = group.lane; lane < nextLane(group); ++lane) {
-                    grid.scale[lane] = own;
-                    grid.offset[lane] = shift;
+            for (const Place place : placesOf(super)) {
+                LaneCodes& codes = m_codes[place.batch];
+                const double inverse = 1 / magnitude(place);
+                const int end = place.lane + m_batches[place.batch].laneOf(1);
+                for (int lane = place.lane; lane < end; ++lane) {
+                    codes.superScale[lane] = static_cast<float>(m_supers[super].scale * inverse);
+                    codes.superOffset[lane] = static_cast<float>(m_supers[super].offset * inverse);
                 }
             }
     }
-    int nextLane(const Group& group) const { return group.lane + batchOf(group).laneOf(1); }
 
-    /// Tries the codes next to each group's, keeps the best of each.
-    void chooseCodes() {
-        std::vector<Group> best = m_groups;
-        for (Lanes& errors : m_errors)
-            std::fill_n(errors.at, kLanes, std::numeric_limits<float>::infinity());
-        std::vector<int> offsets(m_groups.size());
-        const auto tryCodes = [&](int delta, auto&& offsetOf) {
-            const auto codes = [&](const Group& group) {
-                const auto i = static_cast<size_t>(&group - m_groups.data());
-                return std::pair(m_scaleCodes.clamp(group.scale + delta), offsetOf(i));
-            };
-            setGrids(codes);
-            for (size_t batch = 0, i = 0; batch < m_batches.size(); ++batch) {
-                const Lanes errors = m_batches[batch].errors(m_levels, m_grids[batch], m_hasOffset);
-                for (; i < m_groups.size() && m_groups[i].batch == batch; ++i) {
-                    const int lane = m_groups[i].lane;
-                    if (errors[lane] < m_errors[batch][lane]) {
-                        m_errors[batch][lane] = errors[lane];
-                        std::tie(best[i].scale, best[i].offset) = codes(m_groups[i]);
-                    }
-                }
+    LaneGrid gridOf(size_t batch, const Lanes& scaleCode, const Lanes& offsetCode) const {
+        LaneGrid grid;
+        grid.low = m_fits[batch].grid.low;
+        grid.high = m_fits[batch].grid.high;
+        const LaneCodes& codes = m_codes[batch];
+        for (int i = 0; i < kLanes; ++i) {
+            grid.scale[i] = scaleCode[i] * codes.superScale[i];
+            grid.offset[i] = offsetCode[i] * codes.superOffset[i];
+        }
+        return grid;
+    }
+    void takeErrors() {
+        for (size_t batch = 0; batch < m_batches.size(); ++batch)
+            m_errors[batch] = m_batches[batch].errors(
+                m_levels, gridOf(batch, m_codes[batch].scale, m_codes[batch].offset), m_hasOffset);
+    }
+
+    /// The best of each group's codes and those next to them.
+    void chooseCodes(size_t batch) {
+        LaneCodes& codes = m_codes[batch];
+        LaneCodes best = codes;
+        Lanes& errors = m_errors[batch];
+        std::fill_n(errors.at, kLanes, std::numeric_limits<float>::infinity());
+        const auto tryCodes = [&](const Lanes& scale, const Lanes& offset) {
+            const Lanes lost =
+                m_batches[batch].errors(m_levels, gridOf(batch, scale, offset), m_hasOffset);
+            for (int i = 0; i < kLanes; ++i) {
+                const bool better = lost[i] < errors[i];
+                errors[i] = better ? lost[i] : errors[i];
+                best.scale[i] = better ? scale[i] : best.scale[i];
+                best.offset[i] = better ? offset[i] : best.offset[i];
             }
         };
-        for (const int delta : {0, -1, 1}) {
-            for (size_t i = 0; i < m_groups.size(); ++i)
-                offsets[i] = m_groups[i].offset;
-            if (m_hasOffset)
-                offsetsFor(delta, offsets);
-            tryCodes(delta, [&](size_t i) { return offsets[i]; });
+        for (const float delta : {0.0f, -1.0f, 1.0f}) {
+            Lanes scale = codes.scale;
+            for (int i = 0; i < kLanes; ++i)
+                scale[i] = m_scaleCodes.nearest(scale[i] + delta);
+            tryCodes(scale, m_hasOffset ? offsetFor(batch, scale) : codes.offset);
         }
-        m_groups = best;
+        codes = best;
         if (m_hasOffset)
-            for (const int delta : {-1, 1}) {
-                tryCodes(0,
-                         [&](size_t i) { return m_offsetCodes.clamp(m_groups[i].offset + delta); });
+            for (const float delta : {-1.0f, 1.0f}) {
+                Lanes offset = codes.offset;
+                for (int i = 0; i < kLanes; ++i)
+                    offset[i] = m_offsetCodes.nearest(offset[i] + delta);
+                tryCodes(codes.scale, offset);
             }
-        m_groups = best;
+        codes = best;
     }
 
-    /// The offset codes that are best with scale codes moved by `delta`.
-    void offsetsFor(int delta, std::vector<int>& offsets) {
-        setGrids([&](const Group& group) {
-            return std::pair(m_scaleCodes.clamp(group.scale + delta), group.offset);
-        });
-        takeSums();
-        for (size_t super = 0, i = 0; super < m_supers.size(); ++super)
-            for (const Group& group : groupsOf(super)) {
-                const GroupBatch::Extent& extent = batchOf(group).extent();
-                const double scale = m_grids[group.batch].scale[group.lane];
-                const double offset =
-                    quotient(double(extent.wx[group.lane]) -
-                                 scale * double(m_sums[group.batch].l[group.lane]),
-                             extent.w[group.lane]);
-                offsets[i++] = m_offsetCodes.clamp(
-                    quotient(offset * magnitude(group), m_supers[super].offset));
-            }
+    /// The offset codes that are best with these scale codes.
+    Lanes offsetFor(size_t batch, const Lanes& scale) const {
+        const LaneCodes& codes = m_codes[batch];
+        const LaneGrid grid = gridOf(batch, scale, codes.offset);
+        const GroupBatch::Sums sums = m_batches[batch].sums(m_levels, grid, true);
+        const GroupBatch::Extent& extent = m_batches[batch].extent();
+        Lanes offset;
+        for (int i = 0; i < kLanes; ++i) {
+            const float best =
+                (extent.wx[i] - grid.scale[i] * sums.l[i]) * inverseScale(extent.w[i]);
+            offset[i] = m_offsetCodes.nearest(best * inverseScale(codes.superOffset[i]));
+        }
+        return offset;
     }
 
     /// Super-scales by least squares with all codes fixed. Whether any changed.
     bool refitSupers() {
-        setGrids([](const Group& group) { return std::pair(group.scale, group.offset); });
-        takeSums();
+        for (size_t batch = 0; batch < m_batches.size(); ++batch)
+            m_sums[batch] = m_batches[batch].sums(
+                m_levels, gridOf(batch, m_codes[batch].scale, m_codes[batch].offset), m_hasOffset);
         bool changed = false;
         for (size_t super = 0; super < m_supers.size(); ++super) {
-            double ss = 0, so = 0, oo = 0, sx = 0, ox = 0; // of scale and offset codes
-            for (const Group& group : groupsOf(super)) {
-                const GroupBatch::Extent& extent = batchOf(group).extent();
-                const GroupBatch::Sums& sums = m_sums[group.batch];
-                const int lane = group.lane;
-                const double unit = batchOf(group).weightMagnitude(lane), q = group.scale,
-                             m = group.offset;
-                ss += unit * q * q * double(sums.ll[lane]);
-                sx += unit * q * double(sums.xl[lane]) * magnitude(group);
-                if (m_hasOffset) {
-                    so += unit * q * m * double(sums.l[lane]);
-                    oo += unit * m * m * double(extent.w[lane]);
-                    ox += unit * m * double(extent.wx[lane]) * magnitude(group);
-                }
-            }
+            const Super refitted = leastSquares(super);
             Super& s = m_supers[super];
-            const Super old = s;
-            const double determinant = ss * oo - so * so;
-            if (determinant > 1e-6 * ss * oo) {
-                s.scale = nearestHalf((sx * oo - ox * so) / determinant).value;
-                s.offset = nearestHalf((ox * ss - sx * so) / determinant).value;
-            } else if (ss > 0) {
-                s.scale = nearestHalf((sx - so * s.offset) / ss).value;
-            }
-            changed |= s.scale != old.scale || s.offset != old.offset;
+            changed |= s.scale != refitted.scale || s.offset != refitted.offset;
+            s = refitted;
         }
+        spreadSupers();
         return changed;
     }
 
-    SuperFit empty() const {
-        SuperFit fit;
-        fit.scales.resize(m_groups.size());
-        fit.offsets.resize(m_format.offset == OffsetKind::None ? 0 : m_groups.size());
-        fit.superScales.resize(m_supers.size());
-        fit.superOffsets.resize(m_hasOffset ? m_supers.size() : 0);
-        fit.errors.assign(m_supers.size(), std::numeric_limits<double>::infinity());
-        return fit;
+    Super leastSquares(size_t super) const {
+        double ss = 0, so = 0, oo = 0, sx = 0, ox = 0; // of scale codes, offset codes, values
+        for (const Place place : placesOf(super)) {
+            const int lane = place.lane;
+            const GroupBatch::Extent& extent = m_batches[place.batch].extent();
+            const GroupBatch::Sums& sums = m_sums[place.batch];
+            const double unit = weightUnit(place), q = m_codes[place.batch].scale[lane],
+                         m = m_codes[place.batch].offset[lane];
+            ss += unit * q * q * double(sums.ll[lane]);
+            sx += unit * q * double(sums.xl[lane]) * magnitude(place);
+            if (m_hasOffset) {
+                so += unit * q * m * double(sums.l[lane]);
+                oo += unit * m * m * double(extent.w[lane]);
+                ox += unit * m * double(extent.wx[lane]) * magnitude(place);
+            }
+        }
+        Super s = m_supers[super];
+        const double determinant = ss * oo - so * so;
+        if (determinant > 1e-6 * ss * oo) {
+            s.scale = nearestHalf((sx * oo - ox * so) / determinant).value;
+            s.offset = nearestHalf((ox * ss - sx * so) / determinant).value;
+        } else if (ss > 0) {
+            s.scale = nearestHalf((sx - so * s.offset) / ss).value;
+        }
+        return s;
     }
 
-    void keepBetter(SuperFit& best) {
+    /// Keeps what the supers have now where it is better than what was kept before.
+    void keepBetter() {
         for (size_t super = 0; super < m_supers.size(); ++super) {
             double error = 0;
-            for (const Group& group : groupsOf(super))
-                error += double(m_errors[group.batch][group.lane]) * errorUnit(group);
-            if (!(error < best.errors[super]))
+            for (const Place place : placesOf(super))
+                error += double(m_errors[place.batch][place.lane]) * weightUnit(place) *
+                         magnitude(place) * magnitude(place);
+            if (!(error < m_foundErrors[super]))
                 continue;
-            best.errors[super] = error;
-            best.superScales[super] =
+            m_foundErrors[super] = error;
+            m_found.superScales[super] =
                 static_cast<uint16_t>(nearestHalf(m_supers[super].scale).bits);
             if (m_hasOffset)
-                best.superOffsets[super] =
+                m_found.superOffsets[super] =
                     static_cast<uint16_t>(nearestHalf(m_supers[super].offset).bits);
             size_t i = super * m_perSuper;
-            for (const Group& group : groupsOf(super)) {
-                best.scales[i] = group.scale;
-                if (m_hasOffset)
-                    best.offsets[i] = group.offset;
-                else if (!best.offsets.empty())
-                    best.offsets[i] = static_cast<int>(m_fits[group.batch].zero[group.lane]);
+            for (const Place place : placesOf(super)) {
+                m_found.scales[i] = static_cast<int>(m_codes[place.batch].scale[place.lane]);
+                if (!m_found.offsets.empty())
+                    m_found.offsets[i] =
+                        static_cast<int>(m_hasOffset ? m_codes[place.batch].offset[place.lane]
+                                                     : m_fits[place.batch].zero[place.lane]);
                 ++i;
             }
         }
@@ -325,45 +405,33 @@ private:
     const Format& m_format;
     const Levels& m_levels;
     std::span<const GroupBatch> m_batches;
-    std::span<const LaneFit> m_fits;
     size_t m_perSuper;
     bool m_hasOffset;
     CodeRange m_scaleCodes, m_offsetCodes;
-    std::vector<LaneGrid> m_grids;
-    std::vector<Lanes> m_errors;
-    std::vector<GroupBatch::Sums> m_sums;
-    std::vector<Group> m_groups;
-    std::vector<Super> m_supers;
+    SuperFit m_found;
+    std::vector<double> m_foundErrors; ///< [super]
+    // Room that is used again: rows are many, and a super is little work.
+    static thread_local std::vector<Place> m_places; ///< [group]
+    static thread_local std::vector<Super> m_supers;
+    static thread_local std::vector<LaneFit> m_fits; ///< [batch], as the others
+    static thread_local std::vector<LaneCodes> m_codes;
+    static thread_local std::vector<Lanes> m_errors;
+    static thread_local std::vector<GroupBatch::Sums> m_sums;
+    static thread_local Targets m_ofScales, m_ofOffsets;
 };
+thread_local std::vector<Place> Fitter::m_places;
+thread_local std::vector<Fitter::Super> Fitter::m_supers;
+thread_local std::vector<LaneFit> Fitter::m_fits;
+thread_local std::vector<LaneCodes> Fitter::m_codes;
+thread_local std::vector<Lanes> Fitter::m_errors;
+thread_local std::vector<GroupBatch::Sums> Fitter::m_sums;
+thread_local Targets Fitter::m_ofScales, Fitter::m_ofOffsets;
 
 } // namespace
 
 SuperFit fitSupers(const Format& format, const Levels& levels, std::span<const GroupBatch> batches,
                    int64_t perSuper) {
-    std::vector<LaneFit> plain, best;
-    for (const GroupBatch& batch : batches) {
-        plain.push_back(plainScales(format, levels, batch));
-        best.push_back(searchScales(format, levels, batch));
-    }
-    SuperFit fit = Fitter(format, levels, batches, best, perSuper).refined();
-    const SuperFit other = Fitter(format, levels, batches, plain, perSuper).plain();
-    for (size_t super = 0; super < fit.errors.size(); ++super) {
-        if (!(other.errors[super] < fit.errors[super]))
-            continue;
-        fit.superScales[super] = other.superScales[super];
-        if (!fit.superOffsets.empty())
-            fit.superOffsets[super] = other.superOffsets[super];
-        const size_t begin = super * static_cast<size_t>(perSuper),
-                     end = std::min(fit.scales.size(), begin + static_cast<size_t>(perSuper));
-        const auto at = static_cast<ptrdiff_t>(begin);
-        std::copy(other.scales.begin() + at, other.scales.begin() + static_cast<ptrdiff_t>(end),
-                  fit.scales.begin() + at);
-        if (!fit.offsets.empty())
-            std::copy(other.offsets.begin() + at,
-                      other.offsets.begin() + static_cast<ptrdiff_t>(end),
-                      fit.offsets.begin() + at);
-    }
-    return fit;
+    return Fitter(format, levels, batches, perSuper).fit();
 }
 
 } // namespace nibble

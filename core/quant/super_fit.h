@@ -11,7 +11,6 @@ namespace nibble {
 struct SuperFit {
     std::vector<int> scales, offsets; ///< [group]: codes without scaleZero, codes or zero points
     std::vector<uint16_t> superScales, superOffsets; ///< [super]
-    std::vector<double> errors;                      ///< [super] Σ weight · (x − nearest)²
 };
 
 /// Super-scales and codes for batches that hold whole supers, `perSuper` groups each. From the best
