@@ -6,16 +6,6 @@
 #include <limits>
 #include <numeric>
 
-// The loops here are plain C++ which compilers turn into vector code; where the loader can choose,
-// there is a second copy for AVX2 (without fused operations, so that every machine finds the same
-// codes).
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) &&                 \
-    !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define NIBBLE_CLONED [[gnu::target_clones("avx2", "default")]]
-#else
-#define NIBBLE_CLONED
-#endif
-
 namespace nibble {
 namespace {
 

@@ -9,6 +9,15 @@
 #include <span>
 #include <vector>
 
+/// For plain loops that compilers turn into vector code: where the loader can choose, there is a
+/// second copy for AVX2 (without fused operations, so that every machine finds the same codes).
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) &&                 \
+    !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#define NIBBLE_CLONED [[gnu::target_clones("avx2", "default")]]
+#else
+#define NIBBLE_CLONED
+#endif
+
 /// Sixteen groups side by side, so that one pass over their values judges one scale for each of
 /// them: what the searches for scales are written with.
 namespace nibble {

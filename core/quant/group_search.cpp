@@ -46,45 +46,54 @@ struct Best {
     LaneFit fit;
     Lanes gain;
     explicit Best(const LaneFit& start) : fit(start) { std::fill_n(gain.at, kLanes, -1.0f); }
-
-    /// Levels of `tried` with the least-squares scale for them. (0 / 0 is never better.)
-    void keep(const LaneFit& tried, const GroupBatch::Sums& s, bool withZero = false) {
-        Lanes better;
-        for (int i = 0; i < kLanes; ++i) {
-            const float scale = s.xl[i] / s.ll[i], gained = scale * s.xl[i];
-            better[i] = gained > gain[i] ? 1.0f : 0.0f;
-            gain[i] = gained > gain[i] ? gained : gain[i];
-            fit.grid.scale[i] = better[i] > 0 ? scale : fit.grid.scale[i];
-        }
-        if (!withZero)
-            return;
-        for (int i = 0; i < kLanes; ++i) {
-            fit.grid.low[i] = better[i] > 0 ? tried.grid.low[i] : fit.grid.low[i];
-            fit.grid.high[i] = better[i] > 0 ? tried.grid.high[i] : fit.grid.high[i];
-            fit.zero[i] = better[i] > 0 ? tried.zero[i] : fit.zero[i];
-        }
-    }
-    /// The same with a least-squares offset.
-    void keepOffset(const GroupBatch::Sums& s, const GroupBatch::Extent& extent) {
-        for (int i = 0; i < kLanes; ++i) {
-            const float w = extent.w[i], x = extent.wx[i], l = s.l[i], xl = s.xl[i], ll = s.ll[i];
-            const float determinant = w * ll - l * l;
-            const float scale = (w * xl - l * x) / determinant,
-                        offset = (ll * x - l * xl) / determinant;
-            const float gained = determinant > 1e-5f * w * ll ? scale * xl + offset * x : -1.0f;
-            const bool better = gained > gain[i];
-            gain[i] = better ? gained : gain[i];
-            fit.grid.scale[i] = better ? scale : fit.grid.scale[i];
-            fit.grid.offset[i] = better ? offset : fit.grid.offset[i];
-        }
-    }
 };
 
-constexpr int kRefinements = 2;
+/// Keeps the least-squares scales for the levels of `sums` where they are better; tells where.
+/// (0 / 0 is never better.)
+NIBBLE_CLONED void keepScales(Best& best, const GroupBatch::Sums& sums, Lanes& better) {
+    for (int i = 0; i < kLanes; ++i) {
+        const float scale = sums.xl.at[i] / sums.ll.at[i], gained = scale * sums.xl.at[i];
+        const bool more = gained > best.gain.at[i];
+        better.at[i] = more ? 1.0f : 0.0f;
+        best.gain.at[i] = more ? gained : best.gain.at[i];
+        best.fit.grid.scale.at[i] = more ? scale : best.fit.grid.scale.at[i];
+    }
+}
+
+/// The same with the zero points of `tried`.
+NIBBLE_CLONED void keepZeros(Best& best, const LaneFit& tried, const Lanes& better) {
+    for (int i = 0; i < kLanes; ++i) {
+        const bool more = better.at[i] > 0;
+        LaneGrid& grid = best.fit.grid;
+        grid.low.at[i] = more ? tried.grid.low.at[i] : grid.low.at[i];
+        grid.high.at[i] = more ? tried.grid.high.at[i] : grid.high.at[i];
+        best.fit.zero.at[i] = more ? tried.zero.at[i] : best.fit.zero.at[i];
+    }
+}
+
+/// The same with least-squares offsets.
+NIBBLE_CLONED void keepOffsets(Best& best, const GroupBatch::Sums& sums,
+                               const GroupBatch::Extent& extent) {
+    for (int i = 0; i < kLanes; ++i) {
+        const float w = extent.w.at[i], x = extent.wx.at[i], l = sums.l.at[i], xl = sums.xl.at[i],
+                    ll = sums.ll.at[i];
+        const float determinant = w * ll - l * l, inverse = 1 / determinant;
+        const float scale = (w * xl - l * x) * inverse, offset = (ll * x - l * xl) * inverse;
+        const float explained = scale * xl + offset * x;
+        const float gained = determinant > 1e-5f * w * ll ? explained : -1.0f;
+        const bool more = gained > best.gain.at[i];
+        best.gain.at[i] = more ? gained : best.gain.at[i];
+        best.fit.grid.scale.at[i] = more ? scale : best.fit.grid.scale.at[i];
+        best.fit.grid.offset.at[i] = more ? offset : best.fit.grid.offset.at[i];
+    }
+}
+
+constexpr int kRefinements = 1;
 
 LaneFit searchSymmetric(const Format& format, const Levels& levels, const GroupBatch& batch) {
     LaneFit tried = startingFit(levels);
     Best best(tried);
+    Lanes better;
     const bool bothEnds = !levels.isSymmetric();
     const Multiples multiples = multiplesFor(format, levels);
     for (int step = -multiples.below; step <= multiples.above; ++step)
@@ -94,10 +103,10 @@ LaneFit searchSymmetric(const Format& format, const Levels& levels, const GroupB
             for (int i = 0; i < kLanes; ++i)
                 tried.grid.scale[i] = batch.extent().farthest(i) /
                                       (end * (1 + multiples.step * static_cast<float>(step)));
-            best.keep(tried, batch.sums(levels, tried.grid, false));
+            keepScales(best, batch.sums(levels, tried.grid, false), better);
         }
     for (int i = 0; i < kRefinements; ++i)
-        best.keep(best.fit, batch.sums(levels, best.fit.grid, false));
+        keepScales(best, batch.sums(levels, best.fit.grid, false), better);
     return best.fit;
 }
 
@@ -129,10 +138,10 @@ LaneFit searchOffset(const Format& format, const Levels& levels, const GroupBatc
               [&](const Lanes& scale, const Lanes& offset) {
                   tried.grid.scale = scale;
                   tried.grid.offset = offset;
-                  best.keepOffset(batch.sums(levels, tried.grid, true), extent);
+                  keepOffsets(best, batch.sums(levels, tried.grid, true), extent);
               });
     for (int i = 0; i < kRefinements; ++i)
-        best.keepOffset(batch.sums(levels, best.fit.grid, true), extent);
+        keepOffsets(best, batch.sums(levels, best.fit.grid, true), extent);
     // A range that is lost beside the values is all offset.
     for (int i = 0; i < kLanes; ++i)
         if (best.gain[i] < 0)
@@ -149,17 +158,24 @@ LaneFit searchZero(const Format& format, const Levels& levels, const GroupBatch&
         high[i] = std::max(0.0f, batch.extent().high[i]);
     }
     const auto most = static_cast<float>((1 << format.bits) - 1);
-    best.keep(tried, batch.sums(levels, tried.grid, false), true);
+    const auto keepTried = [&] {
+        Lanes better;
+        keepScales(best, batch.sums(levels, tried.grid, false), better);
+        keepZeros(best, tried, better);
+    };
+    keepTried();
     tryRanges(format, levels, low, high, [&](const Lanes& scale, const Lanes& offset) {
         for (int i = 0; i < kLanes; ++i) {
             const float zero = scale[i] > 0 ? std::clamp(-offset[i] / scale[i], 0.0f, most) : 0;
             tried.grid.scale[i] = scale[i];
             setZero(format, tried, i, static_cast<int>(zero + 0.5f));
         }
-        best.keep(tried, batch.sums(levels, tried.grid, false), true);
+        keepTried();
     });
-    for (int i = 0; i < kRefinements; ++i)
-        best.keep(best.fit, batch.sums(levels, best.fit.grid, false), true);
+    for (int i = 0; i < kRefinements; ++i) {
+        tried = best.fit;
+        keepTried();
+    }
     return best.fit;
 }
 

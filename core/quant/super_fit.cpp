@@ -132,6 +132,25 @@ struct LaneCodes {
     Lanes scale, offset, superScale, superOffset;
 };
 
+NIBBLE_CLONED void multiply(const LaneCodes& codes, const Lanes& scale, const Lanes& offset,
+                            LaneGrid& grid) {
+    for (int i = 0; i < kLanes; ++i) {
+        grid.scale.at[i] = scale.at[i] * codes.superScale.at[i];
+        grid.offset.at[i] = offset.at[i] * codes.superOffset.at[i];
+    }
+}
+
+/// Codes where they lose less than the best so far.
+NIBBLE_CLONED void keepLess(Lanes& errors, LaneCodes& best, const Lanes& lost, const Lanes& scale,
+                            const Lanes& offset) {
+    for (int i = 0; i < kLanes; ++i) {
+        const bool less = lost.at[i] < errors.at[i];
+        errors.at[i] = less ? lost.at[i] : errors.at[i];
+        best.scale.at[i] = less ? scale.at[i] : best.scale.at[i];
+        best.offset.at[i] = less ? offset.at[i] : best.offset.at[i];
+    }
+}
+
 /// One group's lane.
 struct Place {
     size_t batch;
@@ -183,7 +202,7 @@ public:
     }
 
 private:
-    static constexpr int kRounds = 3;
+    static constexpr int kRounds = 2;
     struct Super {
         double scale = 0, offset = 0; ///< halves
     };
@@ -271,11 +290,7 @@ private:
         LaneGrid grid;
         grid.low = m_fits[batch].grid.low;
         grid.high = m_fits[batch].grid.high;
-        const LaneCodes& codes = m_codes[batch];
-        for (int i = 0; i < kLanes; ++i) {
-            grid.scale[i] = scaleCode[i] * codes.superScale[i];
-            grid.offset[i] = offsetCode[i] * codes.superOffset[i];
-        }
+        multiply(m_codes[batch], scaleCode, offsetCode, grid);
         return grid;
     }
     void takeErrors() {
@@ -293,12 +308,7 @@ private:
         const auto tryCodes = [&](const Lanes& scale, const Lanes& offset) {
             const Lanes lost =
                 m_batches[batch].errors(m_levels, gridOf(batch, scale, offset), m_hasOffset);
-            for (int i = 0; i < kLanes; ++i) {
-                const bool better = lost[i] < errors[i];
-                errors[i] = better ? lost[i] : errors[i];
-                best.scale[i] = better ? scale[i] : best.scale[i];
-                best.offset[i] = better ? offset[i] : best.offset[i];
-            }
+            keepLess(errors, best, lost, scale, offset);
         };
         for (const float delta : {0.0f, -1.0f, 1.0f}) {
             Lanes scale = codes.scale;
