@@ -35,7 +35,7 @@ void Workbench::sizeLevels() {
                 LadderRow row;
                 row.level = level.name;
                 try {
-                    const Recipe recipe = level.make();
+                    const Recipe recipe = level.make(*model);
                     row.size = recipeSize(*model, recipe);
                     const Ledger ledger = Engine::predictedMemory(*model, recipe, options, on);
                     row.memory = ledger.use;
@@ -82,7 +82,7 @@ void Workbench::measureLadder(int chunks, const QString& questions) {
         else
             *at = row;
         if (row.measured)
-            m_quality[levelRecipe(row.level).hash()] = row.quality;
+            m_quality[levelRecipe(row.level, *m_model).hash()] = row.quality;
         emit ladderChanged();
     };
     m_ladderJob = m_jobs.onDevice<int>(

@@ -77,7 +77,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
 
     std::vector<LadderRow> rows;
     for (const std::string& name : names) {
-        const Recipe recipe = levelRecipe(name);
+        const Recipe recipe = levelRecipe(name, *model);
         LadderRow row;
         row.level = name;
         row.size = recipeSize(*model, recipe);
@@ -98,7 +98,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
     Variant variant;
     for (size_t i = 0; i < rows.size(); ++i) {
         LadderRow& row = rows[i];
-        const Recipe recipe = levelRecipe(row.level);
+        const Recipe recipe = levelRecipe(row.level, *model);
         Progress part = progress;
         part.onReport = [&](double done, double total, std::string_view) {
             progress.report(static_cast<double>(i) + (total > 0 ? done / total : 0), stages,

@@ -52,12 +52,13 @@ struct Level {
     const char* title; ///< "INT4 g128"
     const char* glyph; ///< strip glyph of its main format, "I4"
     const char* about; ///< one sentence for people
-    Recipe (*make)();
+    /// A mix gives more bits to some layers, so that it needs the model.
+    Recipe (*make)(const Model& model);
 };
 std::span<const Level> levels();
 /// Error{Usage} that lists the known names.
 const Level& getLevel(std::string_view name);
-Recipe levelRecipe(std::string_view name);
+Recipe levelRecipe(std::string_view name, const Model& model);
 
 /// Glyph of a format in the layer strip: letter of the family and digit of the bits ("I4", "K6",
 /// "16").

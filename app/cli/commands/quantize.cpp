@@ -33,7 +33,7 @@ Recipe largestWithin(const Model& model, const Options& options) {
     const Level* best = nullptr;
     uint64_t most = 0, least = UINT64_MAX;
     for (const Level& level : levels()) {
-        const Recipe recipe = level.make();
+        const Recipe recipe = level.make(model);
         if (!canExport(model, recipe))
             continue;
         const RecipeSize size = recipeSize(model, recipe);
@@ -50,7 +50,7 @@ Recipe largestWithin(const Model& model, const Options& options) {
              "No level is that small; the smallest that a GGUF file can hold "
              "takes {} bytes for this model.",
              least);
-    return best->make();
+    return best->make(model);
 }
 
 Recipe recipeOf(const Model& model, const Options& options) {
@@ -58,7 +58,7 @@ Recipe recipeOf(const Model& model, const Options& options) {
                       (options.bits > 0 ? 1 : 0);
     if (given != 1)
         fail(ErrorKind::Usage, "Give one of --level, --recipe, --budget and --bits.");
-    return options.recipe.given() ? options.recipe.recipe() : largestWithin(model, options);
+    return options.recipe.given() ? options.recipe.recipe(model) : largestWithin(model, options);
 }
 
 void requireSupported(const Options& options) {
