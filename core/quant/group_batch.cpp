@@ -12,6 +12,13 @@ namespace {
 /// Adding and subtracting 1.5 · 2^23 rounds to the nearest even integer.
 constexpr float kRound = 12582912.0f;
 
+[[gnu::always_inline]] inline Lanes inverseOf(const Lanes& scale) {
+    Lanes inverse;
+    for (int lane = 0; lane < kLanes; ++lane)
+        inverse.at[lane] = inverseScale(scale.at[lane]);
+    return inverse;
+}
+
 /// Level nearest to t among the integers of a lane.
 struct NearestInteger {
     const Lanes &low, &high;
@@ -93,8 +100,8 @@ errorsInto(Lanes& errors, const float* __restrict x, const float* __restrict w, 
 }
 
 NIBBLE_CLONED void sumLevels(GroupBatch::Sums& out, const float* x, const float* w, int steps,
-                             const Levels& levels, const LaneGrid& grid, const Lanes& inverse,
-                             bool hasOffset) {
+                             const Levels& levels, const LaneGrid& grid, bool hasOffset) {
+    const Lanes inverse = inverseOf(grid.scale);
     if (levels.isTable)
         sumInto<NearestOfTable, false>(out, x, w, steps, levels, grid, inverse);
     else if (hasOffset)
@@ -104,8 +111,8 @@ NIBBLE_CLONED void sumLevels(GroupBatch::Sums& out, const float* x, const float*
 }
 
 NIBBLE_CLONED void sumErrors(Lanes& out, const float* x, const float* w, int steps,
-                             const Levels& levels, const LaneGrid& grid, const Lanes& inverse,
-                             bool hasOffset) {
+                             const Levels& levels, const LaneGrid& grid, bool hasOffset) {
+    const Lanes inverse = inverseOf(grid.scale);
     if (levels.isTable)
         errorsInto<NearestOfTable, false>(out, x, w, steps, levels, grid, inverse);
     else if (hasOffset)
@@ -225,58 +232,75 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
     m_steps = static_cast<int>(steps);
     m_x.resize(static_cast<size_t>(steps * kLanes));
     m_w.resize(static_cast<size_t>(steps * kLanes));
-    m_magnitude.fill(1);
-    m_weightMagnitude.fill(0);
-    for (int group = 0; group < m_groups; ++group) {
-        const int64_t begin = group * length, n = std::min(length, count - begin);
-        const float *from = x.data() + begin, *weight = weights.data() + begin;
-        const uint32_t heaviest = largestBits(weight, n);
-        const int exponent = exponentAbove(largestBits(from, n)),
-                  ofWeights = exponentAbove(heaviest);
-        const bool counts = heaviest != 0;
-        for (int part = 0; part < parts; ++part) {
-            const int lane = group * parts + part;
-            m_magnitude[static_cast<size_t>(lane)] = doublePowerOfTwo(exponent);
-            // Groups that do not count are still rounded well.
-            m_weightMagnitude[static_cast<size_t>(lane)] =
-                counts ? doublePowerOfTwo(ofWeights) : std::numeric_limits<float>::min();
-            const int64_t at = part * steps, left = std::clamp<int64_t>(n - at, 0, steps);
-            float *xs = m_x.data() + lane, *ws = m_w.data() + lane;
-            spread(from + at, left, exponent, xs);
-            if (counts)
-                spread(weight + at, left, ofWeights, ws);
-            else
-                for (int64_t i = 0; i < left; ++i)
-                    ws[i * kLanes] = 1;
-            // What pads a lane must not widen the group's range.
-            if (left < steps) {
-                float first = 0;
-                spread(from, 1, exponent, &first);
-                for (int64_t i = left; i < steps; ++i) {
-                    xs[i * kLanes] = first;
-                    ws[i * kLanes] = 0;
-                }
-            }
-        }
+    for (int64_t begin = 0, lane = 0; begin < count; begin += length, lane += parts) {
+        const auto n = static_cast<size_t>(std::min(length, count - begin));
+        putValues(x.subspan(static_cast<size_t>(begin), n), static_cast<int>(lane));
     }
     for (int lane = m_groups * parts; lane < kLanes; ++lane)
         for (int64_t i = 0; i < steps; ++i)
-            m_x[static_cast<size_t>(i * kLanes + lane)] =
-                m_w[static_cast<size_t>(i * kLanes + lane)] = 0;
+            m_x[static_cast<size_t>(i * kLanes + lane)] = 0;
+    // Equal weights stay as they are from batch to batch.
+    const std::array<int64_t, 3> shape{count, length, parts};
+    if (!weights.empty() || shape != m_equalWeights)
+        putWeights(weights, count, length);
+    m_equalWeights = weights.empty() ? shape : std::array<int64_t, 3>{};
+    measureExtent();
+}
+
+void GroupBatch::putValues(std::span<const float> group, int firstLane) {
+    const auto count = static_cast<int64_t>(group.size());
+    const int exponent = exponentAbove(largestBits(group.data(), count));
+    float first = 0;
+    spread(group.data(), 1, exponent, &first);
+    for (int part = 0; part < m_parts; ++part) {
+        const int lane = firstLane + part;
+        m_magnitude[static_cast<size_t>(lane)] = doublePowerOfTwo(exponent);
+        const int64_t at = int64_t(part) * m_steps,
+                      left = std::clamp<int64_t>(count - at, 0, m_steps);
+        spread(group.data() + at, left, exponent, m_x.data() + lane);
+        // What pads a lane must not widen the group's range.
+        for (int64_t i = left; i < m_steps; ++i)
+            m_x[static_cast<size_t>(i * kLanes + lane)] = first;
+    }
+}
+
+void GroupBatch::putWeights(std::span<const float> weights, int64_t count, int64_t length) {
+    std::fill(m_w.begin(), m_w.end(), 0.0f);
+    m_weightMagnitude.fill(1);
+    for (int group = 0; group < m_groups; ++group) {
+        const int64_t begin = group * length, n = std::min(length, count - begin);
+        const uint32_t heaviest = weights.empty() ? 0 : largestBits(weights.data() + begin, n);
+        for (int part = 0; part < m_parts; ++part) {
+            const int lane = group * m_parts + part;
+            const int64_t at = int64_t(part) * m_steps,
+                          left = std::clamp<int64_t>(n - at, 0, m_steps);
+            float* to = m_w.data() + lane;
+            if (heaviest != 0) {
+                const int exponent = exponentAbove(heaviest);
+                m_weightMagnitude[static_cast<size_t>(lane)] = doublePowerOfTwo(exponent);
+                spread(weights.data() + begin + at, left, exponent, to);
+                continue;
+            }
+            // Groups that do not count are still rounded well.
+            if (!weights.empty())
+                m_weightMagnitude[static_cast<size_t>(lane)] = std::numeric_limits<float>::min();
+            for (int64_t i = 0; i < left; ++i)
+                to[i * kLanes] = 1;
+        }
+    }
+}
+
+void GroupBatch::measureExtent() {
     measure(m_extent, m_x.data(), m_w.data(), m_steps);
     fold(m_extent.w);
     fold(m_extent.wx);
-    if (m_parts > 1)
-        for (int lane = 0; lane < kLanes; lane += m_parts) {
-            const auto extremes = [&](Lanes& of, auto better) {
-                float best = of[lane];
-                for (int part = 1; part < m_parts; ++part)
-                    best = better(best, of[lane + part]);
-                std::fill(of.at + lane, of.at + lane + m_parts, best);
-            };
-            extremes(m_extent.low, [](float a, float b) { return std::min(a, b); });
-            extremes(m_extent.high, [](float a, float b) { return std::max(a, b); });
-        }
+    if (m_parts == 1)
+        return;
+    for (int lane = 0; lane < kLanes; lane += m_parts) {
+        float *low = m_extent.low.at + lane, *high = m_extent.high.at + lane;
+        std::fill(low, low + m_parts, *std::min_element(low, low + m_parts));
+        std::fill(high, high + m_parts, *std::max_element(high, high + m_parts));
+    }
 }
 
 void GroupBatch::fold(Lanes& sums) const {
@@ -290,11 +314,8 @@ void GroupBatch::fold(Lanes& sums) const {
 
 GroupBatch::Sums GroupBatch::sums(const Levels& levels, const LaneGrid& grid,
                                   bool hasOffset) const {
-    Lanes inverse;
-    for (int lane = 0; lane < kLanes; ++lane)
-        inverse[lane] = inverseScale(grid.scale[lane]);
     Sums out;
-    sumLevels(out, m_x.data(), m_w.data(), m_steps, levels, grid, inverse, hasOffset);
+    sumLevels(out, m_x.data(), m_w.data(), m_steps, levels, grid, hasOffset);
     fold(out.l);
     fold(out.xl);
     fold(out.ll);
@@ -302,10 +323,8 @@ GroupBatch::Sums GroupBatch::sums(const Levels& levels, const LaneGrid& grid,
 }
 
 Lanes GroupBatch::errors(const Levels& levels, const LaneGrid& grid, bool hasOffset) const {
-    Lanes inverse, out;
-    for (int lane = 0; lane < kLanes; ++lane)
-        inverse[lane] = inverseScale(grid.scale[lane]);
-    sumErrors(out, m_x.data(), m_w.data(), m_steps, levels, grid, inverse, hasOffset);
+    Lanes out;
+    sumErrors(out, m_x.data(), m_w.data(), m_steps, levels, grid, hasOffset);
     fold(out);
     return out;
 }

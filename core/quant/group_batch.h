@@ -55,7 +55,8 @@ struct LaneGrid {
 /// which hold the numbers of the whole group.
 class GroupBatch {
 public:
-    /// Groups of `length` values from the start of x, the last of which may be short.
+    /// Groups of `length` values from the start of x, the last of which may be short. No weights:
+    /// all the same.
     void assign(std::span<const float> x, std::span<const float> weights, int64_t length,
                 int parts);
 
@@ -82,11 +83,15 @@ public:
     Lanes errors(const Levels& levels, const LaneGrid& grid, bool hasOffset) const;
 
 private:
+    void putValues(std::span<const float> group, int firstLane);
+    void putWeights(std::span<const float> weights, int64_t count, int64_t length);
+    void measureExtent();
     void fold(Lanes& sums) const;
 
     int m_groups = 0, m_parts = 1, m_steps = 0;
     std::vector<float> m_x, m_w; ///< [step][lane]
     std::array<double, kLanes> m_magnitude = {}, m_weightMagnitude = {};
+    std::array<int64_t, 3> m_equalWeights = {}; ///< count, length, parts of m_w if all are the same
     Extent m_extent;
 };
 

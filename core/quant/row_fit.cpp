@@ -92,6 +92,11 @@ StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch&
     return stored;
 }
 
+bool areEqual(std::span<const float> weights) {
+    return std::all_of(weights.begin(), weights.end(),
+                       [first = weights[0]](float weight) { return weight == first; });
+}
+
 /// A row cut into batches of up to sixteen groups.
 class Row {
 public:
@@ -101,6 +106,8 @@ public:
           m_groups(format.groupCount(static_cast<int64_t>(x.size()))) {
         while (m_parts * 2 * m_groups <= kLanes)
             m_parts *= 2;
+        if (areEqual(weights))
+            m_weights = {};
     }
     int64_t groupsPerBatch() const { return kLanes / m_parts; }
     int64_t batches() const { return (m_groups + groupsPerBatch() - 1) / groupsPerBatch(); }
@@ -108,7 +115,9 @@ public:
         const auto at = static_cast<size_t>(index * groupsPerBatch() * m_length);
         const size_t count =
             std::min(static_cast<size_t>(groupsPerBatch() * m_length), m_x.size() - at);
-        batch.assign(m_x.subspan(at, count), m_weights.subspan(at, count), m_length, m_parts);
+        batch.assign(m_x.subspan(at, count),
+                     m_weights.empty() ? m_weights : m_weights.subspan(at, count), m_length,
+                     m_parts);
     }
 
 private:
