@@ -255,6 +255,7 @@ void GroupBatch::putValues(std::span<const float> group, int firstLane) {
     for (int part = 0; part < m_parts; ++part) {
         const int lane = firstLane + part;
         m_magnitude[static_cast<size_t>(lane)] = doublePowerOfTwo(exponent);
+        m_inverse[static_cast<size_t>(lane)] = doublePowerOfTwo(-exponent);
         const int64_t at = int64_t(part) * m_steps,
                       left = std::clamp<int64_t>(count - at, 0, m_steps);
         spread(group.data() + at, left, exponent, m_x.data() + lane);
@@ -327,6 +328,14 @@ Lanes GroupBatch::errors(const Levels& levels, const LaneGrid& grid, bool hasOff
     sumErrors(out, m_x.data(), m_w.data(), m_steps, levels, grid, hasOffset);
     fold(out);
     return out;
+}
+
+NIBBLE_CLONED bool areEqual(std::span<const float> weights) {
+    const float first = weights.empty() ? 0 : weights[0];
+    int different = 0;
+    for (const float weight : weights)
+        different += weight != first ? 1 : 0;
+    return different == 0;
 }
 
 GroupCodes groupCodes(const Format& format, const Levels& levels, const GroupValues& values) {

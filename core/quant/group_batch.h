@@ -64,6 +64,7 @@ public:
     int laneOf(int group) const { return group * m_parts; }
     /// What a lane's values and weights were divided by.
     double magnitude(int lane) const { return m_magnitude[static_cast<size_t>(lane)]; }
+    double inverseMagnitude(int lane) const { return m_inverse[static_cast<size_t>(lane)]; }
     double weightMagnitude(int lane) const { return m_weightMagnitude[static_cast<size_t>(lane)]; }
 
     /// Of each lane: extreme values, Σw and Σw·x.
@@ -90,10 +91,13 @@ private:
 
     int m_groups = 0, m_parts = 1, m_steps = 0;
     std::vector<float> m_x, m_w; ///< [step][lane]
-    std::array<double, kLanes> m_magnitude = {}, m_weightMagnitude = {};
+    std::array<double, kLanes> m_magnitude = {}, m_inverse = {}, m_weightMagnitude = {};
     std::array<int64_t, 3> m_equalWeights = {}; ///< count, length, parts of m_w if all are the same
     Extent m_extent;
 };
+
+/// Whether all weights are the same.
+bool areEqual(std::span<const float> weights);
 
 /// One group as codes see it: value = scale · (code − zero) + offset with low ≤ code − zero ≤ high,
 /// or scale · table[code].

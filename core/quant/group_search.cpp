@@ -99,14 +99,17 @@ LaneFit searchSymmetric(const Format& format, const Levels& levels, const GroupB
     Best best(tried);
     Lanes better;
     const bool bothEnds = !levels.isSymmetric();
+    Lanes farthest;
+    for (int i = 0; i < kLanes; ++i)
+        farthest[i] = batch.extent().farthest(i);
     const Multiples multiples = multiplesFor(format, levels);
     for (int step = -multiples.below; step <= multiples.above; ++step)
         for (const float end : {levels.high, levels.low}) {
             if (end == levels.low && !bothEnds)
                 continue;
+            const float share = 1 / (end * (1 + multiples.step * static_cast<float>(step)));
             for (int i = 0; i < kLanes; ++i)
-                tried.grid.scale[i] = batch.extent().farthest(i) /
-                                      (end * (1 + multiples.step * static_cast<float>(step)));
+                tried.grid.scale.at[i] = farthest.at[i] * share;
             keepScales(best, batch.sums(levels, tried.grid, false), better);
         }
     for (int i = 0; i < kRefinements; ++i)

@@ -6,7 +6,7 @@
 #include "core/tensor/planes.h"
 
 #include <algorithm>
-#include <bit>
+#include <cmath>
 #include <limits>
 
 namespace nibble {
@@ -28,21 +28,23 @@ struct StoredFit {
         : fit(wanted) {
         for (int lane = 0; lane < kLanes; ++lane) {
             const auto at = static_cast<size_t>(lane);
-            // No level may become infinite.
-            const double most = double(std::numeric_limits<float>::max()) /
-                                std::max(-wanted.grid.low[lane], wanted.grid.high[lane]);
-            const StoredNumber scale = nearestScale(
-                format.scale,
-                std::clamp(double(wanted.grid.scale[lane]) * batch.magnitude(lane), -most, most));
+            double value = double(wanted.grid.scale[lane]) * batch.magnitude(lane);
+            if (std::abs(value) > 1e35) { // no level may become infinite
+                const double most = double(std::numeric_limits<float>::max()) /
+                                    std::max(-wanted.grid.low[lane], wanted.grid.high[lane]);
+                value = std::clamp(value, -most, most);
+            }
+            const StoredNumber scale = nearestScale(format.scale, value);
             scales[at] = scale.bits;
-            fit.grid.scale[lane] = static_cast<float>(scale.value / batch.magnitude(lane));
+            fit.grid.scale[lane] = static_cast<float>(scale.value * batch.inverseMagnitude(lane));
             if (format.offset == OffsetKind::Zero)
                 offsets[at] = static_cast<uint16_t>(wanted.zero[lane]);
             if (format.offset == OffsetKind::Value) {
                 const StoredNumber offset =
                     nearestHalf(double(wanted.grid.offset[lane]) * batch.magnitude(lane));
                 offsets[at] = static_cast<uint16_t>(offset.bits);
-                fit.grid.offset[lane] = static_cast<float>(offset.value / batch.magnitude(lane));
+                fit.grid.offset[lane] =
+                    static_cast<float>(offset.value * batch.inverseMagnitude(lane));
             }
         }
         errors = batch.errors(levels, fit.grid, format.offset == OffsetKind::Value);
@@ -83,18 +85,14 @@ StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch&
             const int bits =
                 std::clamp(static_cast<int>(plain[at]) + step, 0, largestScaleByte(format.scale));
             tried.scales[at] = static_cast<uint32_t>(bits);
-            tried.fit.grid.scale[lane] = static_cast<float>(
-                valueOfScaleByte(format.scale, static_cast<uint8_t>(bits)) / batch.magnitude(lane));
+            tried.fit.grid.scale[lane] =
+                static_cast<float>(valueOfScaleByte(format.scale, static_cast<uint8_t>(bits)) *
+                                   batch.inverseMagnitude(lane));
         }
         tried.errors = batch.errors(levels, tried.fit.grid, false);
         stored.takeBetter(tried);
     }
     return stored;
-}
-
-bool areEqual(std::span<const float> weights) {
-    return std::all_of(weights.begin(), weights.end(),
-                       [first = weights[0]](float weight) { return weight == first; });
 }
 
 /// A row cut into batches of up to sixteen groups.

@@ -41,8 +41,8 @@ public:
     void clear() { m_count = 0, m_far = m_other = m_most = 0; }
     void add(double target, double weight) {
         if (m_count == m_targets.size()) {
-            m_targets.resize(m_count + kLanes);
-            m_weights.resize(m_count + kLanes);
+            m_targets.resize(2 * m_count + kLanes);
+            m_weights.resize(2 * m_count + kLanes);
         }
         m_targets[m_count] = target;
         m_weights[m_count++] = weight;
@@ -55,9 +55,6 @@ public:
             m_other = target;
         }
     }
-    /// The one of largest magnitude.
-    double farthest() const { return m_far; }
-
     /// The half h for which codes · h come closest to the targets.
     double choose(CodeRange codes) {
         if (m_far == 0)
@@ -151,10 +148,34 @@ NIBBLE_CLONED void keepLess(Lanes& errors, LaneCodes& best, const Lanes& lost, c
     }
 }
 
-/// One group's lane.
+/// The codes `delta` beside others.
+NIBBLE_CLONED void shift(const Lanes& codes, float delta, const CodeRange& range, Lanes& out) {
+    for (int i = 0; i < kLanes; ++i)
+        out.at[i] = range.nearest(codes.at[i] + delta);
+}
+
+/// The offset codes that are best with given scales and levels.
+NIBBLE_CLONED void bestOffsets(const GroupBatch::Extent& extent, const Lanes& scale,
+                               const Lanes& levels, const Lanes& superOffset,
+                               const CodeRange& range, Lanes& out) {
+    for (int i = 0; i < kLanes; ++i) {
+        const float best = (extent.wx.at[i] - scale.at[i] * levels.at[i]) / extent.w.at[i];
+        out.at[i] = range.nearest(best * inverseScale(superOffset.at[i]));
+    }
+}
+
+/// Numbers divided by super-scales and rounded to codes.
+NIBBLE_CLONED void nearestCodes(const Lanes& own, const Lanes& super, const CodeRange& range,
+                                Lanes& out) {
+    for (int i = 0; i < kLanes; ++i)
+        out.at[i] = range.nearest(own.at[i] * inverseScale(super.at[i]));
+}
+
+/// One group's lane, and what an error in it is worth beside those of other groups.
 struct Place {
     size_t batch;
     int lane;
+    double weightUnit, magnitude;
 };
 
 class Fitter {
@@ -170,7 +191,7 @@ public:
         m_places.clear();
         for (size_t batch = 0; batch < batches.size(); ++batch)
             for (int group = 0; group < batches[batch].groups(); ++group)
-                m_places.push_back({batch, batches[batch].laneOf(group)});
+                addPlace(batch, batches[batch].laneOf(group));
         m_supers.assign((m_places.size() + m_perSuper - 1) / m_perSuper, {});
         m_found.scales.resize(m_places.size());
         m_found.offsets.resize(format.offset == OffsetKind::None ? 0 : m_places.size());
@@ -211,23 +232,24 @@ private:
         const size_t begin = super * m_perSuper;
         return std::span(m_places).subspan(begin, std::min(m_perSuper, m_places.size() - begin));
     }
-    double magnitude(Place place) const { return m_batches[place.batch].magnitude(place.lane); }
-    double weightUnit(Place place) const {
-        return m_batches[place.batch].weightMagnitude(place.lane);
+    void addPlace(size_t batch, int lane) {
+        m_places.push_back({batch, lane, m_batches[batch].weightMagnitude(lane),
+                            m_batches[batch].magnitude(lane)});
     }
 
     void startPlain() {
         for (size_t super = 0; super < m_supers.size(); ++super) {
-            m_ofScales.clear();
-            m_ofOffsets.clear();
-            for (const Place place : placesOf(super)) {
-                m_ofScales.add(ownScale(place), 1);
-                m_ofOffsets.add(ownOffset(place), 1);
+            double scale = 0, offset = 0;
+            const auto farther = [](double a, double b) {
+                return std::abs(b) > std::abs(a) ? b : a;
+            };
+            for (const Place& place : placesOf(super)) {
+                scale = farther(scale, ownScale(place));
+                offset = farther(offset, ownOffset(place));
             }
-            m_supers[super].scale =
-                nearestHalf(m_ofScales.farthest() / double(m_scaleCodes.high)).value;
-            m_supers[super].offset =
-                nearestHalf(quotient(m_ofOffsets.farthest(), double(m_offsetCodes.high))).value;
+            m_supers[super].scale = nearestHalf(scale / double(m_scaleCodes.high)).value;
+            if (m_hasOffset)
+                m_supers[super].offset = nearestHalf(offset / double(m_offsetCodes.high)).value;
         }
         roundToSupers();
     }
@@ -239,8 +261,8 @@ private:
         for (size_t super = 0; super < m_supers.size(); ++super) {
             m_ofScales.clear();
             m_ofOffsets.clear();
-            for (const Place place : placesOf(super)) {
-                const double unit = weightUnit(place);
+            for (const Place& place : placesOf(super)) {
+                const double unit = place.weightUnit;
                 m_ofScales.add(ownScale(place), unit * double(m_sums[place.batch].ll[place.lane]));
                 if (m_hasOffset)
                     m_ofOffsets.add(ownOffset(place),
@@ -252,11 +274,11 @@ private:
         }
         roundToSupers();
     }
-    double ownScale(Place place) const {
-        return double(m_fits[place.batch].grid.scale[place.lane]) * magnitude(place);
+    double ownScale(const Place& place) const {
+        return double(m_fits[place.batch].grid.scale[place.lane]) * place.magnitude;
     }
-    double ownOffset(Place place) const {
-        return double(m_fits[place.batch].grid.offset[place.lane]) * magnitude(place);
+    double ownOffset(const Place& place) const {
+        return double(m_fits[place.batch].grid.offset[place.lane]) * place.magnitude;
     }
 
     void roundToSupers() {
@@ -264,20 +286,16 @@ private:
         for (size_t batch = 0; batch < m_batches.size(); ++batch) {
             LaneCodes& codes = m_codes[batch];
             const LaneGrid& own = m_fits[batch].grid;
-            for (int i = 0; i < kLanes; ++i) {
-                codes.scale[i] =
-                    m_scaleCodes.nearest(own.scale[i] * inverseScale(codes.superScale[i]));
-                codes.offset[i] =
-                    m_offsetCodes.nearest(own.offset[i] * inverseScale(codes.superOffset[i]));
-            }
+            nearestCodes(own.scale, codes.superScale, m_scaleCodes, codes.scale);
+            nearestCodes(own.offset, codes.superOffset, m_offsetCodes, codes.offset);
         }
     }
     /// Super-scales into the lanes of their groups.
     void spreadSupers() {
         for (size_t super = 0; super < m_supers.size(); ++super)
-            for (const Place place : placesOf(super)) {
+            for (const Place& place : placesOf(super)) {
                 LaneCodes& codes = m_codes[place.batch];
-                const double inverse = 1 / magnitude(place);
+                const double inverse = m_batches[place.batch].inverseMagnitude(place.lane);
                 const int end = place.lane + m_batches[place.batch].laneOf(1);
                 for (int lane = place.lane; lane < end; ++lane) {
                     codes.superScale[lane] = static_cast<float>(m_supers[super].scale * inverse);
@@ -286,10 +304,9 @@ private:
             }
     }
 
-    LaneGrid gridOf(size_t batch, const Lanes& scaleCode, const Lanes& offsetCode) const {
-        LaneGrid grid;
-        grid.low = m_fits[batch].grid.low;
-        grid.high = m_fits[batch].grid.high;
+    /// The batch's grid for these codes; the zero points stay.
+    const LaneGrid& gridOf(size_t batch, const Lanes& scaleCode, const Lanes& offsetCode) {
+        LaneGrid& grid = m_fits[batch].grid;
         multiply(m_codes[batch], scaleCode, offsetCode, grid);
         return grid;
     }
@@ -311,34 +328,28 @@ private:
             keepLess(errors, best, lost, scale, offset);
         };
         for (const float delta : {0.0f, -1.0f, 1.0f}) {
-            Lanes scale = codes.scale;
-            for (int i = 0; i < kLanes; ++i)
-                scale[i] = m_scaleCodes.nearest(scale[i] + delta);
+            Lanes scale;
+            shift(codes.scale, delta, m_scaleCodes, scale);
             tryCodes(scale, m_hasOffset ? offsetFor(batch, scale) : codes.offset);
         }
         codes = best;
         if (m_hasOffset)
             for (const float delta : {-1.0f, 1.0f}) {
-                Lanes offset = codes.offset;
-                for (int i = 0; i < kLanes; ++i)
-                    offset[i] = m_offsetCodes.nearest(offset[i] + delta);
+                Lanes offset;
+                shift(codes.offset, delta, m_offsetCodes, offset);
                 tryCodes(codes.scale, offset);
             }
         codes = best;
     }
 
     /// The offset codes that are best with these scale codes.
-    Lanes offsetFor(size_t batch, const Lanes& scale) const {
+    Lanes offsetFor(size_t batch, const Lanes& scale) {
         const LaneCodes& codes = m_codes[batch];
-        const LaneGrid grid = gridOf(batch, scale, codes.offset);
+        const LaneGrid& grid = gridOf(batch, scale, codes.offset);
         const GroupBatch::Sums sums = m_batches[batch].sums(m_levels, grid, true);
-        const GroupBatch::Extent& extent = m_batches[batch].extent();
         Lanes offset;
-        for (int i = 0; i < kLanes; ++i) {
-            const float best =
-                (extent.wx[i] - grid.scale[i] * sums.l[i]) * inverseScale(extent.w[i]);
-            offset[i] = m_offsetCodes.nearest(best * inverseScale(codes.superOffset[i]));
-        }
+        bestOffsets(m_batches[batch].extent(), grid.scale, sums.l, codes.superOffset, m_offsetCodes,
+                    offset);
         return offset;
     }
 
@@ -360,18 +371,18 @@ private:
 
     Super leastSquares(size_t super) const {
         double ss = 0, so = 0, oo = 0, sx = 0, ox = 0; // of scale codes, offset codes, values
-        for (const Place place : placesOf(super)) {
+        for (const Place& place : placesOf(super)) {
             const int lane = place.lane;
             const GroupBatch::Extent& extent = m_batches[place.batch].extent();
             const GroupBatch::Sums& sums = m_sums[place.batch];
-            const double unit = weightUnit(place), q = m_codes[place.batch].scale[lane],
+            const double unit = place.weightUnit, q = m_codes[place.batch].scale[lane],
                          m = m_codes[place.batch].offset[lane];
             ss += unit * q * q * double(sums.ll[lane]);
-            sx += unit * q * double(sums.xl[lane]) * magnitude(place);
+            sx += unit * q * double(sums.xl[lane]) * place.magnitude;
             if (m_hasOffset) {
                 so += unit * q * m * double(sums.l[lane]);
                 oo += unit * m * m * double(extent.w[lane]);
-                ox += unit * m * double(extent.wx[lane]) * magnitude(place);
+                ox += unit * m * double(extent.wx[lane]) * place.magnitude;
             }
         }
         Super s = m_supers[super];
@@ -389,9 +400,9 @@ private:
     void keepBetter() {
         for (size_t super = 0; super < m_supers.size(); ++super) {
             double error = 0;
-            for (const Place place : placesOf(super))
-                error += double(m_errors[place.batch][place.lane]) * weightUnit(place) *
-                         magnitude(place) * magnitude(place);
+            for (const Place& place : placesOf(super))
+                error += double(m_errors[place.batch][place.lane]) * place.weightUnit *
+                         place.magnitude * place.magnitude;
             if (!(error < m_foundErrors[super]))
                 continue;
             m_foundErrors[super] = error;
@@ -401,7 +412,7 @@ private:
                 m_found.superOffsets[super] =
                     static_cast<uint16_t>(nearestHalf(m_supers[super].offset).bits);
             size_t i = super * m_perSuper;
-            for (const Place place : placesOf(super)) {
+            for (const Place& place : placesOf(super)) {
                 m_found.scales[i] = static_cast<int>(m_codes[place.batch].scale[place.lane]);
                 if (!m_found.offsets.empty())
                     m_found.offsets[i] =
