@@ -232,9 +232,9 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
     m_steps = static_cast<int>(steps);
     m_x.resize(static_cast<size_t>(steps * kLanes));
     m_w.resize(static_cast<size_t>(steps * kLanes));
-    for (int64_t begin = 0, lane = 0; begin < count; begin += length, lane += parts) {
-        const auto n = static_cast<size_t>(std::min(length, count - begin));
-        putValues(x.subspan(static_cast<size_t>(begin), n), static_cast<int>(lane));
+    for (int group = 0; group < m_groups; ++group) {
+        const int64_t begin = group * length;
+        putValues(x.data() + begin, std::min(length, count - begin), laneOf(group));
     }
     for (int lane = m_groups * parts; lane < kLanes; ++lane)
         for (int64_t i = 0; i < steps; ++i)
@@ -247,18 +247,17 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
     measureExtent();
 }
 
-void GroupBatch::putValues(std::span<const float> group, int firstLane) {
-    const auto count = static_cast<int64_t>(group.size());
-    const int exponent = exponentAbove(largestBits(group.data(), count));
+void GroupBatch::putValues(const float* group, int64_t count, int firstLane) {
+    const int exponent = exponentAbove(largestBits(group, count));
     float first = 0;
-    spread(group.data(), 1, exponent, &first);
+    spread(group, 1, exponent, &first);
     for (int part = 0; part < m_parts; ++part) {
         const int lane = firstLane + part;
         m_magnitude[static_cast<size_t>(lane)] = doublePowerOfTwo(exponent);
         m_inverse[static_cast<size_t>(lane)] = doublePowerOfTwo(-exponent);
         const int64_t at = int64_t(part) * m_steps,
                       left = std::clamp<int64_t>(count - at, 0, m_steps);
-        spread(group.data() + at, left, exponent, m_x.data() + lane);
+        spread(group + at, left, exponent, m_x.data() + lane);
         // What pads a lane must not widen the group's range.
         for (int64_t i = left; i < m_steps; ++i)
             m_x[static_cast<size_t>(i * kLanes + lane)] = first;

@@ -84,7 +84,7 @@ public:
     Lanes errors(const Levels& levels, const LaneGrid& grid, bool hasOffset) const;
 
 private:
-    void putValues(std::span<const float> group, int firstLane);
+    void putValues(const float* group, int64_t count, int firstLane);
     void putWeights(std::span<const float> weights, int64_t count, int64_t length);
     void measureExtent();
     void fold(Lanes& sums) const;

@@ -29,8 +29,8 @@ struct StoredFit {
         for (int lane = 0; lane < kLanes; ++lane) {
             const auto at = static_cast<size_t>(lane);
             double value = double(wanted.grid.scale[lane]) * batch.magnitude(lane);
-            if (std::abs(value) > 1e35) { // no level may become infinite
-                const double most = double(std::numeric_limits<float>::max()) /
+            if (std::abs(value) > 1e35) { // no level may become infinite, nor its rounded scale
+                const double most = 0.999 * double(std::numeric_limits<float>::max()) /
                                     std::max(-wanted.grid.low[lane], wanted.grid.high[lane]);
                 value = std::clamp(value, -most, most);
             }
