@@ -25,10 +25,10 @@ Multiples multiplesFor(const Format& format, const Levels& levels) {
         return {0.08f, 5, 5};
     if (format.bits == 8)
         return {0.005f, 3, 6};
-    if (format.bits >= 5)
-        return {0.03f, 2, 6};
     if (format.group == 0)
         return {0.1f, 1, 15};
+    if (format.bits >= 5)
+        return {0.03f, 2, 6};
     if (format.group > 64)
         return {0.07f, 1, 11};
     if (format.bits < 4)

@@ -398,6 +398,11 @@ private slots:
         QTest::newRow("q8_0") << 45.4 << 0.0;
         QTest::newRow("int8_g64_s8") << 44.4 << 0.0;
         QTest::newRow("int8_g128_s8") << 43.7 << 0.0;
+        // What the k-quant searches of 1.9 reach with equal weights on these very values.
+        QTest::newRow("q2_k") << 11.366 << 10.774;
+        QTest::newRow("q3_k") << 16.836 << 15.760;
+        QTest::newRow("q5_k") << 28.822 << 27.805;
+        QTest::newRow("q6_k") << 35.221 << 33.919;
     }
     void publishedSignalToNoise() {
         QFETCH(double, gauss);
