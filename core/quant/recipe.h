@@ -80,11 +80,13 @@ uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key);
 
 /// The variant's tensor: the base's own when the choice keeps it, else quantized from it.
 Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,
-                     const Progress& progress = {});
+                     const Progress& progress = {},
+                     std::shared_ptr<const Calibration> calibration = nullptr);
 
 /// Writes the variant as a GGUF file that other engines load; Error{Usage} naming the tensor when a
 /// chosen format has no GGUF type. Tensors are quantized one at a time.
 void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress = {});
+                const Progress& progress = {},
+                std::shared_ptr<const Calibration> calibration = nullptr);
 
 } // namespace nibble

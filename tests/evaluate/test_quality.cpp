@@ -145,7 +145,8 @@ private slots:
             QVERIFY2(worst > last, level);
             last = worst;
         }
-        const TensorError error = measureTensor(*model, levelRecipe("int4", *model), {Role::Up, 0});
+        const TensorError error =
+            measureTensors(*model, levelRecipe("int4", *model), {{Role::Up, 0}}).front();
         QCOMPARE(error.format, std::string("int4_g32"));
         QCOMPARE(error.bitsPerWeight, 4.5);
         // SQNR and relative error are one number in two units.
@@ -201,7 +202,8 @@ private slots:
         QCOMPARE(detail.grid.size(), size_t(16));
         QVERIFY(detail.quantized && detail.error.relativeError > 0);
         QCOMPARE(detail.columnMaxima.size(), static_cast<size_t>(detail.cols));
-        QCOMPARE(detail.error.sqnr, measureTensor(*model, levelRecipe("int4", *model), key).sqnr);
+        QCOMPARE(detail.error.sqnr,
+                 measureTensors(*model, levelRecipe("int4", *model), {key}).front().sqnr);
         const TensorDetail norm =
             tensorDetail(*model, levelRecipe("int4", *model), {Role::AttentionNorm, 0});
         QVERIFY(!norm.quantized && norm.variantCounts.empty());

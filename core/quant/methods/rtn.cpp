@@ -5,8 +5,6 @@
 #include "core/quant/row_fit.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 namespace nibble {
 namespace {
@@ -26,53 +24,12 @@ struct Worker {
         values.resize(static_cast<size_t>(input.cols));
         codes.resize(static_cast<size_t>(input.cols));
         input.values(row, row + 1, values.data());
-        requireFinite(row, values);
+        requireFinite(input, row, values);
         storeRow(out, row, fitRow(format, values, weights, codes.data()), codes.data());
-    }
-
-    void requireFinite(int64_t row, std::span<const float> values) const {
-        // Without an exit in the middle the loop is quick.
-        int count = 0;
-        for (const float value : values)
-            count += std::abs(value) <= std::numeric_limits<float>::max() ? 1 : 0;
-        if (count == static_cast<int>(values.size()))
-            return;
-        for (size_t i = 0; i < values.size(); ++i)
-            if (!std::isfinite(values[i]))
-                fail(ErrorKind::BadInput,
-                     "Tensor \"{}\" holds {} in row {}, column {}; it cannot be quantized. The "
-                     "model is damaged: download it again.",
-                     printable(input.name), values[i], row, i);
     }
 };
 
-/// Importance scaled so that its largest is 1, or ones. It is the weight as it stands: times
-/// √(σ² + x²), as k-quants are made elsewhere, the output of a matrix lost 1 to 5 % more (relative
-/// output error of q4_k, q2_k, q6_k, iq4_xs and q4_0 on normal and heavy-tailed weights, with
-/// inputs of unequal channels that were independent or correlated).
-std::vector<float> channelWeights(const QuantizeInput& input) {
-    std::vector<float> weights(static_cast<size_t>(input.cols), 1.0f);
-    if (input.importance.empty())
-        return weights;
-    if (input.importance.size() != weights.size())
-        fail(ErrorKind::BadInput,
-             "The calibration of \"{}\" has {} channels, but the tensor has {}; calibrate this "
-             "model again.",
-             printable(input.name), input.importance.size(), input.cols);
-    float most = 0;
-    for (size_t i = 0; i < weights.size(); ++i) {
-        const float value = input.importance[i];
-        if (!std::isfinite(value) || value < 0)
-            fail(ErrorKind::BadInput,
-                 "The calibration of \"{}\" holds {} for channel {}; calibrate this model again.",
-                 printable(input.name), value, i);
-        most = std::max(most, value);
-    }
-    if (most > 0)
-        for (size_t i = 0; i < weights.size(); ++i)
-            weights[i] = input.importance[i] / most;
-    return weights;
-}
+} // namespace
 
 Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progress& progress) {
     const std::vector<float> weights = channelWeights(input);
@@ -92,8 +49,12 @@ Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progr
     return builder.finish();
 }
 
-} // namespace
-
-const Method kRtn{"rtn", "Round to nearest", cannotFit, quantizeRtn};
+const Method kRtn{
+    .name = "rtn", .title = "Round to nearest", .refuses = cannotFit, .quantize = quantizeRtn};
+const Method kImatrix{.name = "imatrix",
+                      .title = "Importance-weighted rounding",
+                      .refuses = cannotFit,
+                      .quantize = quantizeRtn,
+                      .needs = Needs::Statistics};
 
 } // namespace nibble
