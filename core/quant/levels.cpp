@@ -24,6 +24,19 @@ Recipe uniform(const char* name, const char* format, const char* activations,
     return recipe;
 }
 
+/// uniform() whose layers are made by `method`.
+Recipe made(const char* method, Recipe recipe) {
+    recipe.rules.front().method = method;
+    return recipe;
+}
+
+/// Our own: the method everywhere, the embedding and the head included.
+Recipe throughout(const char* method, Recipe recipe) {
+    for (RecipeRule& rule : recipe.rules)
+        rule.method = method;
+    return recipe;
+}
+
 constexpr Level kLevels[] = {
     {"f16", "F16", "16", "Half-precision floats throughout: the reference for every other level.",
      [](const Model&) { return uniform("f16", "f16", "float", "f16", "float"); }},
@@ -31,6 +44,20 @@ constexpr Level kLevels[] = {
      "8-bit weights with one scale a row, multiplied with 8-bit activations with one scale a "
      "token; embedding and head in 8 bits with a scale for 32 weights.",
      [](const Model&) { return uniform("int8", "int8", "int8_token", "int8_g32", "int8"); }},
+    {"smoothquant", "SmoothQuant", "S8",
+     "INT8 weights and activations after a calibration text has shown where activations stick out: "
+     "scales move those outliers into the weights.",
+     [](const Model&) {
+         return made("smoothquant",
+                     uniform("smoothquant", "int8", "int8_token", "int8_g32", "int8"));
+     }},
+    {"nibble8", "Nibble 8", "N8",
+     "8-bit weights with an 8-bit scale for every 128, rounded so that errors cancel on a "
+     "calibration text: smaller than Q8_0.",
+     [](const Model&) {
+         return throughout("gptq",
+                           uniform("nibble8", "int8_g128_s8", "int8", "int8_g128_s8", "int8"));
+     }},
     {"q8_0", "Q8_0", "I8",
      "8-bit weights in blocks of 32, in the layout that llama.cpp and Ollama load; embedding and "
      "head alike.",
@@ -59,6 +86,16 @@ constexpr Level kLevels[] = {
      "4-bit weights in blocks of 32, in the layout that llama.cpp and Ollama load; embedding and "
      "head in q8_0.",
      [](const Model&) { return uniform("q4_0", "q4_0", "int8", "q8_0", "int8"); }},
+    {"nibble4", "Nibble 4", "N4",
+     "4-bit weights on 16 uneven values with an 8-bit scale for every 32, rounded so that errors "
+     "cancel on a calibration text; the head in 6 bits.",
+     [](const Model&) {
+         return throughout("gptq", uniform("nibble4", "nibble4", "int8", "int6_g64_s8", "int8"));
+     }},
+    {"hqq", "HQQ", "H4",
+     "4-bit weights with a float scale and zero point for every 64, fitted without any text; "
+     "embedding and head keep 8 bits.",
+     [](const Model&) { return made("hqq", uniform("hqq", "hqq4", "int8", "int8_g32", "int8")); }},
     {"nf4", "NF4", "F4",
      "4-bit weights on QLoRA's normal quantiles, a scale for every 64 that is coded in 8 bits "
      "itself; embedding and head keep 8 bits.",
@@ -67,6 +104,19 @@ constexpr Level kLevels[] = {
      "4-bit weights on unevenly spaced values with coded scales: nearly as exact as Q4_K_S and "
      "smaller; the head in 6 bits; in the layout that llama.cpp loads.",
      [](const Model& model) { return mixRecipe(model, "iq4_xs"); }},
+    {"gptq", "GPTQ g128", "G4",
+     "4-bit weights with a scale for every 128, rounded column by column so that errors cancel on "
+     "a calibration text; embedding and head keep 8 bits.",
+     [](const Model&) {
+         return made("gptq", uniform("gptq", "int4_g128", "int8", "int8_g32", "int8"));
+     }},
+    {"awq", "AWQ g128", "A4",
+     "4-bit weights with a scale and a zero point for every 128, after a calibration text has "
+     "shown "
+     "which channels need more precision; embedding and head keep 8 bits.",
+     [](const Model&) {
+         return made("awq", uniform("awq", "int4_g128z", "int8", "int8_g32", "int8"));
+     }},
     {"int4_g128", "INT4 g128", "I4",
      "4-bit weights with a scale for every 128: smaller and less exact; embedding and head keep 8 "
      "bits.",

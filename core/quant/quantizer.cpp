@@ -188,7 +188,11 @@ Tensor Quantizer::tensor(TensorKey key, const Progress& progress) {
     const Format* wanted = choice.format ? choice.format : stored;
     if (wanted == base.format)
         return base;
-    const Method& method = choice.method ? *choice.method : methods().front();
+    const Method* chosen = choice.method ? choice.method : &methods().front();
+    // A table that is only looked up in is no product: no text says which of its columns matter.
+    const bool lookedUp = key.role == Role::TokenEmbedding && m_model.headKey() != key;
+    const Method& method =
+        lookedUp && chosen->needs != Needs::Nothing ? methods().front() : *chosen;
     QuantizeInput input{.name = base.name,
                         .rows = base.rows,
                         .cols = base.cols,
