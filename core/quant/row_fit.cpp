@@ -99,8 +99,7 @@ StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch&
 class Row {
 public:
     Row(const Format& format, std::span<const float> x, std::span<const float> weights)
-        : m_format(format), m_x(x), m_weights(weights),
-          m_length(format.groupLength(static_cast<int64_t>(x.size()))),
+        : m_x(x), m_weights(weights), m_length(format.groupLength(static_cast<int64_t>(x.size()))),
           m_groups(format.groupCount(static_cast<int64_t>(x.size()))) {
         while (m_parts * 2 * m_groups <= kLanes)
             m_parts *= 2;
@@ -119,7 +118,6 @@ public:
     }
 
 private:
-    const Format& m_format;
     std::span<const float> m_x, m_weights;
     int64_t m_length, m_groups;
     int m_parts = 1;
