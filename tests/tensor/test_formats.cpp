@@ -5,6 +5,7 @@
 #include "core/tensor/tensor.h"
 
 #include <QTest>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -108,6 +109,23 @@ Filled fill(const Format& f, int64_t rows, int64_t cols) {
 class TestFormats : public QObject {
     Q_OBJECT
 private slots:
+    void everyHalfIsDecoded() {
+        // With a remainder behind the last whole block.
+        std::vector<uint16_t> halves;
+        for (uint32_t h = 0; h < 0x10000; ++h)
+            halves.push_back(static_cast<uint16_t>(h));
+        for (uint16_t h = 0x7bf9; h < 0x7c06; ++h)
+            halves.push_back(h);
+        Tensor tensor;
+        tensor.format = &getFormat("f16");
+        tensor.rows = 1;
+        tensor.cols = static_cast<int64_t>(halves.size());
+        tensor.codes = Bytes::of(std::vector(halves));
+        const std::vector<float> decoded = decode(tensor);
+        for (size_t i = 0; i < halves.size(); ++i)
+            QCOMPARE(std::bit_cast<uint32_t>(decoded[i]),
+                     std::bit_cast<uint32_t>(halfToFloat(halves[i])));
+    }
     void everyFormatDecodesByItsFormula_data() {
         QTest::addColumn<QString>("name");
         QTest::addColumn<int>("cols");
