@@ -39,6 +39,14 @@ void requireTokens(const std::vector<TokenId>& tokens, int32_t size) {
 void RecipeArguments::addTo(CLI::App& app) {
     auto* named = app.add_option("--level", level, "A level by its name, such as int4_g128");
     app.add_option("--recipe", file, "A recipe as a JSON file")->excludes(named);
+    addCalibration(app, calibration);
+}
+
+void addCalibration(CLI::App& app, std::string& file) {
+    app.add_option("--calibration", file,
+                   "For methods that look at data: a text file, or an importance matrix of "
+                   "llama.cpp (default: the calibration text that ships)")
+        ->check(CLI::ExistingFile);
 }
 
 Recipe RecipeArguments::recipe(const Model& model) const {

@@ -19,15 +19,16 @@ std::shared_ptr<const Model> openModelArgument(const std::string& argument);
 /// Error{Usage} for an id that is no token of the model's vocabulary of `size`.
 void requireTokens(const std::vector<TokenId>& tokens, int32_t size);
 
-/// --level and --recipe: at most one of them.
+/// --level and --recipe, at most one of them, and --calibration.
 struct RecipeArguments {
-    std::string level, file;
+    std::string level, file, calibration;
 
     void addTo(CLI::App& app);
     bool given() const { return !level.empty() || !file.empty(); }
     /// The level's or the file's recipe; without either the one that keeps the model as stored.
     Recipe recipe(const Model& model) const;
 };
+void addCalibration(CLI::App& app, std::string& file);
 /// The recipe's name, or "base" for the model as it is stored.
 std::string levelName(const Recipe& recipe);
 

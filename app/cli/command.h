@@ -28,6 +28,7 @@ Action defineTemplate(CLI::App& app);
 Action defineLogits(CLI::App& app);
 Action defineChat(CLI::App& app);
 Action defineEvaluate(CLI::App& app);
+Action defineCalibrate(CLI::App& app);
 Action defineQuantize(CLI::App& app);
 Action defineDeploy(CLI::App& app);
 Action defineLadder(CLI::App& app);

@@ -21,6 +21,8 @@ constexpr Command kCommands[] = {
     {"logits", "Write the logits of a token sequence to a .npy file", nibble::cli::defineLogits},
     {"chat", "Chat with a model, or answer one prompt", nibble::cli::defineChat},
     {"evaluate", "Measure perplexity, and the loss against the base", nibble::cli::defineEvaluate},
+    {"calibrate", "Let a model read a text and keep what its channels saw",
+     nibble::cli::defineCalibrate},
     {"quantize", "Write a quantized model file", nibble::cli::defineQuantize},
     {"deploy", "Print the commands that run a model in other engines", nibble::cli::defineDeploy},
     {"ladder", "Measure size, loss and speed of several levels", nibble::cli::defineLadder},

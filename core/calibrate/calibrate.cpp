@@ -1,8 +1,10 @@
 #include "core/calibrate/calibrate.h"
 
 #include "core/base/error.h"
+#include "core/calibrate/imatrix.h"
 #include "core/calibrate/layer_stream.h"
 #include "core/quant/quantizer.h"
+#include "core/tokenizer/utf8.h"
 
 #include <algorithm>
 #include <cmath>
@@ -134,6 +136,22 @@ struct MomentSource {
     }
 };
 
+/// Error{BadInput} for a file in another encoding than UTF-8: its characters would be read as
+/// something else, and the calibration would be of nonsense.
+void requireText(const EvaluationText& text) {
+    size_t valid = 0;
+    while (valid < text.text.size()) {
+        const Utf8Step step = firstCharacter(std::string_view(text.text).substr(valid));
+        if (step.kind != Utf8::Character || text.text[valid] == '\0')
+            break;
+        valid += step.length;
+    }
+    if (valid != text.text.size())
+        fail(ErrorKind::BadInput,
+             "{} is not UTF-8 text (byte {} of {}); save it as UTF-8, or give another file.",
+             printable(text.label), valid, text.text.size());
+}
+
 } // namespace
 
 std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
@@ -173,18 +191,32 @@ std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
     return calibration;
 }
 
+std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<const Model>& model,
+                                                       const std::filesystem::path& file,
+                                                       const Progress& progress) {
+    if (isImatrix(file))
+        return readImatrix(*model, file);
+    const EvaluationText text = evaluationTextFile(file);
+    requireText(text);
+    return calibrate(model, text, {}, progress);
+}
+
 std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Model>& model,
-                                                  const Recipe& recipe, const Progress& progress) {
+                                                  const Recipe& recipe, const Progress& progress,
+                                                  const std::filesystem::path& file) {
     if (neededCalibration(*model, recipe) == Needs::Nothing)
         return nullptr;
     // Held while calibrating: who asks meanwhile waits for the same result.
     static std::mutex mutex;
-    static std::weak_ptr<const Model> last;
+    static std::weak_ptr<const Model> lastModel;
+    static std::filesystem::path lastFile;
     static std::shared_ptr<const Calibration> made;
     const std::lock_guard lock(mutex);
-    if (!made || last.lock() != model) {
-        made = calibrate(model, shippedCalibrationText(), {}, progress);
-        last = model;
+    if (!made || lastModel.lock() != model || lastFile != file) {
+        made = file.empty() ? calibrate(model, shippedCalibrationText(), {}, progress)
+                            : calibrationFromFile(model, file, progress);
+        lastModel = model;
+        lastFile = file;
     }
     return made;
 }

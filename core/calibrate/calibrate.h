@@ -26,10 +26,17 @@ std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
                                              const CalibrateOptions& options = {},
                                              const Progress& progress = {});
 
-/// The calibration that a recipe's methods need, with the text that ships, or null when they need
-/// none. The last model's is kept, so that further recipes find it made.
+/// A calibration from a file: an importance matrix, or a text that the model reads now.
+std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<const Model>& model,
+                                                       const std::filesystem::path& file,
+                                                       const Progress& progress = {});
+
+/// The calibration that a recipe's methods need, from `file` or, where that is empty, the text that
+/// ships; null when they need none. The last one is kept, so that further recipes of the same model
+/// find it made.
 std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Model>& model,
                                                   const Recipe& recipe,
-                                                  const Progress& progress = {});
+                                                  const Progress& progress = {},
+                                                  const std::filesystem::path& file = {});
 
 } // namespace nibble

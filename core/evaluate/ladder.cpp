@@ -39,7 +39,8 @@ struct Variant {
     Recipe recipe;
 
     void load(const std::shared_ptr<const Model>& model, const std::shared_ptr<Backend>& backend,
-              const Recipe& next, int32_t context, const Progress& progress) {
+              const Recipe& next, int32_t context, const std::filesystem::path& calibration,
+              const Progress& progress) {
         const bool fresh =
             !runner || recipe.kFormat != next.kFormat || recipe.vFormat != next.vFormat;
         if (fresh) {
@@ -50,7 +51,7 @@ struct Variant {
         quiet.onReport = {};
         try {
             applyRecipe(*runner, next, fresh ? nullptr : &recipe, quiet,
-                        calibrationFor(model, next, quiet));
+                        calibrationFor(model, next, quiet, calibration));
         } catch (...) {
             runner.reset(); // a mixture of two recipes must not be measured
             throw;
@@ -112,7 +113,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                      "{} has no tokenizer, so text cannot be measured. Use a file with a "
                      "vocabulary.",
                      printable(model->name));
-            variant.load(model, backend, recipe, context, progress);
+            variant.load(model, backend, recipe, context, options.calibration, progress);
             row.quality =
                 measureQuality(*variant.runner, &base, words, options.evaluate, part, {}, &kept);
             row.quality.level = row.level;

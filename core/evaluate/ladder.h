@@ -41,7 +41,8 @@ struct LadderOptions {
     std::string device = "auto";
     int32_t context = 2048;
     EvaluateOptions evaluate;
-    std::vector<Probe> probes; ///< questions that every level answers, too
+    std::vector<Probe> probes;         ///< questions that every level answers, too
+    std::filesystem::path calibration; ///< a text or an importance matrix; empty = what ships
     bool speed = true;
 };
 

@@ -45,7 +45,8 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
     BenchReport report;
     const auto begin = Clock::now();
     Runner runner(model, run);
-    applyRecipe(runner, effective, nullptr, progress, calibrationFor(model, effective, progress));
+    applyRecipe(runner, effective, nullptr, progress,
+                calibrationFor(model, effective, progress, options.calibration));
     report.loadSeconds = std::chrono::duration<double>(Clock::now() - begin).count();
     report.device = run.placement.front().backend->info();
 

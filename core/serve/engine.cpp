@@ -78,7 +78,8 @@ std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, co
     model->requireRunnable();
     auto runner = std::make_unique<Runner>(model, runOptions(*model, recipe, options));
     const Recipe effective = effectiveRecipe(recipe, options);
-    applyRecipe(*runner, effective, nullptr, progress, calibrationFor(model, effective, progress));
+    applyRecipe(*runner, effective, nullptr, progress,
+                calibrationFor(model, effective, progress, options.calibration));
     return runner;
 }
 
@@ -135,9 +136,10 @@ void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Pro
     // What differs between the two recipes is what may have been replaced.
     const auto putBack = [&] {
         applyRecipe(runner, state.effective, &effective, {},
-                    calibrationFor(state.model, state.effective));
+                    calibrationFor(state.model, state.effective, {}, state.options.calibration));
     };
-    const auto calibration = calibrationFor(state.model, effective, undisturbed(progress));
+    const auto calibration =
+        calibrationFor(state.model, effective, undisturbed(progress), options.calibration);
     try {
         applyRecipe(runner, effective, &state.effective, undisturbed(progress), calibration);
     } catch (const Error& error) {

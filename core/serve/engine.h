@@ -18,6 +18,7 @@ struct EngineOptions {
     std::optional<ActivationFormat> activations; ///< overrides the recipe's for every product
     std::optional<KvFormat> kv;                  ///< overrides the recipe's for K and V
     int32_t gpuLayers = -1; ///< the first so many layers on `device`, the rest on the CPU; -1 = all
+    std::filesystem::path calibration; ///< a text or an importance matrix; empty = what ships
     friend bool operator==(const EngineOptions&, const EngineOptions&) = default;
 };
 

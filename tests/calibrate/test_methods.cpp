@@ -118,6 +118,22 @@ private slots:
         qInfo("%s", qPrintable(text));
     }
 
+    /// Our own levels against those that people use, at no more bytes.
+    void ourLevelsAreAheadOfTheAnchors() {
+        const auto at = [](const char* level) {
+            const Recipe made = levelRecipe(level, *sample());
+            return std::pair(recipeSize(*sample(), made).bytes, kld(sample(), made));
+        };
+        const auto four = at("nibble4"), eight = at("nibble8"), q8 = at("q8_0");
+        for (const char* anchor : {"q4_k_m", "iq4_xs", "gptq", "nf4"}) {
+            const auto other = at(anchor);
+            QVERIFY2(four.first <= other.first, anchor);
+            QVERIFY2(four.second < other.second, anchor);
+        }
+        QVERIFY(eight.first < q8.first);
+        QVERIFY(eight.second < 1.5 * q8.second);
+    }
+
     void plantedOutliersAreTheSameModel() {
         QVERIFY(kld(planted(), {}) < 1e-9);
         const auto& inputs = calibrationOf(planted())->get({Role::Gate, 2});

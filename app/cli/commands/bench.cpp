@@ -4,6 +4,7 @@
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
+#include "core/calibrate/calibrate.h"
 #include "core/model/names.h"
 
 #include <fmt/format.h>
@@ -101,10 +102,11 @@ int run(const Options& options) {
     const Recipe recipe = options.recipe.recipe(*model);
     const Progress progress = terminalProgress();
     if (!options.out.empty())
-        exportGguf(*model, recipe, options.out, progress);
-    const BenchReport report =
-        runBench(model, recipe, options.run.options(contextFor(*model, options.context)),
-                 options.bench, progress);
+        exportGguf(*model, recipe, options.out, progress,
+                   calibrationFor(model, recipe, progress, options.recipe.calibration));
+    EngineOptions engine = options.run.options(contextFor(*model, options.context));
+    engine.calibration = options.recipe.calibration;
+    const BenchReport report = runBench(model, recipe, engine, options.bench, progress);
     if (options.json)
         printJson(describe(report, *model, recipe, options));
     else

@@ -66,8 +66,9 @@ public:
         if (!options.raw)
             chatTemplateFor(*model, options.format);
         m_recipe = options.recipe.recipe(*model);
-        m_engine.open(model, m_recipe, options.run.options(contextFor(*model, options.context)),
-                      terminalProgress());
+        EngineOptions engine = options.run.options(contextFor(*model, options.context));
+        engine.calibration = options.recipe.calibration;
+        m_engine.open(model, m_recipe, engine, terminalProgress());
         clearProgressLine();
         m_request.templateName = options.format;
         m_request.options = options.generate;

@@ -49,6 +49,7 @@ Measured measure(const Options& options) {
         options.probes.empty() ? std::vector<Probe>{} : readProbes(options.probes);
     const Progress progress = terminalProgress();
     EngineOptions engine = options.run.options(options.evaluate.context);
+    engine.calibration = options.recipe.calibration;
     const auto runner = loadRunner(model, recipe, engine, progress);
     std::unique_ptr<Runner> base;
     if (reference) {

@@ -12,7 +12,7 @@ namespace nibble::cli {
 namespace {
 
 struct Options {
-    std::string base, text, probes;
+    std::string base, text, probes, calibration;
     LadderOptions ladder;
     int32_t context = 0;
     bool json = false;
@@ -110,6 +110,7 @@ int run(Options& options) {
         options.text.empty() ? shippedEvaluationText() : evaluationTextFile(options.text);
     if (!options.probes.empty())
         options.ladder.probes = readProbes(options.probes);
+    options.ladder.calibration = options.calibration;
     options.ladder.context = contextFor(*model, options.context);
     const DeviceInfo device = openDevice(options.ladder.device)->info();
     const auto rows = measureLadder(model, text, options.ladder, terminalProgress());
@@ -144,6 +145,7 @@ Action defineLadder(CLI::App& app) {
         ->capture_default_str();
     app.add_option("--probes", options->probes,
                    "Questions that every level answers, one JSON object a line");
+    addCalibration(app, options->calibration);
     app.add_option("--device", options->ladder.device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
     addContext(app, options->context);

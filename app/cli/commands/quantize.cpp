@@ -2,6 +2,7 @@
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
+#include "core/calibrate/calibrate.h"
 
 #include <fmt/format.h>
 #include <map>
@@ -11,7 +12,7 @@ namespace nibble::cli {
 namespace {
 
 struct Options {
-    std::string base, out, calibration, container = "gguf";
+    std::string base, out, container = "gguf";
     RecipeArguments recipe;
     uint64_t budget = 0;
     double bits = 0;
@@ -65,9 +66,6 @@ void requireSupported(const Options& options) {
     if (options.container != "gguf")
         fail(ErrorKind::Usage, "Files of the kind \"{}\" cannot be written yet; use --export gguf.",
              printable(options.container));
-    if (!options.calibration.empty())
-        fail(ErrorKind::Usage,
-             "No method here uses a calibration text yet; leave out --calibration.");
 }
 
 /// How many tensors get each format.
@@ -93,7 +91,9 @@ int run(const Options& options) {
     model->requireRunnable();
     requireOtherFile(*model, options.out);
     const Recipe recipe = recipeOf(*model, options);
-    exportGguf(*model, recipe, options.out, terminalProgress());
+    const Progress progress = terminalProgress();
+    exportGguf(*model, recipe, options.out, progress,
+               calibrationFor(model, recipe, progress, options.recipe.calibration));
 
     const uint64_t bytes = std::filesystem::file_size(options.out);
     const auto types = typeCounts(*model, recipe);
@@ -123,8 +123,6 @@ Action defineQuantize(CLI::App& app) {
     options->recipe.addTo(app);
     app.add_option("--budget", options->budget, "The largest level within so many bytes");
     app.add_option("--bits", options->bits, "The largest level within so many bits per weight");
-    app.add_option("--calibration", options->calibration,
-                   "A calibration text; no method uses one yet");
     app.add_option("--export", options->container, "The kind of file; only gguf so far")
         ->capture_default_str();
     addJson(app, options->json);

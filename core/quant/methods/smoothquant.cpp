@@ -1,5 +1,6 @@
 #include "core/quant/methods/smoothquant.h"
 
+#include "core/base/error.h"
 #include "core/quant/input_scales.h"
 #include "core/quant/methods/rtn.h"
 #include "core/quant/row_fit.h"
@@ -14,6 +15,10 @@ constexpr int64_t kTrialRows = 64;
 /// s = max|x|^α / max|w|^(1−α) over a grid of α, judged by the product of rounded weights and
 /// rounded activations on sampled tokens.
 std::vector<float> smoothScales(const FoldInput& input, const Progress& progress) {
+    if (input.statistics->absMax.empty() || input.statistics->samples.empty())
+        fail(ErrorKind::Usage,
+             "SmoothQuant has to see activations, and this calibration only knows their energies; "
+             "calibrate with a text.");
     const ScaleTrial trial(input, kTrialRows);
     const auto channels = static_cast<size_t>(trial.channels());
     std::vector<float> best(channels, 1.0f);
