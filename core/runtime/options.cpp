@@ -12,12 +12,13 @@ struct ActivationName {
     std::string_view name;
     int block;
 };
-constexpr std::array<ActivationName, 5> kActivations{{
+constexpr std::array<ActivationName, kActivationFormats> kActivations{{
     {ActivationFormat::Float, "float", 0},
     {ActivationFormat::Int8Block32, "int8", 32},
     {ActivationFormat::Int8Block64, "int8_64", 64},
     {ActivationFormat::Int8Block128, "int8_128", 128},
     {ActivationFormat::Int8Token, "int8_token", 0},
+    {ActivationFormat::Int8Outliers, "int8_outliers", 0},
 }};
 
 struct KvName {

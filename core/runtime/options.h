@@ -11,9 +11,21 @@ namespace nibble {
 /// How a matrix product sees its activations: as floats, or as int8 with one f16-rounded scale per
 /// block of 32/64/128 values or one f32 scale per token. s = absmax / 127, code = round half away
 /// from zero (x / s), as other engines compute it. Weights of a float format always see floats.
-enum class ActivationFormat : uint8_t { Float, Int8Block32, Int8Block64, Int8Block128, Int8Token };
-std::string_view
-name(ActivationFormat format); ///< "float", "int8", "int8_64", "int8_128", "int8_token"
+/// Int8Outliers is LLM.int8()'s decomposition (Dettmers et al. 2022): as Int8Token, but values of
+/// magnitude kOutlierThreshold and more are multiplied as floats and do not count for the scale;
+/// value by value, so that a token's result does not depend on the other tokens of a call.
+enum class ActivationFormat : uint8_t {
+    Float,
+    Int8Block32,
+    Int8Block64,
+    Int8Block128,
+    Int8Token,
+    Int8Outliers
+};
+inline constexpr int kActivationFormats = 6;
+inline constexpr float kOutlierThreshold = 6;
+std::string_view name(ActivationFormat format); ///< "float", "int8", "int8_64", "int8_128",
+                                                ///< "int8_token", "int8_outliers"
 ActivationFormat activationFormat(std::string_view name);
 /// Values per scale; 0 for Float and for a whole row.
 int activationBlock(ActivationFormat format);

@@ -72,6 +72,10 @@ ActivationRows randomRows(int32_t rows, int64_t cols, Random& random) {
 double seen(const ActivationRows& input, ActivationFormat format, int64_t m, int64_t i) {
     if (format == ActivationFormat::Float)
         return double(input.row(m)[i]);
+    if (format == ActivationFormat::Int8Outliers)
+        for (const OutlierValue& outlier : input.outliers(m))
+            if (outlier.col == i)
+                return double(outlier.value);
     const Int8Rows x = input.int8(format);
     return double(x.codes[m * input.stride() + i]) *
            double(x.scales[m * (input.stride() / 32) + i / 32]);
@@ -156,15 +160,36 @@ std::vector<const CpuKernels*> supportedSets() {
     return sets;
 }
 
-constexpr ActivationFormat kActivationFormats[] = {
-    ActivationFormat::Float, ActivationFormat::Int8Block32, ActivationFormat::Int8Block64,
-    ActivationFormat::Int8Block128, ActivationFormat::Int8Token};
+constexpr ActivationFormat kTriedActivations[] = {
+    ActivationFormat::Float,        ActivationFormat::Int8Block32, ActivationFormat::Int8Block64,
+    ActivationFormat::Int8Block128, ActivationFormat::Int8Token,   ActivationFormat::Int8Outliers};
 
 } // namespace
 
 class TestProducts : public QObject {
     Q_OBJECT
 private slots:
+    void outliersStayFloats() {
+        ActivationRows input(2, 64);
+        input.allow(ActivationFormat::Int8Outliers);
+        input.begin(2, 64);
+        for (int64_t i = 0; i < 64; ++i) {
+            input.row(0)[i] = static_cast<float>(i) / 64;
+            input.row(1)[i] = 0.5f;
+        }
+        input.row(0)[7] = -100;
+        input.row(0)[40] = kOutlierThreshold;
+        input.quantize(ActivationFormat::Int8Outliers, bestKernels());
+        QCOMPARE(input.outliers(0).size(), size_t(2));
+        QCOMPARE(input.outliers(0)[0].col, 7);
+        QCOMPARE(input.outliers(0)[0].value, -100.0f);
+        QCOMPARE(input.outliers(0)[1].col, 40);
+        QVERIFY(input.outliers(1).empty()); // another token's outliers are no business of this one
+        const Int8Rows x = input.int8(ActivationFormat::Int8Outliers);
+        QCOMPARE(int(x.codes[7]), 0);
+        QCOMPARE(int(x.codes[63]), 127); // the scale is of what is left
+        QCOMPARE(input.row(0)[7], -100.0f);
+    }
     void everyFormat_data() {
         QTest::addColumn<QString>("format");
         for (const Format* format : coveringFormats())
@@ -182,7 +207,7 @@ private slots:
             const Tensor tensor = randomTensor(f, rows, cols, random);
             for (const int32_t m : {1, 2, 3, 5, 8, 17}) {
                 ActivationRows input = randomRows(m, cols, random);
-                for (const ActivationFormat activations : kActivationFormats) {
+                for (const ActivationFormat activations : kTriedActivations) {
                     const Result reference = product(tensor, input, activations, kScalarKernels);
                     for (const CpuKernels* set : supportedSets()) {
                         const Result result = product(tensor, input, activations, *set);

@@ -3,6 +3,7 @@
 #include "core/base/parallel.h"
 #include "core/runtime/cpu/kernels.h"
 
+#include <cmath>
 #include <cstring>
 
 namespace nibble {
@@ -25,6 +26,21 @@ void ActivationRows::allow(ActivationFormat format) {
     codes.codes = AlignedBuffer<int8_t>(values);
     codes.scales = AlignedBuffer<float>(values / 32);
     codes.sums = AlignedBuffer<int32_t>(values / 32);
+    if (format == ActivationFormat::Int8Outliers)
+        m_outliers.resize(static_cast<size_t>(m_maxRows));
+}
+
+/// A row without its outliers, which are kept beside it.
+void ActivationRows::splitOutliers(int64_t row, float* rest) {
+    std::vector<OutlierValue>& kept = m_outliers[static_cast<size_t>(row)];
+    kept.clear();
+    const float* values = this->row(row);
+    for (int64_t i = 0; i < m_stride; ++i) {
+        const bool isOutlier = std::abs(values[i]) >= kOutlierThreshold;
+        rest[i] = isOutlier ? 0 : values[i];
+        if (isOutlier)
+            kept.push_back({static_cast<int32_t>(i), values[i]});
+    }
 }
 
 void ActivationRows::begin(int32_t rows, int64_t cols) {
@@ -42,10 +58,15 @@ void ActivationRows::quantize(ActivationFormat format, const CpuKernels& kernels
     Codes& codes = m_codes[static_cast<size_t>(format)];
     const int block = activationBlock(format);
     const auto body = [&](size_t begin, size_t end) {
-        for (auto i = static_cast<int64_t>(begin); i < static_cast<int64_t>(end); ++i)
-            kernels.quantize(row(i), m_stride, block, codes.codes.data() + i * m_stride,
+        std::vector<float> rest(format == ActivationFormat::Int8Outliers ? size_t(m_stride) : 0);
+        for (auto i = static_cast<int64_t>(begin); i < static_cast<int64_t>(end); ++i) {
+            if (!rest.empty())
+                splitOutliers(i, rest.data());
+            kernels.quantize(rest.empty() ? row(i) : rest.data(), m_stride, block,
+                             codes.codes.data() + i * m_stride,
                              codes.scales.data() + i * (m_stride / 32),
                              codes.sums.data() + i * (m_stride / 32));
+        }
     };
     if (m_rows * m_stride < kParallelValues)
         body(0, static_cast<size_t>(m_rows));

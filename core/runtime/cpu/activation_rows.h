@@ -4,6 +4,7 @@
 #include "core/runtime/options.h"
 
 #include <array>
+#include <vector>
 
 namespace nibble {
 
@@ -15,6 +16,12 @@ struct Int8Rows {
     const int8_t* codes = nullptr; ///< [rows][stride]
     const float* scales = nullptr; ///< [rows][stride / 32]
     const int32_t* sums = nullptr; ///< [rows][stride / 32]
+};
+
+/// A value that is multiplied as a float beside the int8 codes, which have 0 in its place.
+struct OutlierValue {
+    int32_t col = 0;
+    float value = 0;
 };
 
 /// The input rows of matrix products: floats, and their int8 codes in the activation formats that
@@ -38,6 +45,10 @@ public:
     float* row(int64_t row) { return m_values.data() + row * m_stride; }
     const float* row(int64_t row) const { return m_values.data() + row * m_stride; }
     Int8Rows int8(ActivationFormat format) const;
+    /// What Int8Outliers leaves out of a row's codes, by column.
+    const std::vector<OutlierValue>& outliers(int64_t row) const {
+        return m_outliers[static_cast<size_t>(row)];
+    }
     uint64_t bytes() const;
 
     static int64_t strideOf(int64_t cols) { return (cols + 31) / 32 * 32; }
@@ -50,10 +61,12 @@ private:
         AlignedBuffer<float> scales;
         AlignedBuffer<int32_t> sums;
     };
+    void splitOutliers(int64_t row, float* rest);
     int32_t m_maxRows = 0, m_rows = 0;
     int64_t m_maxStride = 0, m_cols = 0, m_stride = 0;
     AlignedBuffer<float> m_values;
-    std::array<Codes, 5> m_codes; // by ActivationFormat
+    std::array<Codes, kActivationFormats> m_codes; // by ActivationFormat
+    std::vector<std::vector<OutlierValue>> m_outliers;
 };
 
 } // namespace nibble

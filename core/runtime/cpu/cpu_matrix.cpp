@@ -58,7 +58,30 @@ CpuMatrix::CpuMatrix(const Tensor& tensor, ActivationFormat activations, const C
 void CpuMatrix::multiply(const ActivationRows& input, int64_t begin, int64_t end, float* out,
                          int64_t stride) const {
     const WeightView view{&m_tensor, m_tiles ? &*m_tiles : nullptr, m_activations};
-    m_kernel(view, input, begin * kUnitRows, std::min(end * kUnitRows, m_rows), out, stride);
+    const int64_t first = begin * kUnitRows, last = std::min(end * kUnitRows, m_rows);
+    m_kernel(view, input, first, last, out, stride);
+    if (m_activations == ActivationFormat::Int8Outliers)
+        addOutliers(input, first, last, out, stride);
+}
+
+/// The few values that the codes leave out, times the weights as they decode.
+void CpuMatrix::addOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
+                            int64_t stride) const {
+    bool any = false;
+    for (int64_t m = 0; m < input.rows() && !any; ++m)
+        any = !input.outliers(m).empty();
+    if (!any)
+        return;
+    std::vector<float> weights(static_cast<size_t>(m_cols));
+    for (int64_t row = first; row < last; ++row) {
+        decodeRow(row, weights.data());
+        for (int64_t m = 0; m < input.rows(); ++m) {
+            double sum = 0;
+            for (const OutlierValue& outlier : input.outliers(m))
+                sum += double(outlier.value) * double(weights[static_cast<size_t>(outlier.col)]);
+            out[m * stride + row] += static_cast<float>(sum);
+        }
+    }
 }
 
 void CpuMatrix::decodeRow(int64_t row, float* out) const {

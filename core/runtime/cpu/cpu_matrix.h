@@ -34,6 +34,9 @@ public:
     const std::string& path() const { return m_path; }
 
 private:
+    void addOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
+                     int64_t stride) const;
+
     const Format* m_format; ///< as it was given, before any conversion
     int64_t m_rows, m_cols;
     ActivationFormat m_activations;

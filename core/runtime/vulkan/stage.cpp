@@ -135,6 +135,9 @@ void VulkanStage::setTensor(TensorKey key, const Tensor& tensor, ActivationForma
         m_vectors[key] = m_context->uploader.upload(std::as_bytes(std::span(values)), "A tensor");
         return;
     }
+    // No kernel takes outliers out yet: float activations lose less, and the path says so.
+    if (activations == ActivationFormat::Int8Outliers)
+        activations = ActivationFormat::Float;
     m_matrices.erase(key);
     const DeviceMatrix& placed = m_matrices[key] = m_context->uploader.uploadMatrix(
         tensor, activations, rotatedOrder(key, tensor.rows), m_context->paths);
