@@ -33,9 +33,10 @@ struct Recipe {
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
     friend bool operator==(const Recipe&, const Recipe&) = default;
 
-    /// What this recipe says of a tensor of this model. A format whose group or block does not
-    /// divide the row falls back to one that does (the choice says so by its format). Error{Usage}
-    /// for unknown names.
+    /// What this recipe says of a tensor of this model; where it says nothing, the tensor stays as
+    /// it is, with the activations that a folder of 8-bit activations was made for. A format whose
+    /// group or block does not divide the row falls back to one that does (the choice says so by
+    /// its format). Error{Usage} for unknown names.
     TensorChoice choose(const Model& model, TensorKey key) const;
     /// Adds or replaces the rule for exactly this tensor.
     void set(TensorKey key, RecipeRule rule);

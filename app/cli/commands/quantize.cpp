@@ -75,7 +75,8 @@ std::map<std::string, int> typeCounts(const Model& model, const Recipe& recipe) 
     std::map<std::string, int> counts;
     for (const TensorKey key : model.keys()) {
         const Format* format = recipe.choose(model, key).format;
-        ++counts[format ? format->name : model.get(key).type->name];
+        const TensorInfo& info = model.get(key);
+        ++counts[format ? format->name : info.packed ? info.format()->name : info.type->name];
     }
     return counts;
 }
