@@ -6,6 +6,7 @@
 #include "core/files/openers.h"
 #include "core/files/packings.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace nibble {
@@ -53,8 +54,10 @@ std::string Checkpoint::conversionNote() const {
     for (const auto& [types, count] : counts)
         list += fmt::format("{}{} of {} run as {}", list.empty() ? "" : ", ", count, types.first,
                             types.second);
+    const auto noted = std::ranges::find_if(
+        tensors, [](const TensorInfo& info) { return info.packed && !info.packed->note.empty(); });
     if (list.empty())
-        return list;
+        return noted == tensors.end() ? "" : noted->packed->note;
     return "Some tensors are converted when they are loaded and take more memory than in the "
            "file: " +
            list + ".";

@@ -86,8 +86,8 @@ struct Checkpoint {
     const TensorInfo* find(std::string_view name) const;
     /// Throws Error{BadInput} naming the file and the tensor.
     const TensorInfo& get(std::string_view name) const;
-    /// One sentence on the tensors that run as something else than they are stored as; empty when
-    /// there are none.
+    /// One sentence on the tensors that run as something else than they are stored as, or on what
+    /// of the file is not used; empty when there are none.
     std::string conversionNote() const;
     /// Built by the opener: name → index; also the other names of tensors that safetensors store
     /// once.
@@ -116,6 +116,21 @@ struct GgufTensor {
 void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
                std::span<const GgufTensor> tensors,
                const std::function<Bytes(size_t index)>& produce);
+
+/// A tensor to be written to a safetensors file.
+struct SafetensorsTensor {
+    std::string name;
+    std::string dtype; ///< "F16", "I32", …
+    std::vector<int64_t> dims;
+    uint64_t bytes;
+};
+
+/// Writes a safetensors file, likewise one tensor at a time and atomic. Readers that map the file
+/// want each tensor's offset to be a multiple of its value's size: the caller orders them so.
+void writeSafetensors(const std::filesystem::path& path,
+                      const std::map<std::string, std::string>& metadata,
+                      std::span<const SafetensorsTensor> tensors,
+                      const std::function<Bytes(size_t index)>& produce);
 
 /// The stored bytes of a tensor as block type `type` (its format must be type.format).
 Bytes toStoredBytes(const Tensor& tensor, const BlockType& type);

@@ -136,19 +136,21 @@ std::vector<Bytes> pack(const Tensor& t) {
     std::vector<uint32_t> codes(static_cast<size_t>(t.cols * words));
     std::vector<uint32_t> zeros(static_cast<size_t>(groups * words));
     std::vector<uint16_t> scales(static_cast<size_t>(groups * t.rows));
-    std::vector<uint8_t> row(static_cast<size_t>(t.cols));
-    for (int64_t word = 0; word < words; ++word)
-        for (int i = 0; i < 8; ++i) {
-            const int64_t r = word * 8 + kOrder[i];
-            plainCodes(t, r, row.data());
-            for (int64_t col = 0; col < t.cols; ++col)
-                codes[static_cast<size_t>(col * words + word)] |=
-                    uint32_t(row[static_cast<size_t>(col)]) << (4 * i);
-            for (int64_t k = 0; k < groups; ++k) {
-                zeros[static_cast<size_t>(k * words + word)] |= plainZero(t, r, k) << (4 * i);
-                scales[static_cast<size_t>(k * t.rows + r)] = halfScale(f, rawScale(t, r, k));
+    parallelFor(static_cast<size_t>(words), kWordsAtOnce, [&](size_t begin, size_t end) {
+        std::vector<uint8_t> row(static_cast<size_t>(t.cols));
+        for (auto word = static_cast<int64_t>(begin); word < static_cast<int64_t>(end); ++word)
+            for (int i = 0; i < 8; ++i) {
+                const int64_t r = word * 8 + kOrder[i];
+                plainCodes(t, r, row.data());
+                for (int64_t col = 0; col < t.cols; ++col)
+                    codes[static_cast<size_t>(col * words + word)] |=
+                        uint32_t(row[static_cast<size_t>(col)]) << (4 * i);
+                for (int64_t k = 0; k < groups; ++k) {
+                    zeros[static_cast<size_t>(k * words + word)] |= plainZero(t, r, k) << (4 * i);
+                    scales[static_cast<size_t>(k * t.rows + r)] = halfScale(f, rawScale(t, r, k));
+                }
             }
-        }
+    });
     return {Bytes::of(std::move(codes)), Bytes::of(std::move(zeros)), Bytes::of(std::move(scales))};
 }
 

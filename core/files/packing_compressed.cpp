@@ -165,9 +165,12 @@ PackedWeight complete(PackedParts& parts, const GroupConfig& config, Compressed 
     c.format = packedFormat(c.bits, grouped ? c.group : 0, zeros, *c.scales.type);
     if (!c.format)
         parts.unread(fmt::format("{} bits with scales of type {}", c.bits, c.scales.type->name));
-    for (const char* unused : {".input_scale", ".input_zero_point", ".input_global_scale"})
-        parts.find(unused);
     PackedWeight weight;
+    if (parts.find(".input_scale"))
+        weight.note = "The folder fixes the scales of activations; here they get one for each "
+                      "token instead.";
+    for (const char* unused : {".input_zero_point", ".input_global_scale"})
+        parts.find(unused);
     weight.format = c.format;
     weight.rows = c.rows;
     weight.cols = c.cols;
@@ -253,16 +256,23 @@ std::vector<Bytes> pack(const Tensor& t) {
     std::vector<uint32_t> codes(static_cast<size_t>(t.rows * rowWords));
     std::vector<uint32_t> zeros(static_cast<size_t>(t.rows * f.bits / 32 * groups));
     std::vector<uint16_t> scales(static_cast<size_t>(t.rows * groups));
-    std::vector<uint8_t> row(static_cast<size_t>(t.cols));
-    for (int64_t r = 0; r < t.rows; ++r) {
-        plainCodes(t, r, row.data());
-        for (int64_t i = 0; i < t.cols; ++i)
-            storeField(codes.data() + r * rowWords, 1, i, f.bits, row[static_cast<size_t>(i)]);
-        for (int64_t k = 0; k < groups; ++k) {
-            scales[static_cast<size_t>(r * groups + k)] = halfScale(f, rawScale(t, r, k));
-            storeField(zeros.data() + k, groups, r, f.bits, plainZero(t, r, k));
-        }
-    }
+    // Rows whose zero points share no word with another thread's.
+    constexpr int64_t kChunk = 32;
+    parallelFor(
+        static_cast<size_t>((t.rows + kChunk - 1) / kChunk), 1, [&](size_t first, size_t last) {
+            std::vector<uint8_t> row(static_cast<size_t>(t.cols));
+            const int64_t end = std::min(t.rows, static_cast<int64_t>(last) * kChunk);
+            for (int64_t r = static_cast<int64_t>(first) * kChunk; r < end; ++r) {
+                plainCodes(t, r, row.data());
+                for (int64_t i = 0; i < t.cols; ++i)
+                    storeField(codes.data() + r * rowWords, 1, i, f.bits,
+                               row[static_cast<size_t>(i)]);
+                for (int64_t k = 0; k < groups; ++k) {
+                    scales[static_cast<size_t>(r * groups + k)] = halfScale(f, rawScale(t, r, k));
+                    storeField(zeros.data() + k, groups, r, f.bits, plainZero(t, r, k));
+                }
+            }
+        });
     std::vector<Bytes> parts{Bytes::of(std::vector<int64_t>{t.rows, t.cols}),
                              Bytes::of(std::move(codes))};
     if (f.offset == OffsetKind::Zero)

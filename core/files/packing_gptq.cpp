@@ -205,6 +205,20 @@ std::vector<PackedPart> partsOf(const Format& f, int64_t rows, int64_t cols, boo
             {".scales", "F16", {groups, rows}}};
 }
 
+/// A zero point as version 1 stores it. 0 would wrap, which engines read differently; where the
+/// scale is 0 any zero point gives the same values.
+uint32_t zeroLessOne(const Tensor& t, int64_t row, int64_t group, uint16_t scale) {
+    const uint32_t zero = plainZero(t, row, group);
+    if (zero == 0 && (scale & 0x7fff) != 0)
+        fail(
+            ErrorKind::Usage,
+            "Tensor \"{}\" has the zero point 0 in row {}, group {}, which GPTQ files of version 1 "
+            "cannot say; choose a format without zero points, or export awq or "
+            "compressed-tensors.",
+            printable(t.name), row, group);
+    return zero == 0 ? 0 : zero - 1;
+}
+
 std::vector<Bytes> pack(const Tensor& t) {
     const Format& f = *t.format;
     const int64_t groups = f.groupCount(t.cols), zeroWords = t.rows * f.bits / 32;
@@ -215,27 +229,27 @@ std::vector<Bytes> pack(const Tensor& t) {
     for (int64_t j = 0; j < t.cols; ++j)
         order[static_cast<size_t>(t.columnOrder ? (*t.columnOrder)[static_cast<size_t>(j)] : j)] =
             static_cast<int32_t>(j / f.groupLength(t.cols));
-    std::vector<uint8_t> row(static_cast<size_t>(t.cols));
-    for (int64_t r = 0; r < t.rows; ++r) {
-        plainCodes(t, r, row.data());
-        for (int64_t i = 0; i < t.cols; ++i)
-            storeField(codes.data() + r, t.rows, i, f.bits, row[static_cast<size_t>(i)]);
-        for (int64_t k = 0; k < groups; ++k) {
-            const uint16_t scale = halfScale(f, rawScale(t, r, k));
-            scales[static_cast<size_t>(k * t.rows + r)] = scale;
-            uint32_t zero = plainZero(t, r, k);
-            // Stored as z − 1, a zero point of 0 would wrap, which engines read differently. Where
-            // the scale is 0 any zero point gives the same values.
-            if (zero == 0 && (scale & 0x7fff) != 0)
-                fail(ErrorKind::Usage,
-                     "Tensor \"{}\" has the zero point 0 in row {}, group {}, which GPTQ files of "
-                     "version 1 cannot say; choose a format without zero points, or export awq or "
-                     "compressed-tensors.",
-                     printable(t.name), r, k);
-            zero = std::max(zero, 1u);
-            storeField(zeros.data() + k * zeroWords, 1, r, f.bits, zero - 1);
+    const int64_t chunks = (t.rows + kRowsAtOnce - 1) / kRowsAtOnce; // whole words of zero points
+    parallelFor(static_cast<size_t>(chunks), 1, [&](size_t first, size_t last) {
+        std::vector<uint8_t> plain(static_cast<size_t>(kRowsAtOnce * t.cols));
+        for (auto chunk = static_cast<int64_t>(first); chunk < static_cast<int64_t>(last);
+             ++chunk) {
+            const int64_t begin = chunk * kRowsAtOnce, end = std::min(t.rows, begin + kRowsAtOnce);
+            for (int64_t r = begin; r < end; ++r)
+                plainCodes(t, r, plain.data() + (r - begin) * t.cols);
+            for (int64_t i = 0; i < t.cols; ++i)
+                for (int64_t r = begin; r < end; ++r)
+                    storeField(codes.data() + r, t.rows, i, f.bits,
+                               plain[static_cast<size_t>((r - begin) * t.cols + i)]);
+            for (int64_t r = begin; r < end; ++r)
+                for (int64_t k = 0; k < groups; ++k) {
+                    const uint16_t scale = halfScale(f, rawScale(t, r, k));
+                    scales[static_cast<size_t>(k * t.rows + r)] = scale;
+                    storeField(zeros.data() + k * zeroWords, 1, r, f.bits,
+                               zeroLessOne(t, r, k, scale));
+                }
         }
-    }
+    });
     return {Bytes::of(std::move(codes)), Bytes::of(std::move(zeros)), Bytes::of(std::move(order)),
             Bytes::of(std::move(scales))};
 }

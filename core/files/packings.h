@@ -23,6 +23,8 @@ struct PackedWeight {
     uint64_t bytes = 0; ///< of all its tensors
     /// The folder was made for activations of 8 bits with one scale a token.
     bool tokenActivations = false;
+    /// A sentence on what of the folder is not used; empty as a rule.
+    std::string note;
     std::function<Tensor(const std::string& name)> load;
 };
 

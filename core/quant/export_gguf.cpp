@@ -1,6 +1,8 @@
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/files/gguf_format.h"
 #include "core/model/names.h"
+#include "core/quant/receipt.h"
 #include "core/quant/recipe.h"
 
 #include <cstring>
@@ -207,7 +209,7 @@ private:
 } // namespace
 
 void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress) {
+                const Progress& progress, const ExportNotes& notes) {
     model.requireRunnable();
     std::error_code ignored;
     if (std::filesystem::equivalent(path, model.checkpoint->path, ignored))
@@ -219,11 +221,15 @@ void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem:
     Progress part = progress;
     part.onReport = nullptr;
     const auto total = static_cast<double>(out.tensors().size());
-    writeGguf(path, out.metadata(), out.tensors(), [&](size_t index) {
+    const std::string receipt = receiptJson(model, recipe, "gguf", notes);
+    Metadata metadata = out.metadata();
+    putText(metadata, kReceiptKey, receipt);
+    writeGguf(path, metadata, out.tensors(), [&](size_t index) {
         progress.check();
         progress.report(static_cast<double>(index), total, out.tensors()[index].name);
         return out.produce(index, part);
     });
+    writeFileAtomically(receiptPath(path), receiptText(receipt));
     progress.report(total, total, "");
 }
 

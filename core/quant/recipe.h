@@ -82,9 +82,28 @@ uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key);
 Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,
                      const Progress& progress = {});
 
-/// Writes the variant as a GGUF file that other engines load; Error{Usage} naming the tensor when a
-/// chosen format has no GGUF type. Tensors are quantized one at a time.
+/// What went with an export that neither the model nor the recipe says.
+struct ExportNotes {
+    std::string calibration;  ///< hash of the calibration text; empty = none was used
+    std::string measurements; ///< a JSON object of what was measured; empty = nothing was
+};
+
+/// Writes the variant as a GGUF file that other engines load, and its receipt beside it
+/// (receipt.h); Error{Usage} naming the tensor when a chosen format has no GGUF type. Tensors are
+/// quantized one at a time.
 void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress = {});
+                const Progress& progress = {}, const ExportNotes& notes = {});
+
+/// Writes the variant as a folder that vLLM and TGI load: "gptq", "awq" or "compressed-tensors"
+/// (export_targets.h), with config, tokenizer and receipt, in several files when the weights take
+/// more than `shardBytes`. Error{Usage} naming tensor, format and what would fit when the recipe
+/// does not. The folder appears when it is complete; an earlier export of that name is replaced.
+void exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
+                  const std::filesystem::path& path, const Progress& progress = {},
+                  const ExportNotes& notes = {}, uint64_t shardBytes = 2'000'000'000);
+/// Throws what exportFolder throws for a recipe that the kind of folder cannot hold.
+void requireFolderFits(const Model& model, const Recipe& recipe, std::string_view kind);
+/// The recipe with embedding and head in f16, as the engines of such folders want them.
+Recipe folderRecipe(Recipe recipe);
 
 } // namespace nibble

@@ -471,6 +471,11 @@ private slots:
                        float(f.at<int8_t>("p.weight", row * 48 + col) - zero);
             });
             QVERIFY(open(f)->get("p.weight").packed->tokenActivations);
+            PackedFolder fixed = f;
+            fixed.add("p.input_scale", "BF16", {1}, std::vector<uint16_t>{0x3c00});
+            QCOMPARE(open(fixed)->tensors.size(), size_t(1));
+            QVERIFY(open(fixed)->conversionNote().find("scales of activations") !=
+                    std::string::npos);
         }
     }
     void nf4Decodes() {
@@ -512,6 +517,89 @@ private slots:
         });
     }
 
+    void whatIsWrittenIsReadBack_data() {
+        QTest::addColumn<QString>("packing");
+        QTest::addColumn<QString>("format");
+        const std::pair<const char*, std::vector<const char*>> rows[] = {
+            {"gptq",
+             {"int2_g64", "int3_g32z", "int4_g128", "int4_g32z", "int8_g32", "int8_g64z",
+              "int3_g64"}},
+            {"awq", {"int4_g32z", "int4_g128z", "int4_g64z"}},
+            {"pack-quantized", {"int4_g32", "int4_g64z", "int8_g128", "int8_g32z"}},
+            {"int-quantized", {"int8"}}};
+        for (const auto& [packing, formats] : rows)
+            for (const char* format : formats)
+                QTest::addRow("%s %s", packing, format) << packing << format;
+    }
+    void whatIsWrittenIsReadBack() {
+        QFETCH(QString, packing);
+        QFETCH(QString, format);
+        const Format& f = getFormat(format.toStdString());
+        const int64_t rows = 32, cols = 384;
+        Random random(3);
+        TensorBuilder builder("p.weight", f, rows, cols);
+        std::vector<uint8_t> codes(static_cast<size_t>(cols));
+        const uint32_t mask = (1u << f.bits) - 1;
+        for (int64_t row = 0; row < rows; ++row) {
+            for (uint8_t& code : codes)
+                code = static_cast<uint8_t>(random.next() >> 13 & mask);
+            builder.setCodes(row, codes.data());
+            for (int64_t g = 0; g < f.groupCount(cols); ++g) {
+                const float scale = 0.01f + 0.001f * static_cast<float>(random.normal());
+                builder.setScale(row, g,
+                                 f.scale == ScaleKind::F32 ? std::bit_cast<uint32_t>(scale)
+                                                           : floatToHalf(scale));
+                if (f.offset == OffsetKind::Zero) // version 1 of GPTQ cannot say 0
+                    builder.setOffset(row, g, static_cast<uint16_t>(1 + random.next() % mask));
+            }
+        }
+        const Tensor tensor = builder.finish();
+        const PackingWriter* writer = nullptr;
+        for (const PackingWriter* each :
+             {&kGptqWriter, &kAwqWriter, &kPackQuantizedWriter, &kIntQuantizedWriter})
+            if (packing == each->name)
+                writer = each;
+        QCOMPARE(writer->refuses(f, rows, cols, false), std::string());
+        PackedFolder folder;
+        const auto parts = writer->parts(f, rows, cols, false);
+        const auto bytes = writer->pack(tensor);
+        QCOMPARE(parts.size(), bytes.size());
+        for (size_t i = 0; i < parts.size(); ++i) {
+            const auto view = bytes[i].view();
+            folder.add(std::string("p") + parts[i].suffix, parts[i].dtype, parts[i].dims,
+                       std::vector<std::byte>(view.begin(), view.end()));
+        }
+        const std::string group = std::to_string(f.group), bits = std::to_string(f.bits);
+        const bool zeros = f.offset == OffsetKind::Zero;
+        if (packing == "gptq")
+            folder.quantizer("{\"quant_method\":\"gptq\",\"bits\":" + bits + ",\"group_size\":" +
+                             group + ",\"sym\":" + (zeros ? "false" : "true") + "}");
+        else if (packing == "awq")
+            folder.quantizer("{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":" + group + "}");
+        else
+            folder.quantizer(compressedConfig(f.bits, !zeros, f.group == 0 ? "channel" : "group",
+                                              f.group, f.group == 0));
+        const Tensor back = load(folder);
+        QCOMPARE(back.format, &f);
+        QVERIFY(std::ranges::equal(back.codes.view(), tensor.codes.view()));
+        QVERIFY(std::ranges::equal(back.scales.view(), tensor.scales.view()));
+        QVERIFY(std::ranges::equal(back.offsets.view(), tensor.offsets.view()));
+    }
+    void zeroPointsThatVersionOneCannotSay() {
+        TensorBuilder builder("p.weight", getFormat("int4_g32z"), 8, 32);
+        for (int64_t row = 0; row < 8; ++row)
+            builder.setScale(row, 0, row == 5 ? 0x3c00 : 0);
+        const Tensor tensor = builder.finish();
+        try {
+            kGptqWriter.pack(tensor);
+            QFAIL("a zero point of 0 with a scale of 1");
+        } catch (const Error& error) {
+            QCOMPARE(error.kind(), ErrorKind::Usage);
+            QVERIFY2(std::string(error.what()).find("row 5, group 0") != std::string::npos,
+                     error.what());
+        }
+        QCOMPARE(kAwqWriter.pack(tensor).size(), size_t(3));
+    }
     void otherKindsAreNamed() {
         PackedFolder folder = gptq({4, 64, 8, 32, true, false, false});
         folder.quantizer("{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32,"
