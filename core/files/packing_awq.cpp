@@ -105,6 +105,7 @@ PackedWeight readAwq(PackedParts& parts) {
     weight.format = a.format;
     weight.rows = a.rows;
     weight.cols = a.cols;
+    weight.codes = a.codes.bytes;
     weight.load = [shared = std::make_shared<const Awq>(std::move(a))](const std::string& name) {
         return load(*shared, name);
     };

@@ -152,6 +152,7 @@ PackedWeight readNf4(PackedParts& parts) {
     weight.format = n.format;
     weight.rows = n.rows;
     weight.cols = n.cols;
+    weight.codes = n.codes.bytes;
     weight.load = [shared = std::make_shared<const Nf4>(std::move(n))](const std::string& name) {
         return load(*shared, name);
     };
@@ -180,6 +181,7 @@ PackedWeight readLlmInt8(PackedParts& parts) {
     weight.format = &getFormat("int8");
     weight.rows = rows;
     weight.cols = cols;
+    weight.codes = codes.bytes;
     weight.load = [=](const std::string& name) {
         TensorBuilder builder(name, getFormat("int8"), rows, cols);
         for (int64_t row = 0; row < rows; ++row) {

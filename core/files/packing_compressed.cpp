@@ -174,6 +174,7 @@ PackedWeight complete(PackedParts& parts, const GroupConfig& config, Compressed 
     weight.format = c.format;
     weight.rows = c.rows;
     weight.cols = c.cols;
+    weight.codes = c.codes.bytes;
     weight.tokenActivations = config.integer("input_activations.num_bits", 0) == 8;
     c.source = parts.source();
     c.stem = parts.stem();

@@ -180,6 +180,7 @@ PackedWeight readGptq(PackedParts& parts) {
     weight.format = g.format;
     weight.rows = g.rows;
     weight.cols = g.cols;
+    weight.codes = g.codes.bytes;
     weight.load = [shared = std::make_shared<const Gptq>(std::move(g))](const std::string& name) {
         return load(*shared, name);
     };

@@ -21,6 +21,7 @@ struct PackedWeight {
     const Format* format = nullptr;
     int64_t rows = 0, cols = 0;
     uint64_t bytes = 0; ///< of all its tensors
+    Bytes codes;        ///< as they are stored, for what tells files apart
     /// The folder was made for activations of 8 bits with one scale a token.
     bool tokenActivations = false;
     /// A sentence on what of the folder is not used; empty as a rule.

@@ -1,6 +1,7 @@
 #include "core/quant/receipt.h"
 
 #include "core/base/hash.h"
+#include "core/files/packings.h"
 
 #include <nlohmann/json.hpp>
 
@@ -26,7 +27,7 @@ uint64_t checkpointHash(const Checkpoint& checkpoint) {
         add(std::as_bytes(std::span(info.dims)));
         const std::string stored = info.storedText();
         add(std::as_bytes(std::span(stored)));
-        const auto bytes = info.bytes.view();
+        const auto bytes = (info.packed ? info.packed->codes : info.bytes).view();
         add(bytes.first(std::min(kSample, bytes.size())));
         add(bytes.last(std::min(kSample, bytes.size())));
     }

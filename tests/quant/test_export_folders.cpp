@@ -489,16 +489,16 @@ private slots:
         exportFolder(*model, recipe, "gptq", at("out"), {}, notes);
         exportGguf(*model, levelRecipe("q4_0"), at("out.gguf"), {}, notes);
         const Json folder = readJson(at("out") / "nibble-receipt.json"),
-                   file = readJson(at("out.gguf.receipt.json"));
+                   ofFile = readJson(at("out.gguf.receipt.json"));
         const Json inside = RawFile(at("out") / "model.safetensors").header["__metadata__"];
         QCOMPARE(inside["format"].get<std::string>(), std::string("pt"));
         QVERIFY(Json::parse(inside["nibble.receipt"].get<std::string>()) == folder);
         QVERIFY(
             Json::parse(openCheckpoint(at("out.gguf"))->metadata.stringOr("nibble.receipt", "")) ==
-            file);
+            ofFile);
         QCOMPARE(folder["container"].get<std::string>(), std::string("gptq"));
-        QCOMPARE(file["container"].get<std::string>(), std::string("gguf"));
-        for (const Json& receipt : {folder, file}) {
+        QCOMPARE(ofFile["container"].get<std::string>(), std::string("gguf"));
+        for (const Json& receipt : {folder, ofFile}) {
             QCOMPARE(receipt["base"]["name"].get<std::string>(), model->name);
             QCOMPARE(receipt["base"]["hash"].get<std::string>().size(), size_t(16));
             QCOMPARE(receipt["calibration"]["hash"].get<std::string>(), notes.calibration);
@@ -506,7 +506,18 @@ private slots:
             QVERIFY(!receipt["version"].get<std::string>().empty());
         }
         QVERIFY(Recipe::fromJson(folder["recipe"].dump(), "receipt") == recipe);
-        // Another base has another hash.
+        // Another base has another hash, be it only by its codes.
+        exportFolder(*model, recipe, "gptq", at("same"));
+        const auto one = openCheckpoint(at("out")), same = openCheckpoint(at("same"));
+        QCOMPARE(checkpointHash(*one), checkpointHash(*same));
+        const fs::path file = at("same") / "model.safetensors";
+        std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+        const RawFile raw(file);
+        const auto begin = raw.header["model.layers.0.mlp.up_proj.qweight"]["data_offsets"][0];
+        stream.seekp(std::streamoff(fs::file_size(file) - raw.bytes.size() + begin.get<size_t>()));
+        stream.put('\x5a').put('\xa5');
+        stream.close();
+        QVERIFY(checkpointHash(*openCheckpoint(at("same"))) != checkpointHash(*one));
         QVERIFY(checkpointHash(*openCheckpoint(at("out.gguf"))) !=
                 checkpointHash(*model->checkpoint));
         const Json without = Json::parse(receiptJson(*model, recipe, "gguf", {}));
