@@ -24,7 +24,8 @@ struct PackedFolder {
     void add(const std::string& name, const char* dtype, std::vector<int64_t> dims,
              const std::vector<T>& values) {
         std::string bytes(values.size() * sizeof(T), '\0');
-        std::memcpy(bytes.data(), values.data(), bytes.size());
+        if (!bytes.empty())
+            std::memcpy(bytes.data(), values.data(), bytes.size());
         tensors[name] = {dtype, std::move(dims), std::move(bytes)};
     }
     template <typename T>
