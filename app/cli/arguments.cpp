@@ -41,9 +41,9 @@ void RecipeArguments::addTo(CLI::App& app) {
     app.add_option("--recipe", file, "A recipe as a JSON file")->excludes(named);
 }
 
-Recipe RecipeArguments::recipe() const {
+Recipe RecipeArguments::recipe(const Model& model) const {
     if (!level.empty())
-        return levelRecipe(level);
+        return levelRecipe(level, model);
     if (!file.empty())
         return Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
     return {};

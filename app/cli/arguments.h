@@ -26,7 +26,7 @@ struct RecipeArguments {
     void addTo(CLI::App& app);
     bool given() const { return !level.empty() || !file.empty(); }
     /// The level's or the file's recipe; without either the one that keeps the model as stored.
-    Recipe recipe() const;
+    Recipe recipe(const Model& model) const;
 };
 /// The recipe's name, or "base" for the model as it is stored.
 std::string levelName(const Recipe& recipe);

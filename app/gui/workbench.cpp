@@ -65,14 +65,14 @@ QString Workbench::glyph(TensorKey key) const {
     return QString::fromStdString(formatGlyph(*c->format, c->method ? c->method->name : ""));
 }
 
-QString Workbench::recipeTitle(const Recipe& recipe) {
+QString Workbench::recipeTitle(const Recipe& recipe) const {
     if (recipe.name.empty() && recipe.rules.empty())
         return tr("Base");
     for (const Level& level : levels()) {
         if (recipe.name != level.name)
             continue;
-        const size_t own = level.make().rules.size();
         const QString title = QString::fromUtf8(level.title);
+        const size_t own = m_model ? level.make(*m_model).rules.size() : recipe.rules.size();
         if (recipe.rules.size() <= own)
             return title;
         return tr("%1, %n changed", nullptr, int(recipe.rules.size() - own)).arg(title);
@@ -123,7 +123,7 @@ const QualityReport* Workbench::quality(uint64_t recipeHash) const {
 
 const LadderRow* Workbench::ladderRow(const Recipe& recipe) const {
     for (const LadderRow& row : m_ladder)
-        if (row.level == recipe.name && levelRecipe(row.level).rules == recipe.rules)
+        if (row.level == recipe.name && levelRecipe(row.level, *m_model).rules == recipe.rules)
             return &row;
     return nullptr;
 }

@@ -61,7 +61,7 @@ public:
     /// Glyph of that choice for the strip: "I4", "K6", "16".
     QString glyph(TensorKey key) const;
     /// "INT4 g128", "Base", "INT4 g128, 3 changes".
-    static QString recipeTitle(const Recipe& recipe);
+    QString recipeTitle(const Recipe& recipe) const;
     QString runningTitle() const { return recipeTitle(m_runningRecipe); }
 
     // Options and device. Signals: optionsChanged, devicesChanged, doctorChanged.

@@ -1,5 +1,7 @@
 #include "app/gui/workbench.h"
 
+#include "core/calibrate/calibrate.h"
+
 #include <QFileInfo>
 
 #include <algorithm>
@@ -35,7 +37,7 @@ void Workbench::sizeLevels() {
                 LadderRow row;
                 row.level = level.name;
                 try {
-                    const Recipe recipe = level.make();
+                    const Recipe recipe = level.make(*model);
                     row.size = recipeSize(*model, recipe);
                     const Ledger ledger = Engine::predictedMemory(*model, recipe, options, on);
                     row.memory = ledger.use;
@@ -82,7 +84,7 @@ void Workbench::measureLadder(int chunks, const QString& questions) {
         else
             *at = row;
         if (row.measured)
-            m_quality[levelRecipe(row.level).hash()] = row.quality;
+            m_quality[levelRecipe(row.level, *m_model).hash()] = row.quality;
         emit ladderChanged();
     };
     m_ladderJob = m_jobs.onDevice<int>(
@@ -161,12 +163,10 @@ void Workbench::measureTensors(std::vector<TensorKey> keys) {
     m_tensorsJob = m_jobs.onPool<int>(
         QStringLiteral("tensors"), tr("Measuring tensors"), this,
         [model = m_model, recipe = m_recipe, keys, post, land](const Progress& p) {
-            for (size_t i = 0; i < keys.size(); ++i) {
-                p.check();
-                p.report(double(i), double(keys.size()), "tensors");
-                const TensorError error = measureTensor(*model, recipe, keys[i]);
-                post([land, error] { land(error); });
-            }
+            nibble::measureTensors(
+                *model, recipe, keys, p,
+                [&](const TensorError& error) { post([land, error] { land(error); }); },
+                calibrationFor(model, recipe, p));
             return 0;
         },
         [this](int) {
@@ -188,7 +188,7 @@ void Workbench::requestTensorDetail(TensorKey key) {
     m_jobs.onPool<TensorDetail>(
         QStringLiteral("detail"), {}, this,
         [model = m_model, recipe = m_recipe, key](const Progress& p) {
-            return tensorDetail(*model, recipe, key, p);
+            return tensorDetail(*model, recipe, key, p, calibrationFor(model, recipe, p));
         },
         [this, generation = m_generation](TensorDetail detail) {
             if (generation != m_generation || detail.recipeHash != recipeHash())

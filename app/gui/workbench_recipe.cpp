@@ -8,8 +8,11 @@
 namespace nibble {
 
 void Workbench::setLevel(const QString& levelName) {
+    if (!m_model)
+        return;
     try {
-        Recipe recipe = levelName.isEmpty() ? Recipe{} : levelRecipe(levelName.toStdString());
+        Recipe recipe =
+            levelName.isEmpty() ? Recipe{} : levelRecipe(levelName.toStdString(), *m_model);
         recipe.kFormat = m_recipe.kFormat;
         recipe.vFormat = m_recipe.vFormat;
         for (const TensorKey key : m_locked)

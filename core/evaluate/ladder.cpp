@@ -1,6 +1,7 @@
 #include "core/evaluate/ladder.h"
 
 #include "core/base/hash.h"
+#include "core/calibrate/calibrate.h"
 #include "core/quant/apply.h"
 #include "core/runtime/bench.h"
 
@@ -37,7 +38,7 @@ struct Variant {
     std::unique_ptr<Runner> runner;
     Recipe recipe;
 
-    void load(std::shared_ptr<const Model> model, const std::shared_ptr<Backend>& backend,
+    void load(const std::shared_ptr<const Model>& model, const std::shared_ptr<Backend>& backend,
               const Recipe& next, int32_t context, const Progress& progress) {
         const bool fresh =
             !runner || recipe.kFormat != next.kFormat || recipe.vFormat != next.vFormat;
@@ -48,7 +49,8 @@ struct Variant {
         Progress quiet = progress;
         quiet.onReport = {};
         try {
-            applyRecipe(*runner, next, fresh ? nullptr : &recipe, quiet);
+            applyRecipe(*runner, next, fresh ? nullptr : &recipe, quiet,
+                        calibrationFor(model, next, quiet));
         } catch (...) {
             runner.reset(); // a mixture of two recipes must not be measured
             throw;
@@ -77,7 +79,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
 
     std::vector<LadderRow> rows;
     for (const std::string& name : names) {
-        const Recipe recipe = levelRecipe(name);
+        const Recipe recipe = levelRecipe(name, *model);
         LadderRow row;
         row.level = name;
         row.size = recipeSize(*model, recipe);
@@ -98,7 +100,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
     Variant variant;
     for (size_t i = 0; i < rows.size(); ++i) {
         LadderRow& row = rows[i];
-        const Recipe recipe = levelRecipe(row.level);
+        const Recipe recipe = levelRecipe(row.level, *model);
         Progress part = progress;
         part.onReport = [&](double done, double total, std::string_view) {
             progress.report(static_cast<double>(i) + (total > 0 ? done / total : 0), stages,

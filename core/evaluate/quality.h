@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/base/progress.h"
+#include "core/calibrate/text.h"
 #include "core/quant/recipe.h"
 #include "core/runtime/runner.h"
 
@@ -9,25 +10,6 @@
 #include <vector>
 
 namespace nibble {
-
-/// The text that numbers are measured on.
-struct EvaluationText {
-    std::string label; ///< "shipped text", or a file name
-    std::string text;
-    bool special = false; ///< control tokens written in the text count as such
-};
-
-/// A text as the model reads it.
-struct EvaluationTokens {
-    std::string label;
-    uint64_t hash = 0;           ///< of the text
-    std::vector<TokenId> tokens; ///< BOS in front when the model wants one
-    TokenId bos = -1;            ///< what every window begins with; -1 = its own first token
-};
-EvaluationTokens tokenize(const Tokenizer& tokenizer, const EvaluationText& text);
-/// The text that ships (zlib-compressed in resources/text), or a file. Error{BadInput}.
-EvaluationText shippedEvaluationText();
-EvaluationText evaluationTextFile(const std::filesystem::path& path);
 
 struct EvaluateOptions {
     int32_t context = 512; ///< window length
@@ -104,11 +86,14 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationToken
                              const std::function<void(const QualityReport&)>& onPartial = {},
                              BaseLogits* kept = nullptr);
 
-/// Error of every matrix of a recipe against the base's values, tensor by tensor (no forward pass).
+/// Error of matrices of a recipe (all of them when `keys` is empty) against the base's values,
+/// tensor by tensor, without a forward pass. Scales that a method moves between tensors are taken
+/// out again before comparing.
 std::vector<TensorError> measureTensors(const Model& model, const Recipe& recipe,
+                                        std::vector<TensorKey> keys = {},
                                         const Progress& progress = {},
-                                        const std::function<void(const TensorError&)>& onEach = {});
-TensorError measureTensor(const Model& model, const Recipe& recipe, TensorKey key);
+                                        const std::function<void(const TensorError&)>& onEach = {},
+                                        std::shared_ptr<const Calibration> calibration = nullptr);
 /// Error of one tensor's values against another's of the same shape.
 TensorError compareTensors(TensorKey key, const Tensor& base, const Tensor& variant);
 

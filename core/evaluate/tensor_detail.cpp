@@ -2,6 +2,7 @@
 
 #include "core/base/parallel.h"
 #include "core/model/names.h"
+#include "core/quant/quantizer.h"
 #include "core/tensor/planes.h"
 #include "core/tensor/statistics.h"
 
@@ -110,7 +111,8 @@ void countBeyond(const Tensor& base, TensorDetail& detail) {
 } // namespace
 
 TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey key,
-                          const Progress& progress) {
+                          const Progress& progress,
+                          std::shared_ptr<const Calibration> calibration) {
     TensorDetail detail;
     detail.key = key;
     detail.name = tensorName(key);
@@ -129,12 +131,17 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
         return detail;
     detail.variantFormat = choice.format->name;
     detail.method = choice.method ? choice.method->name : "";
-    const Tensor variant = variantTensor(model, recipe, key, progress);
-    detail.variantCounts = countOn(detail, variant, progress);
+    Quantizer quantizer(model, recipe, std::move(calibration));
+    const Tensor variant = quantizer.tensor(key, progress);
+    const Tensor comparable = quantizer.inBaseScale(key, variant);
+    detail.variantCounts = countOn(detail, comparable, progress);
     detail.grid = typicalGrid(variant);
     if (!detail.grid.empty())
         countBeyond(base, detail);
-    detail.error = compareTensors(key, base, variant);
+    detail.error = compareTensors(key, base, comparable);
+    detail.error.format = variant.format->name;
+    detail.error.bitsPerWeight = variant.format->bitsPerWeight(variant.cols);
+    detail.error.bytes = variant.storedBytes();
     detail.error.beyondSixSigma = detail.beyondSixSigma;
     detail.quantized = true;
     return detail;

@@ -47,6 +47,7 @@ struct TensorDetail {
 /// Computes all of it for one tensor under a recipe; reads the model only. A second or two for
 /// matrices of 100 million values. Throws Error.
 TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey key,
-                          const Progress& progress = {});
+                          const Progress& progress = {},
+                          std::shared_ptr<const Calibration> calibration = nullptr);
 
 } // namespace nibble

@@ -1,6 +1,7 @@
 #include "core/evaluate/quality.h"
 
 #include "core/base/parallel.h"
+#include "core/quant/quantizer.h"
 #include "core/tensor/statistics.h"
 
 #include <cmath>
@@ -8,12 +9,20 @@
 
 namespace nibble {
 
-TensorError measureTensor(const Model& model, const Recipe& recipe, TensorKey key) {
+namespace {
+
+TensorError measure(const Model& model, Quantizer& quantizer, TensorKey key) {
     const Tensor base = model.load(key);
-    TensorError error = compareTensors(key, base, variantTensor(model, recipe, key));
+    const Tensor variant = quantizer.tensor(key);
+    TensorError error = compareTensors(key, base, quantizer.inBaseScale(key, variant));
+    error.format = variant.format->name;
+    error.bitsPerWeight = variant.format->bitsPerWeight(variant.cols);
+    error.bytes = variant.storedBytes();
     error.beyondSixSigma = computeStatistics(base).outlierCount;
     return error;
 }
+
+} // namespace
 
 TensorError compareTensors(TensorKey key, const Tensor& base, const Tensor& variant) {
     TensorError out;
@@ -63,16 +72,18 @@ TensorError compareTensors(TensorKey key, const Tensor& base, const Tensor& vari
 }
 
 std::vector<TensorError> measureTensors(const Model& model, const Recipe& recipe,
-                                        const Progress& progress,
-                                        const std::function<void(const TensorError&)>& onEach) {
-    std::vector<TensorKey> keys;
-    for (const TensorKey key : model.keys())
-        if (isMatrix(key.role))
-            keys.push_back(key);
+                                        std::vector<TensorKey> keys, const Progress& progress,
+                                        const std::function<void(const TensorError&)>& onEach,
+                                        std::shared_ptr<const Calibration> calibration) {
+    Quantizer quantizer(model, recipe, std::move(calibration));
+    if (keys.empty())
+        for (const TensorKey key : model.keys())
+            if (isMatrix(key.role))
+                keys.push_back(key);
     std::vector<TensorError> out;
     for (const TensorKey key : keys) {
         progress.check();
-        out.push_back(measureTensor(model, recipe, key));
+        out.push_back(measure(model, quantizer, key));
         if (onEach)
             onEach(out.back());
         progress.report(static_cast<double>(out.size()), static_cast<double>(keys.size()),

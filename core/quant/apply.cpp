@@ -1,9 +1,6 @@
 #include "core/quant/apply.h"
 
-#include "core/base/error.h"
 #include "core/base/heap.h"
-
-#include <cmath>
 
 namespace nibble {
 namespace {
@@ -15,42 +12,39 @@ Progress silent(const Progress& progress) {
     return part;
 }
 
-void requireFinite(const Tensor& vector) {
-    const std::vector<float> values = decode(vector);
-    for (size_t i = 0; i < values.size(); ++i)
-        if (!std::isfinite(values[i]))
-            fail(ErrorKind::BadInput,
-                 "Tensor \"{}\" holds {} in row 0, column {}; the model is damaged: download it "
-                 "again.",
-                 printable(vector.name), values[i], i);
+/// Recipes that scale inputs change tensors beside those they name: with one of them all of a layer
+/// is made again.
+bool scalesInputs(const Model& model, const Recipe& recipe) {
+    for (const TensorKey key : model.keys())
+        if (const TensorChoice choice = recipe.choose(model, key);
+            choice.format && choice.method && choice.method->inputScales)
+            return true;
+    return false;
 }
 
 } // namespace
 
 Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,
-                     const Progress& progress) {
-    const TensorChoice choice = recipe.choose(model, key);
-    Tensor base = model.load(key);
-    if (!isMatrix(key.role))
-        requireFinite(base);
-    if (!choice.format || choice.format == base.format)
-        return base;
-    const Method& method = choice.method ? *choice.method : methods().front();
-    return quantize(base, *choice.format, method, {}, progress);
+                     const Progress& progress, std::shared_ptr<const Calibration> calibration) {
+    return Quantizer(model, recipe, std::move(calibration)).tensor(key, progress);
 }
 
 int applyRecipe(Runner& runner, const Recipe& recipe, const Recipe* previous,
-                const Progress& progress) {
+                const Progress& progress, std::shared_ptr<const Calibration> calibration) {
     const Model& model = runner.model();
+    const bool everyLayer = previous && recipe != *previous &&
+                            (scalesInputs(model, recipe) || scalesInputs(model, *previous));
     std::vector<TensorKey> todo;
     for (const TensorKey key : model.keys())
-        if (!previous || recipe.choose(model, key) != previous->choose(model, key))
+        if (!previous || (everyLayer && key.layer >= 0) ||
+            recipe.choose(model, key) != previous->choose(model, key))
             todo.push_back(key);
+    Quantizer quantizer(model, recipe, std::move(calibration));
     const auto total = static_cast<double>(todo.size());
     for (size_t i = 0; i < todo.size(); ++i) {
         progress.check();
         progress.report(static_cast<double>(i), total, model.get(todo[i]).name);
-        runner.setTensor(todo[i], variantTensor(model, recipe, todo[i], silent(progress)),
+        runner.setTensor(todo[i], quantizer.tensor(todo[i], silent(progress)),
                          recipe.choose(model, todo[i]).activations);
     }
     returnFreedMemory();

@@ -5,6 +5,7 @@
 #include "core/base/mapped_file.h"
 #include "core/model/names.h"
 #include "core/quant/export_targets.h"
+#include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 #include "core/tokenizer/tokenizer_files.h"
 
@@ -69,8 +70,10 @@ struct Item {
 
 class FolderExport {
 public:
-    FolderExport(const Model& model, const Recipe& recipe, const ExportTarget& target)
-        : m_model(model), m_recipe(recipe), m_target(target) {
+    FolderExport(const Model& model, const Recipe& recipe, const ExportTarget& target,
+                 std::shared_ptr<const Calibration> calibration)
+        : m_model(model), m_recipe(recipe), m_target(target),
+          m_quantizer(model, recipe, std::move(calibration)) {
         for (const TensorKey key : model.keys())
             if (key.role != Role::RopeFactors)
                 add(key);
@@ -108,8 +111,8 @@ public:
         return found;
     }
 
-    std::vector<Bytes> produce(const Item& item, const Progress& progress) const {
-        Tensor tensor = variantTensor(m_model, m_recipe, item.key, progress);
+    std::vector<Bytes> produce(const Item& item, const Progress& progress) {
+        Tensor tensor = m_quantizer.tensor(item.key, progress);
         if (const auto order = headOrder(item.key, tensor); !order.empty())
             tensor = tensor.rows == 1 ? permutedVector(tensor, order) : gatherRows(tensor, order);
         if (item.writer)
@@ -221,6 +224,7 @@ private:
     const Model& m_model;
     const Recipe& m_recipe;
     const ExportTarget& m_target;
+    Quantizer m_quantizer;
     FolderScheme m_scheme;
     std::vector<Item> m_items;
 };
@@ -268,8 +272,7 @@ void writeConfig(const Model& model, const FolderExport& out, const ExportTarget
 /// Writes the weights and, of several files, the index that says where each is.
 class WeightWriter {
 public:
-    WeightWriter(const FolderExport& out, fs::path folder, std::string receipt,
-                 const Progress& progress)
+    WeightWriter(FolderExport& out, fs::path folder, std::string receipt, const Progress& progress)
         : m_out(out), m_folder(std::move(folder)), m_metadata{{"format", "pt"},
                                                               {kReceiptKey, std::move(receipt)}},
           m_progress(progress) {}
@@ -322,7 +325,7 @@ private:
         });
     }
 
-    const FolderExport& m_out;
+    FolderExport& m_out;
     fs::path m_folder;
     std::map<std::string, std::string> m_metadata;
     const Progress& m_progress;
@@ -340,11 +343,12 @@ Recipe folderRecipe(Recipe recipe) {
 }
 
 void requireFolderFits(const Model& model, const Recipe& recipe, std::string_view kind) {
-    const FolderExport fits(model, recipe, getExportTarget(kind));
+    const FolderExport fits(model, recipe, getExportTarget(kind), nullptr);
 }
 
 void exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
-                  const fs::path& path, const Progress& progress, const ExportNotes& notes,
+                  const fs::path& path, const Progress& progress,
+                  std::shared_ptr<const Calibration> calibration, const ExportNotes& notes,
                   uint64_t shardBytes) {
     const ExportTarget& target = getExportTarget(kind);
     model.requireRunnable();
@@ -354,8 +358,8 @@ void exportFolder(const Model& model, const Recipe& recipe, std::string_view kin
         fail(ErrorKind::Usage,
              "\"{}\" is the base's own folder, which is never overwritten; choose another name.",
              printable(path.filename().string()));
-    const FolderExport out(model, recipe, target);
-    const std::string receipt = receiptJson(model, recipe, target.name, notes);
+    const std::string receipt = receiptJson(model, recipe, target.name, calibration.get(), notes);
+    FolderExport out(model, recipe, target, std::move(calibration));
     AtomicFolder folder(path, kFolderReceipt);
     WeightWriter(out, folder.temporary(), receipt, progress).write(shardBytes);
     writeTokenizer(model, folder.temporary());

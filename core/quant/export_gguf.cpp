@@ -2,8 +2,8 @@
 #include "core/base/error.h"
 #include "core/files/gguf_format.h"
 #include "core/model/names.h"
+#include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
-#include "core/quant/recipe.h"
 
 #include <cstring>
 #include <map>
@@ -95,7 +95,8 @@ struct Entry {
 
 class Export {
 public:
-    Export(const Model& model, const Recipe& recipe) : m_model(model), m_recipe(recipe) {
+    Export(const Model& model, const Recipe& recipe, std::shared_ptr<const Calibration> calibration)
+        : m_model(model), m_recipe(recipe), m_quantizer(model, recipe, std::move(calibration)) {
         if (model.checkpoint->container != Checkpoint::Container::Safetensors)
             for (const TensorInfo& info : model.checkpoint->tensors) {
                 if (info.owner.empty() || isKept(model.keyOf(info.owner)))
@@ -125,14 +126,14 @@ public:
         return m;
     }
 
-    Bytes produce(size_t index, const Progress& progress) const {
+    Bytes produce(size_t index, const Progress& progress) {
         const Entry& entry = m_entries[index];
         if (!entry.source)
             return Bytes::of(m_model.config.ropeFactors);
         const bool isGguf = m_model.checkpoint->container == Checkpoint::Container::Gguf;
         if (!entry.key || (isGguf && isKept(entry.key)))
             return entry.source->bytes;
-        const Tensor tensor = variantTensor(m_model, m_recipe, *entry.key, progress);
+        const Tensor tensor = m_quantizer.tensor(*entry.key, progress);
         Bytes bytes = toStoredBytes(tensor, *m_tensors[index].type);
         if (!reordersHeads(m_model))
             return bytes;
@@ -202,6 +203,7 @@ private:
 
     const Model& m_model;
     const Recipe& m_recipe;
+    Quantizer m_quantizer;
     std::vector<GgufTensor> m_tensors;
     std::vector<Entry> m_entries;
 };
@@ -209,7 +211,8 @@ private:
 } // namespace
 
 void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress, const ExportNotes& notes) {
+                const Progress& progress, std::shared_ptr<const Calibration> calibration,
+                const ExportNotes& notes) {
     model.requireRunnable();
     std::error_code ignored;
     if (std::filesystem::equivalent(path, model.checkpoint->path, ignored))
@@ -217,11 +220,11 @@ void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem:
              "\"{}\" is the base itself, which is never overwritten; choose another "
              "name.",
              printable(path.filename().string()));
-    const Export out(model, recipe);
+    const std::string receipt = receiptJson(model, recipe, "gguf", calibration.get(), notes);
+    Export out(model, recipe, std::move(calibration));
     Progress part = progress;
     part.onReport = nullptr;
     const auto total = static_cast<double>(out.tensors().size());
-    const std::string receipt = receiptJson(model, recipe, "gguf", notes);
     Metadata metadata = out.metadata();
     putText(metadata, kReceiptKey, receipt);
     writeGguf(path, metadata, out.tensors(), [&](size_t index) {

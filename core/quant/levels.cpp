@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/quant/mixes.h"
 #include "core/quant/recipe.h"
 
 namespace nibble {
@@ -23,28 +24,111 @@ Recipe uniform(const char* name, const char* format, const char* activations,
     return recipe;
 }
 
+/// uniform() whose layers are made by `method`.
+Recipe made(const char* method, Recipe recipe) {
+    recipe.rules.front().method = method;
+    return recipe;
+}
+
+/// Our own: the method everywhere, the embedding and the head included.
+Recipe throughout(const char* method, Recipe recipe) {
+    for (RecipeRule& rule : recipe.rules)
+        rule.method = method;
+    return recipe;
+}
+
 constexpr Level kLevels[] = {
     {"f16", "F16", "16", "Half-precision floats throughout: the reference for every other level.",
-     [] { return uniform("f16", "f16", "float", "f16", "float"); }},
+     [](const Model&) { return uniform("f16", "f16", "float", "f16", "float"); }},
     {"int8", "INT8", "I8",
      "8-bit weights with one scale a row, multiplied with 8-bit activations with one scale a "
      "token; embedding and head in 8 bits with a scale for 32 weights.",
-     [] { return uniform("int8", "int8", "int8_token", "int8_g32", "int8"); }},
+     [](const Model&) { return uniform("int8", "int8", "int8_token", "int8_g32", "int8"); }},
+    {"smoothquant", "SmoothQuant", "S8",
+     "INT8 weights and activations after a calibration text has shown where activations stick out: "
+     "scales move those outliers into the weights.",
+     [](const Model&) {
+         return made("smoothquant",
+                     uniform("smoothquant", "int8", "int8_token", "int8_g32", "int8"));
+     }},
+    {"nibble8", "Nibble 8", "N8",
+     "8-bit weights with an 8-bit scale for every 128, rounded so that errors cancel on a "
+     "calibration text: smaller than Q8_0.",
+     [](const Model&) {
+         return throughout("gptq",
+                           uniform("nibble8", "int8_g128_s8", "int8", "int8_g128_s8", "int8"));
+     }},
     {"q8_0", "Q8_0", "I8",
      "8-bit weights in blocks of 32, in the layout that llama.cpp and Ollama load; embedding and "
      "head alike.",
-     [] { return uniform("q8_0", "q8_0", "int8", "q8_0", "int8"); }},
+     [](const Model&) { return uniform("q8_0", "q8_0", "int8", "q8_0", "int8"); }},
+    {"q6_k", "Q6_K", "K6",
+     "6-bit weights in every matrix, with scales that are coded themselves, in the layout that "
+     "llama.cpp and Ollama load; hard to tell from the base.",
+     [](const Model& model) { return mixRecipe(model, "q6_k"); }},
+    {"q5_k_m", "Q5_K_M", "K5",
+     "5-bit weights with coded scales and offsets; the values and the second feed-forward matrix "
+     "of half the layers, and the head, in 6 bits; in the layout that llama.cpp and Ollama load.",
+     [](const Model& model) { return mixRecipe(model, "q5_k_m"); }},
+    {"q4_k_m", "Q4_K_M", "K4",
+     "4-bit weights with coded scales and offsets; the values and the second feed-forward matrix "
+     "of half the layers, and the head, in 6 bits: what most people download for llama.cpp and "
+     "Ollama.",
+     [](const Model& model) { return mixRecipe(model, "q4_k_m"); }},
+    {"q4_k_s", "Q4_K_S", "K4",
+     "4-bit weights with coded scales and offsets, 5 bits in a few matrices of the first layers "
+     "and 6 in the head; a little smaller and less exact than Q4_K_M.",
+     [](const Model& model) { return mixRecipe(model, "q4_k_s"); }},
     {"int4", "INT4 g32", "I4",
      "4-bit weights with a scale for every 32; embedding and head keep 8 bits.",
-     [] { return uniform("int4", "int4_g32", "int8", "int8_g32", "int8"); }},
-    {"int4_g128", "INT4 g128", "I4",
-     "4-bit weights with a scale for every 128: smaller and less exact; embedding and head keep 8 "
-     "bits.",
-     [] { return uniform("int4_g128", "int4_g128", "int8", "int8_g32", "int8"); }},
+     [](const Model&) { return uniform("int4", "int4_g32", "int8", "int8_g32", "int8"); }},
     {"q4_0", "Q4_0", "I4",
      "4-bit weights in blocks of 32, in the layout that llama.cpp and Ollama load; embedding and "
      "head in q8_0.",
-     [] { return uniform("q4_0", "q4_0", "int8", "q8_0", "int8"); }},
+     [](const Model&) { return uniform("q4_0", "q4_0", "int8", "q8_0", "int8"); }},
+    {"nibble4", "Nibble 4", "N4",
+     "4-bit weights on 16 uneven values with an 8-bit scale for every 32, rounded so that errors "
+     "cancel on a calibration text; the head in 6 bits.",
+     [](const Model&) {
+         return throughout("gptq", uniform("nibble4", "nibble4", "int8", "int6_g64_s8", "int8"));
+     }},
+    {"hqq", "HQQ", "H4",
+     "4-bit weights with a float scale and zero point for every 64, fitted without any text; "
+     "embedding and head keep 8 bits.",
+     [](const Model&) { return made("hqq", uniform("hqq", "hqq4", "int8", "int8_g32", "int8")); }},
+    {"nf4", "NF4", "F4",
+     "4-bit weights on QLoRA's normal quantiles, a scale for every 64 that is coded in 8 bits "
+     "itself; embedding and head keep 8 bits.",
+     [](const Model&) { return uniform("nf4", "nf4_dq", "int8", "int8_g32", "int8"); }},
+    {"iq4_xs", "IQ4_XS", "Q4",
+     "4-bit weights on unevenly spaced values with coded scales: nearly as exact as Q4_K_S and "
+     "smaller; the head in 6 bits; in the layout that llama.cpp loads.",
+     [](const Model& model) { return mixRecipe(model, "iq4_xs"); }},
+    {"gptq", "GPTQ g128", "G4",
+     "4-bit weights with a scale for every 128, rounded column by column so that errors cancel on "
+     "a calibration text; embedding and head keep 8 bits.",
+     [](const Model&) {
+         return made("gptq", uniform("gptq", "int4_g128", "int8", "int8_g32", "int8"));
+     }},
+    {"awq", "AWQ g128", "A4",
+     "4-bit weights with a scale and a zero point for every 128, after a calibration text has "
+     "shown "
+     "which channels need more precision; embedding and head keep 8 bits.",
+     [](const Model&) {
+         return made("awq", uniform("awq", "int4_g128z", "int8", "int8_g32", "int8"));
+     }},
+    {"int4_g128", "INT4 g128", "I4",
+     "4-bit weights with a scale for every 128: smaller and less exact; embedding and head keep 8 "
+     "bits.",
+     [](const Model&) { return uniform("int4_g128", "int4_g128", "int8", "int8_g32", "int8"); }},
+    {"q3_k_m", "Q3_K_M", "K3",
+     "3-bit weights with coded scales, 4 or 5 bits in the more sensitive matrices and 6 in the "
+     "head: a visible loss, for models that would not fit otherwise.",
+     [](const Model& model) { return mixRecipe(model, "q3_k_m"); }},
+    {"q2_k", "Q2_K", "K2",
+     "2-bit weights with coded scales and offsets, 3 or 4 bits in the more sensitive matrices and "
+     "6 in the head: a severe loss, a last resort for large models.",
+     [](const Model& model) { return mixRecipe(model, "q2_k"); }},
 };
 
 } // namespace
@@ -63,8 +147,8 @@ const Level& getLevel(std::string_view name) {
     fail(ErrorKind::Usage, "There is no level \"{}\". Known levels: {}.", printable(name), known);
 }
 
-Recipe levelRecipe(std::string_view name) {
-    return getLevel(name).make();
+Recipe levelRecipe(std::string_view name, const Model& model) {
+    return getLevel(name).make(model);
 }
 
 std::string formatGlyph(const Format& format, std::string_view method) {
@@ -86,10 +170,10 @@ std::string formatGlyph(const Format& format, std::string_view method) {
             return 'N';
         if (name.starts_with("iq"))
             return 'Q';
-        if (format.super != 0)
-            return 'K';
         if (format.code == CodeKind::Table)
             return 'F';
+        if (name.ends_with("_k"))
+            return 'K';
         return 'I';
     }();
     return family + std::to_string(format.bits);

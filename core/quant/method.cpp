@@ -3,10 +3,15 @@
 #include "core/base/error.h"
 #include "core/base/half.h"
 #include "core/base/parallel.h"
+#include "core/quant/methods/awq.h"
+#include "core/quant/methods/gptq.h"
+#include "core/quant/methods/hqq.h"
 #include "core/quant/methods/rtn.h"
+#include "core/quant/methods/smoothquant.h"
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace nibble {
 namespace {
@@ -65,7 +70,7 @@ Tensor convert(const QuantizeInput& input, const Format& format, const Progress&
     return tensor;
 }
 
-const Method kMethods[] = {kRtn};
+const Method kMethods[] = {kRtn, kImatrix, kGptq, kAwq, kSmoothQuant, kHqq};
 
 } // namespace
 
@@ -83,6 +88,45 @@ const Method& getMethod(std::string_view name) {
     fail(ErrorKind::Usage, "There is no method \"{}\". Known methods: {}.", printable(name), known);
 }
 
+std::vector<float> channelWeights(const QuantizeInput& input) {
+    std::vector<float> weights(static_cast<size_t>(input.cols), 1.0f);
+    if (input.importance.empty())
+        return weights;
+    if (input.importance.size() != weights.size())
+        fail(ErrorKind::BadInput,
+             "The calibration of \"{}\" has {} channels, but the tensor has {}; calibrate this "
+             "model again.",
+             printable(input.name), input.importance.size(), input.cols);
+    float most = 0;
+    for (size_t i = 0; i < weights.size(); ++i) {
+        const float value = input.importance[i];
+        if (!std::isfinite(value) || value < 0)
+            fail(ErrorKind::BadInput,
+                 "The calibration of \"{}\" holds {} for channel {}; calibrate this model again.",
+                 printable(input.name), value, i);
+        most = std::max(most, value);
+    }
+    if (most > 0)
+        for (size_t i = 0; i < weights.size(); ++i)
+            weights[i] = input.importance[i] / most;
+    return weights;
+}
+
+void requireFinite(const QuantizeInput& input, int64_t row, std::span<const float> values) {
+    // Without an exit in the middle the loop is quick.
+    int count = 0;
+    for (const float value : values)
+        count += std::abs(value) <= std::numeric_limits<float>::max() ? 1 : 0;
+    if (count == static_cast<int>(values.size()))
+        return;
+    for (size_t i = 0; i < values.size(); ++i)
+        if (!std::isfinite(values[i]))
+            fail(ErrorKind::BadInput,
+                 "Tensor \"{}\" holds {} in row {}, column {}; it cannot be quantized. The model is "
+                 "damaged: download it again.",
+                 printable(input.name), values[i], row, i);
+}
+
 Tensor quantize(const QuantizeInput& input, const Format& format, const Method& method,
                 const Progress& progress) {
     if (format.isFloat())
@@ -90,6 +134,10 @@ Tensor quantize(const QuantizeInput& input, const Format& format, const Method& 
     if (const char* reason = method.refuses(format))
         fail(ErrorKind::Usage, "{} cannot make {} (tensor \"{}\"): {}.", method.title, format.name,
              printable(input.name), reason);
+    if (method.needs == Needs::Moments && !input.moments)
+        fail(ErrorKind::Usage,
+             "{} needs to know what flows into \"{}\"; calibrate the model with a text first.",
+             method.title, printable(input.name));
     return method.quantize(input, format, progress);
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/base/hash.h"
 #include "core/files/packings.h"
+#include "core/quant/calibration.h"
 
 #include <nlohmann/json.hpp>
 
@@ -35,8 +36,11 @@ uint64_t checkpointHash(const Checkpoint& checkpoint) {
 }
 
 std::string receiptJson(const Model& model, const Recipe& recipe, std::string_view container,
-                        const ExportNotes& notes) {
+                        const Calibration* calibration, const ExportNotes& notes) {
     const RecipeSize size = recipeSize(model, recipe);
+    const std::string hash = !notes.calibration.empty() ? notes.calibration
+                             : calibration              ? hashName(calibration->textHash)
+                                                        : "";
     const Json out = {
         {"program", "Nibble"},
         {"version", NIBBLE_VERSION},
@@ -50,7 +54,7 @@ std::string receiptJson(const Model& model, const Recipe& recipe, std::string_vi
         {"recipe_hash", hashName(recipe.hash())},
         {"bytes", size.bytes},
         {"bits_per_weight", size.bitsPerWeight},
-        {"calibration", notes.calibration.empty() ? Json() : Json{{"hash", notes.calibration}}},
+        {"calibration", hash.empty() ? Json() : Json{{"hash", hash}}},
         {"measurements", notes.measurements.empty() ? Json() : Json::parse(notes.measurements)}};
     return out.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -16,8 +16,9 @@ std::filesystem::path receiptPath(const std::filesystem::path& file);
 /// How an exported model was made, as a JSON object on one line: {"program", "version",
 /// "container", "base": {"name", "architecture", "hash", "hash_of"}, "recipe", "recipe_hash",
 /// "bytes", "bits_per_weight", "calibration", "measurements"}; the last two null when not given.
+/// `calibration` may be null.
 std::string receiptJson(const Model& model, const Recipe& recipe, std::string_view container,
-                        const ExportNotes& notes);
+                        const Calibration* calibration, const ExportNotes& notes);
 /// The same on many lines, as it is written beside the file.
 std::string receiptText(const std::string& receipt);
 

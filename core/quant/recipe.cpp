@@ -40,11 +40,24 @@ bool isFileType(const Format& format) {
     return blockTypeOf(format) != nullptr;
 }
 
-/// The format that takes the place of one whose groups do not divide the row: of the same kind with
-/// the largest group that does, else 8 bits with one scale a row; f16 for formats of files.
+/// What takes the place of a format of large blocks where they do not divide the row: one of blocks
+/// of 32 with as many bits or one more (as llama.cpp does), and NF4 with plain scales.
+struct Fallback {
+    std::string_view wanted, instead;
+};
+constexpr Fallback kFallbacks[] = {{"q6_k", "q8_0"},   {"q5_k", "q5_1"},   {"q4_k", "q5_0"},
+                                   {"q3_k", "iq4_nl"}, {"q2_k", "iq4_nl"}, {"iq4_xs", "iq4_nl"},
+                                   {"nf4_dq", "nf4"},  {"nf4", "iq4_nl"}};
+
+/// The format that takes the place of one whose groups do not divide the row: that of the table,
+/// else one of the same kind with the largest group that does, else 8 bits with one scale a row;
+/// f16 for formats of files.
 const Format& fitting(const Format& wanted, int64_t cols) {
     if (wanted.group == 0 || divides(wanted, cols))
         return wanted;
+    for (const Fallback& fallback : kFallbacks)
+        if (fallback.wanted == wanted.name)
+            return fitting(getFormat(fallback.instead), cols);
     if (isFileType(wanted))
         return getFormat("f16");
     const Format* best = nullptr;

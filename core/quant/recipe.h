@@ -53,12 +53,13 @@ struct Level {
     const char* title; ///< "INT4 g128"
     const char* glyph; ///< strip glyph of its main format, "I4"
     const char* about; ///< one sentence for people
-    Recipe (*make)();
+    /// A mix gives more bits to some layers, so that it needs the model.
+    Recipe (*make)(const Model& model);
 };
 std::span<const Level> levels();
 /// Error{Usage} that lists the known names.
 const Level& getLevel(std::string_view name);
-Recipe levelRecipe(std::string_view name);
+Recipe levelRecipe(std::string_view name, const Model& model);
 
 /// Glyph of a format in the layer strip: letter of the family and digit of the bits ("I4", "K6",
 /// "16").
@@ -80,7 +81,8 @@ uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key);
 
 /// The variant's tensor: the base's own when the choice keeps it, else quantized from it.
 Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,
-                     const Progress& progress = {});
+                     const Progress& progress = {},
+                     std::shared_ptr<const Calibration> calibration = nullptr);
 
 /// What went with an export that neither the model nor the recipe says.
 struct ExportNotes {
@@ -92,7 +94,9 @@ struct ExportNotes {
 /// (receipt.h); Error{Usage} naming the tensor when a chosen format has no GGUF type. Tensors are
 /// quantized one at a time.
 void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress = {}, const ExportNotes& notes = {});
+                const Progress& progress = {},
+                std::shared_ptr<const Calibration> calibration = nullptr,
+                const ExportNotes& notes = {});
 
 /// Writes the variant as a folder that vLLM and TGI load: "gptq", "awq" or "compressed-tensors"
 /// (export_targets.h), with config, tokenizer and receipt, in several files when the weights take
@@ -100,6 +104,7 @@ void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem:
 /// does not. The folder appears when it is complete; an earlier export of that name is replaced.
 void exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
                   const std::filesystem::path& path, const Progress& progress = {},
+                  std::shared_ptr<const Calibration> calibration = nullptr,
                   const ExportNotes& notes = {}, uint64_t shardBytes = 2'000'000'000);
 /// Throws what exportFolder throws for a recipe that the kind of folder cannot hold.
 void requireFolderFits(const Model& model, const Recipe& recipe, std::string_view kind);

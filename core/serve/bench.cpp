@@ -1,5 +1,6 @@
 #include "core/serve/bench.h"
 
+#include "core/calibrate/calibrate.h"
 #include "core/quant/apply.h"
 #include "core/runtime/bench.h"
 
@@ -44,7 +45,7 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
     BenchReport report;
     const auto begin = Clock::now();
     Runner runner(model, run);
-    applyRecipe(runner, effective, nullptr, progress);
+    applyRecipe(runner, effective, nullptr, progress, calibrationFor(model, effective, progress));
     report.loadSeconds = std::chrono::duration<double>(Clock::now() - begin).count();
     report.device = run.placement.front().backend->info();
 

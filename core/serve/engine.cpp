@@ -1,5 +1,6 @@
 #include "core/serve/engine.h"
 
+#include "core/calibrate/calibrate.h"
 #include "core/quant/apply.h"
 
 #include <algorithm>
@@ -76,7 +77,8 @@ std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, co
                                    const EngineOptions& options, const Progress& progress) {
     model->requireRunnable();
     auto runner = std::make_unique<Runner>(model, runOptions(*model, recipe, options));
-    applyRecipe(*runner, effectiveRecipe(recipe, options), nullptr, progress);
+    const Recipe effective = effectiveRecipe(recipe, options);
+    applyRecipe(*runner, effective, nullptr, progress, calibrationFor(model, effective, progress));
     return runner;
 }
 
@@ -131,9 +133,13 @@ void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Pro
         return;
     }
     // What differs between the two recipes is what may have been replaced.
-    const auto putBack = [&] { applyRecipe(runner, state.effective, &effective); };
+    const auto putBack = [&] {
+        applyRecipe(runner, state.effective, &effective, {},
+                    calibrationFor(state.model, state.effective));
+    };
+    const auto calibration = calibrationFor(state.model, effective, undisturbed(progress));
     try {
-        applyRecipe(runner, effective, &state.effective, undisturbed(progress));
+        applyRecipe(runner, effective, &state.effective, undisturbed(progress), calibration);
     } catch (const Error& error) {
         state.deviceLost = error.kind() == ErrorKind::DeviceLost;
         if (!state.deviceLost)

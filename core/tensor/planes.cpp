@@ -111,33 +111,31 @@ float e4m3ToFloat(uint8_t bits) {
                          : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
 }
 
-GroupValues groupValues(const Tensor& t, int64_t row, int64_t group) {
-    const Format& f = *t.format;
+GroupValues groupValues(const Format& f, const GroupBits& bits) {
     GroupValues values;
     values.zero = f.zero;
-    const int64_t super = f.super == 0 ? 0 : group * f.groupLength(t.cols) / f.super;
-    const uint32_t raw = rawScale(t, row, group);
     switch (f.scale) {
     case ScaleKind::None:
         break;
     case ScaleKind::F32:
-        values.scale = std::bit_cast<float>(raw);
+        values.scale = std::bit_cast<float>(bits.scale);
         break;
     case ScaleKind::F16:
-        values.scale = halfToFloat(static_cast<uint16_t>(raw));
+        values.scale = halfToFloat(static_cast<uint16_t>(bits.scale));
         break;
     case ScaleKind::BF16:
-        values.scale = bfloatToFloat(static_cast<uint16_t>(raw));
+        values.scale = bfloatToFloat(static_cast<uint16_t>(bits.scale));
         break;
     case ScaleKind::E8M0:
-        values.scale = e8m0ToDouble(static_cast<uint8_t>(raw));
+        values.scale = e8m0ToDouble(static_cast<uint8_t>(bits.scale));
         break;
     case ScaleKind::E4M3:
-        values.scale = e4m3ToFloat(static_cast<uint8_t>(raw));
+        values.scale = e4m3ToFloat(static_cast<uint8_t>(bits.scale));
         break;
     case ScaleKind::Code: {
-        const int code = f.scaleBits == 8 ? static_cast<int8_t>(raw) : static_cast<int>(raw);
-        values.scale = double(code - f.scaleZero) * halfToFloat(rawSuperScale(t, row, super));
+        const int code =
+            f.scaleBits == 8 ? static_cast<int8_t>(bits.scale) : static_cast<int>(bits.scale);
+        values.scale = double(code - f.scaleZero) * halfToFloat(bits.superScale);
         break;
     }
     }
@@ -145,17 +143,27 @@ GroupValues groupValues(const Tensor& t, int64_t row, int64_t group) {
     case OffsetKind::None:
         break;
     case OffsetKind::Value:
-        values.offset = halfToFloat(rawOffset(t, row, group));
+        values.offset = halfToFloat(bits.offset);
         break;
     case OffsetKind::Zero:
-        values.zero += rawOffset(t, row, group);
+        values.zero += bits.offset;
         break;
     case OffsetKind::Code:
-        values.offset = static_cast<float>(rawOffset(t, row, group)) *
-                        halfToFloat(rawSuperOffset(t, row, super));
+        values.offset = static_cast<float>(bits.offset) * halfToFloat(bits.superOffset);
         break;
     }
     return values;
+}
+
+GroupValues groupValues(const Tensor& t, int64_t row, int64_t group) {
+    const Format& f = *t.format;
+    const int64_t super = f.super == 0 ? 0 : group * f.groupLength(t.cols) / f.super;
+    GroupBits bits{.scale = rawScale(t, row, group), .offset = rawOffset(t, row, group)};
+    if (f.scale == ScaleKind::Code)
+        bits.superScale = rawSuperScale(t, row, super);
+    if (f.offset == OffsetKind::Code)
+        bits.superOffset = rawSuperOffset(t, row, super);
+    return groupValues(f, bits);
 }
 
 void packRecord(int bits, const uint8_t* codes, int shift, uint8_t* record) {

@@ -36,6 +36,13 @@ struct GroupValues {
 };
 GroupValues groupValues(const Tensor& tensor, int64_t row, int64_t group);
 
+/// Raw stored bits of one group; those that the format lacks do not matter.
+struct GroupBits {
+    uint32_t scale = 0;
+    uint16_t offset = 0, superScale = 0, superOffset = 0;
+};
+GroupValues groupValues(const Format& format, const GroupBits& bits);
+
 /// 32 codes, one a byte, to and from a record of `bits` (8, 4, 2, 1) words: value v lies in byte
 /// v mod 4·bits at bit bits·⌊v / 4·bits⌋. Unpacking adds in at bit `shift` of each code.
 void packRecord(int bits, const uint8_t* codes, int shift, uint8_t* record);

@@ -6,6 +6,7 @@
 #include "core/tensor/planes.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -30,15 +31,31 @@ void unpackBlock(const Tensor& t, int64_t record, uint8_t* codes) {
         unpackRecord(high, bytes + lowPlaneWords(t) * 4 + record * high * 4, low, codes);
 }
 
+/// Sixteen halves without a branch, so that compilers vectorise the loop; as halfToFloat.
+void decodeHalves(const uint16_t* __restrict halves, float* __restrict out) {
+    for (int i = 0; i < 16; ++i) {
+        const uint32_t magnitude = halves[i] & 0x7fffu, sign = (halves[i] & 0x8000u) << 16;
+        const float subnormal = static_cast<float>(static_cast<int>(magnitude)) * 0x1p-24f;
+        const uint32_t normal = (magnitude << 13) + (112u << 23);
+        const uint32_t finite = magnitude < 0x400u ? std::bit_cast<uint32_t>(subnormal) : normal;
+        // Infinities and NaN have the largest exponent of either kind.
+        const uint32_t bits = magnitude >= 0x7c00u ? normal + (112u << 23) : finite;
+        out[i] = std::bit_cast<float>(bits | sign);
+    }
+}
+
 void decodeFloats(const Tensor& t, int64_t first, int64_t count, float* out) {
     if (t.format->code == CodeKind::Float32) {
         std::memcpy(out, t.codes.data() + first * 4, static_cast<size_t>(count) * 4);
         return;
     }
     const auto* bits = t.codes.as<uint16_t>().data() + first;
-    if (t.format->code == CodeKind::Float16)
-        std::transform(bits, bits + count, out, halfToFloat);
-    else
+    if (t.format->code == CodeKind::Float16) {
+        int64_t i = 0;
+        for (; i + 16 <= count; i += 16)
+            decodeHalves(bits + i, out + i);
+        std::transform(bits + i, bits + count, out + i, halfToFloat);
+    } else
         std::transform(bits, bits + count, out, bfloatToFloat);
 }
 

@@ -115,7 +115,7 @@ private slots:
         for (const LayerError& layer : report.layers)
             QCOMPARE(layer.relativeError, 0.0);
 
-        const auto coarse = run(model, levelRecipe("int4"), 64);
+        const auto coarse = run(model, levelRecipe("int4", *model), 64);
         const QualityReport worse = measureQuality(*coarse, b.get(), tokens, options);
         QVERIFY(worse.kldMean > 0);
         QVERIFY(worse.layers[1].relativeError > 0 && worse.layers[1].cosine < 1);

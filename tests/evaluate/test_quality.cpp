@@ -54,7 +54,7 @@ private slots:
         const auto base = run(model, {});
         BaseLogits kept(limit);
         for (const char* level : {"q8_0", "int4"}) {
-            const auto variant = run(model, levelRecipe(level));
+            const auto variant = run(model, levelRecipe(level, *model));
             const QualityReport alone =
                 measureQuality(*variant, base.get(), someTokens(), shortWindows());
             const QualityReport again =
@@ -72,7 +72,7 @@ private slots:
     void figuresFollowTheirDefinitions() {
         // Perplexity and divergence of one window, from the logits themselves.
         const auto model = makeSyntheticModel("tiny");
-        const auto base = run(model, {}), variant = run(model, levelRecipe("int4"));
+        const auto base = run(model, {}), variant = run(model, levelRecipe("int4", *model));
         EvaluateOptions options = shortWindows();
         options.chunks = 1;
         const EvaluationTokens tokens = someTokens();
@@ -140,18 +140,19 @@ private slots:
         double last = -1;
         for (const char* level : {"f16", "q8_0", "int4"}) {
             double worst = 0;
-            for (const TensorError& error : measureTensors(*model, levelRecipe(level)))
+            for (const TensorError& error : measureTensors(*model, levelRecipe(level, *model)))
                 worst = std::max(worst, error.relativeError);
             QVERIFY2(worst > last, level);
             last = worst;
         }
-        const TensorError error = measureTensor(*model, levelRecipe("int4"), {Role::Up, 0});
+        const TensorError error =
+            measureTensors(*model, levelRecipe("int4", *model), {{Role::Up, 0}}).front();
         QCOMPARE(error.format, std::string("int4_g32"));
         QCOMPARE(error.bitsPerWeight, 4.5);
         // SQNR and relative error are one number in two units.
         QVERIFY(std::abs(error.sqnr + 20 * std::log10(error.relativeError)) < 1e-9);
         QCOMPARE(error.beyondSixSigma,
-                 tensorDetail(*model, levelRecipe("int4"), {Role::Up, 0}).beyondSixSigma);
+                 tensorDetail(*model, levelRecipe("int4", *model), {Role::Up, 0}).beyondSixSigma);
     }
     void recommendsTheSmallestWithoutNoticeableLoss() {
         const auto row = [](const char* level, uint64_t bytes, double kld, double tps) {
@@ -191,7 +192,7 @@ private slots:
     void oneTensorInDetail() {
         const auto model = makeSyntheticModel("tiny");
         const TensorKey key{Role::Down, 1};
-        const TensorDetail detail = tensorDetail(*model, levelRecipe("int4"), key);
+        const TensorDetail detail = tensorDetail(*model, levelRecipe("int4", *model), key);
         const auto sum = [](const std::vector<double>& counts) {
             return std::accumulate(counts.begin(), counts.end(), 0.0);
         };
@@ -201,9 +202,10 @@ private slots:
         QCOMPARE(detail.grid.size(), size_t(16));
         QVERIFY(detail.quantized && detail.error.relativeError > 0);
         QCOMPARE(detail.columnMaxima.size(), static_cast<size_t>(detail.cols));
-        QCOMPARE(detail.error.sqnr, measureTensor(*model, levelRecipe("int4"), key).sqnr);
+        QCOMPARE(detail.error.sqnr,
+                 measureTensors(*model, levelRecipe("int4", *model), {key}).front().sqnr);
         const TensorDetail norm =
-            tensorDetail(*model, levelRecipe("int4"), {Role::AttentionNorm, 0});
+            tensorDetail(*model, levelRecipe("int4", *model), {Role::AttentionNorm, 0});
         QVERIFY(!norm.quantized && norm.variantCounts.empty());
     }
 };

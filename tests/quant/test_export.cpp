@@ -98,7 +98,7 @@ private slots:
         NIBBLE_NEED_SHARED("models/stories260K-f32.gguf");
         const auto model = openModel(test::sharedPath("models/stories260K-f32.gguf"));
         Round round;
-        const auto back = round.trip(*model, levelRecipe("q8_0"));
+        const auto back = round.trip(*model, levelRecipe("q8_0", *model));
         QVERIFY(back->tokenizer);
         QCOMPARE(back->tokenizer->info().addBos, model->tokenizer->info().addBos);
         const std::string text = "Once upon a time, 7 cats — ünder a tree.";
@@ -121,7 +121,7 @@ private slots:
         QVERIFY(test::relativeError(logits(back), logits(model)) < 1e-5);
         const std::string text = "Once upon a time, Lily said \"hi\".";
         QCOMPARE(back->tokenizer->encode(text, false), model->tokenizer->encode(text, false));
-        const auto q8 = round.trip(*model, levelRecipe("q8_0"));
+        const auto q8 = round.trip(*model, levelRecipe("q8_0", *model));
         QCOMPARE(std::string(q8->get({Role::Query, 0}).type->name), std::string("q8_0"));
         const double error = test::relativeError(logits(q8), logits(model));
         QVERIFY2(error > 0 && error < 0.05, qPrintable(QString::number(error)));
@@ -218,7 +218,7 @@ private slots:
         options.placement = placeAll(*model, openCpu());
         options.context = 64;
         Runner runner(model, options);
-        const Recipe first = levelRecipe("q8_0");
+        const Recipe first = levelRecipe("q8_0", *model);
         QCOMPARE(applyRecipe(runner, first), int(model->keys().size()));
         QCOMPARE(applyRecipe(runner, first, &first), 0);
         Recipe second = first;

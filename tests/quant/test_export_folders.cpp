@@ -395,7 +395,7 @@ private slots:
     void shardsAndTheirIndex() {
         const auto model = sample();
         const Recipe recipe = linear("int4_g128");
-        exportFolder(*model, recipe, "gptq", at("out"), {}, {}, 600'000);
+        exportFolder(*model, recipe, "gptq", at("out"), {}, nullptr, {}, 600'000);
         const Json index = readJson(at("out") / "model.safetensors.index.json");
         QVERIFY(!fs::exists(at("out") / "model.safetensors"));
         std::set<std::string> files;
@@ -486,8 +486,8 @@ private slots:
         const auto model = sample();
         const Recipe recipe = linear("int4_g128");
         const ExportNotes notes{"0123456789abcdef", R"({"kld_mean":0.0125})"};
-        exportFolder(*model, recipe, "gptq", at("out"), {}, notes);
-        exportGguf(*model, levelRecipe("q4_0"), at("out.gguf"), {}, notes);
+        exportFolder(*model, recipe, "gptq", at("out"), {}, nullptr, notes);
+        exportGguf(*model, levelRecipe("q4_0", *model), at("out.gguf"), {}, nullptr, notes);
         const Json folder = readJson(at("out") / "nibble-receipt.json"),
                    ofFile = readJson(at("out.gguf.receipt.json"));
         const Json inside = RawFile(at("out") / "model.safetensors").header["__metadata__"];
@@ -520,7 +520,7 @@ private slots:
         QVERIFY(checkpointHash(*openCheckpoint(at("same"))) != checkpointHash(*one));
         QVERIFY(checkpointHash(*openCheckpoint(at("out.gguf"))) !=
                 checkpointHash(*model->checkpoint));
-        const Json without = Json::parse(receiptJson(*model, recipe, "gguf", {}));
+        const Json without = Json::parse(receiptJson(*model, recipe, "gguf", nullptr, {}));
         QVERIFY(without["calibration"].is_null() && without["measurements"].is_null());
     }
 };

@@ -105,9 +105,16 @@ private slots:
         QTest::newRow("q4_0") << "q4_0"
                               << "q4_0"
                               << "q4_0";
-        QTest::newRow("q4_k") << "q4_k"
-                              << "f16"
-                              << "f16";
+        for (const auto& [wanted, instead] : {std::pair("q6_k", "q8_0"),
+                                              {"q5_k", "q5_1"},
+                                              {"q4_k", "q5_0"},
+                                              {"q3_k", "iq4_nl"},
+                                              {"q2_k", "iq4_nl"},
+                                              {"iq4_xs", "iq4_nl"}})
+            QTest::newRow(wanted) << wanted << instead << instead;
+        QTest::newRow("nf4_dq") << "nf4_dq"
+                                << "nf4"
+                                << "iq4_nl";
     }
     void groupsThatDoNotDivideFallBack() {
         QFETCH(QString, wanted);
@@ -133,7 +140,7 @@ private slots:
         Recipe recipe = all("q8_0");
         recipe.rules[0].method = "magic";
         QVERIFY_EXCEPTION_THROWN(recipe.choose(tiny(), kHead), Error);
-        QVERIFY_EXCEPTION_THROWN(levelRecipe("int3"), Error);
+        QVERIFY_EXCEPTION_THROWN(levelRecipe("int3", tiny()), Error);
     }
     void setReplacesTheRuleOfOneTensor() {
         Recipe recipe = all("int8");
@@ -145,7 +152,7 @@ private slots:
     }
     void jsonRoundTrips() {
         for (const Level& level : levels()) {
-            Recipe recipe = level.make();
+            Recipe recipe = level.make(tiny());
             recipe.name = "quotes \" and ünïcode \n";
             recipe.vFormat = KvFormat::Int4;
             const Recipe back = Recipe::fromJson(recipe.toJson(), "x");
@@ -172,7 +179,7 @@ private slots:
         QTest::newRow("unknown format") << QByteArray(R"({"rules":[{"match":"*","format":"q9"}]})")
                                         << QByteArray("rules[0].format");
         QTest::newRow("format of another method")
-            << QByteArray(R"({"rules":[{"match":"*","format":"q4_k"}]})")
+            << QByteArray(R"({"rules":[{"match":"*","format":"tq2_0"}]})")
             << QByteArray("rules[0].format");
         QTest::newRow("unknown method") << QByteArray(R"({"rules":[{"match":"*","method":"x"}]})")
                                         << QByteArray("rules[0].method");
@@ -194,7 +201,7 @@ private slots:
         QVERIFY2(reason.find("mine.json") != std::string::npos, reason.c_str());
     }
     void everyPrefixOfARecipeIsRefused() {
-        std::string json = levelRecipe("int4").toJson();
+        std::string json = levelRecipe("int4", tiny()).toJson();
         json.erase(json.find_last_of('}') + 1);
         for (size_t length = 0; length < json.size(); ++length)
             QVERIFY(refusal(json.substr(0, length)) != "accepted");
@@ -213,7 +220,7 @@ private slots:
     }
     void sizesAreThoseOfTheTensors() {
         for (const Level& level : levels()) {
-            const Recipe recipe = level.make();
+            const Recipe recipe = level.make(tiny());
             uint64_t stored = 0, resident = 0;
             int64_t values = 0;
             for (const TensorKey key : tiny().keys()) {
@@ -230,19 +237,85 @@ private slots:
         }
     }
     void levelsDescribeThemselves() {
+        const auto model = makeSyntheticModel("100m"); // rows that every format divides
         for (const Level& level : levels()) {
-            const Recipe recipe = level.make();
+            const Recipe recipe = level.make(*model);
             QCOMPARE(recipe.name, std::string(level.name));
-            const TensorChoice main = recipe.choose(tiny(), layer(Role::Up));
+            const TensorChoice main = recipe.choose(*model, layer(Role::Up));
             QCOMPARE(formatGlyph(*main.format, main.method->name), std::string(level.glyph));
             QVERIFY(std::string_view(level.about).ends_with('.'));
         }
-        QCOMPARE(formatGlyph(getFormat("q6_k"), "kquant"), std::string("K6"));
+        QCOMPARE(formatGlyph(getFormat("q6_k"), "rtn"), std::string("K6"));
         QCOMPARE(formatGlyph(getFormat("iq4_xs"), "rtn"), std::string("Q4"));
+        QCOMPARE(formatGlyph(getFormat("nf4_dq"), "rtn"), std::string("F4"));
+        QCOMPARE(formatGlyph(getFormat("int4_g64_s8"), "rtn"), std::string("I4"));
+    }
+    void mixesOfTwelveLayers_data() {
+        QTest::addColumn<QString>("values");
+        QTest::addColumn<QString>("down");
+        QTest::addColumn<QString>("output");
+        QTest::addColumn<QString>("others");
+        QTest::addColumn<QString>("embedding");
+        // A digit a layer: twelve layers, one of which is the first eighth; the last eighth starts
+        // at 10, and every third from 3 gets more bits.
+        const auto row = [](const char* level, const char* values, const char* down,
+                            const char* output, const char* others, const char* embedding) {
+            QTest::newRow(level) << values << down << output << others << embedding;
+        };
+        row("q6_k", "666666666666", "666666666666", "666666666666", "666666666666", "q6_k");
+        row("q5_k_m", "655655655666", "655655655666", "555555555555", "555555555555", "q5_k");
+        row("q4_k_m", "644644644666", "644644644666", "444444444444", "444444444444", "q4_k");
+        row("q4_k_s", "555544444444", "544444444444", "444444444444", "444444444444", "q4_k");
+        row("q3_k_m", "554444444444", "444444444444", "444444444444", "333333333333", "q3_k");
+        row("q2_k", "333333333333", "333333333333", "333333333333", "222222222222", "q2_k");
+    }
+    void mixesOfTwelveLayers() {
+        QFETCH(QString, values);
+        QFETCH(QString, down);
+        QFETCH(QString, output);
+        QFETCH(QString, others);
+        QFETCH(QString, embedding);
+        const auto model = makeSyntheticModel("100m");
+        QCOMPARE(model->config.layers, 12);
+        const Recipe recipe = levelRecipe(QTest::currentDataTag(), *model);
+        const auto digits = [&](Role role) {
+            QString all;
+            for (int32_t i = 0; i < model->config.layers; ++i) {
+                const TensorChoice choice = recipe.choose(*model, layer(role, i));
+                all += QString::number(choice.format->bits);
+                if (!std::string_view(choice.format->name).ends_with("_k"))
+                    return QString(choice.format->name);
+            }
+            return all;
+        };
+        QCOMPARE(digits(Role::Value), values);
+        QCOMPARE(digits(Role::Down), down);
+        QCOMPARE(digits(Role::AttentionOutput), output);
+        for (const Role role : {Role::Query, Role::Key, Role::Gate, Role::Up})
+            QCOMPARE(digits(role), others);
+        QCOMPARE(QString(recipe.choose(*model, kEmbedding).format->name), embedding);
+        QCOMPARE(QString(recipe.choose(*model, kHead).format->name), QString("q6_k"));
+    }
+    void sharedValueHeadsAndTiedEmbeddingsGetMore() {
+        Model model = *makeSyntheticModel("100m");
+        const auto format = [&](const char* level, TensorKey key) {
+            return std::string(levelRecipe(level, model).choose(model, key).format->name);
+        };
+        model.config.kvHeads = model.config.heads;
+        QCOMPARE(format("iq4_xs", layer(Role::Value)), std::string("iq4_xs"));
+        QCOMPARE(format("iq4_xs", layer(Role::Down)), std::string("q5_k"));
+        QCOMPARE(format("iq4_xs", layer(Role::Down, 1)), std::string("iq4_xs"));
+        QCOMPARE(format("q2_k", layer(Role::Value)), std::string("q3_k"));
+        model.config.kvHeads = model.config.heads / 4;
+        QCOMPARE(format("iq4_xs", layer(Role::Value)), std::string("q5_k"));
+        QCOMPARE(format("q2_k", layer(Role::Value)), std::string("q4_k"));
+        QCOMPARE(format("q4_k_m", kEmbedding), std::string("q4_k"));
+        model.config.tiedEmbedding = true;
+        QCOMPARE(format("q4_k_m", kEmbedding), std::string("q6_k"));
     }
     void baseTensorsAreKeptWhereTheFormatIsTheSame() {
         const Tensor base = tiny().load(kHead);
-        const Tensor kept = variantTensor(tiny(), levelRecipe("f16"), kHead);
+        const Tensor kept = variantTensor(tiny(), levelRecipe("f16", tiny()), kHead);
         QVERIFY(std::ranges::equal(base.codes.view(), kept.codes.view()));
     }
 };

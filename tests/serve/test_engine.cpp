@@ -102,7 +102,7 @@ private slots:
         QVERIFY(QString::fromStdString(whole.text).startsWith(QString::fromStdString(result.text)));
     }
     void applyInTheMiddleEqualsAFreshLoad() {
-        const Recipe level = levelRecipe("int4");
+        const Recipe level = levelRecipe("int4", *stories());
         const ChatRequest first = greedy("Once upon a time", 16);
         Engine engine;
         engine.open(stories(), {}, onCpu());
@@ -126,7 +126,8 @@ private slots:
         const std::string before = engine.chat(request).text;
         Progress cancelled;
         cancelled.cancel = std::make_shared<std::atomic<bool>>(true);
-        QVERIFY_EXCEPTION_THROWN(engine.apply(levelRecipe("int4"), onCpu(), cancelled), Error);
+        QVERIFY_EXCEPTION_THROWN(engine.apply(levelRecipe("int4", *stories()), onCpu(), cancelled),
+                                 Error);
         Recipe unknown;
         unknown.rules.push_back({.match = "*", .format = "no_such_format"});
         QVERIFY_EXCEPTION_THROWN(engine.apply(unknown, onCpu()), Error);
@@ -151,7 +152,7 @@ private slots:
         const auto model = openModel(sampleModelPath());
         Engine engine;
         for (const char* level : {"f16", "int8", "q8_0", "int4", "int4_g128"}) {
-            const Recipe recipe = levelRecipe(level);
+            const Recipe recipe = levelRecipe(level, *model);
             engine.open(model, recipe, onCpu());
             const auto predicted =
                 Engine::predictedMemory(*model, recipe, onCpu(), engine.device());
@@ -172,7 +173,8 @@ private slots:
         EvaluateOptions options;
         options.context = 128;
         options.chunks = 2;
-        const auto report = engine.measure(levelRecipe("int4"), {"test", text}, options);
+        const auto report =
+            engine.measure(levelRecipe("int4", *stories()), {"test", text}, options);
         QVERIFY(report.hasReference);
         QVERIFY(report.kldMean > 0);
         QCOMPARE(report.level, std::string("int4"));

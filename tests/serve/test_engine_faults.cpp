@@ -101,8 +101,9 @@ private slots:
         EvaluateOptions options;
         options.context = 64;
         vulkanLayer().failCall(VulkanCall::Submit, 3, VK_ERROR_DEVICE_LOST);
-        const auto lost = perform(
-            [&](const Progress& p) { m_engine.measure(levelRecipe("int4"), text, options, p); });
+        const auto lost = perform([&](const Progress& p) {
+            m_engine.measure(levelRecipe("int4", *m_model), text, options, p);
+        });
         QCOMPARE(lost.first, 6);
         // The measured pair had a device of its own: what was running goes on.
         std::string answer;
@@ -114,7 +115,7 @@ private slots:
         std::string before, after;
         QCOMPARE(chat(before).first, 0);
         vulkanLayer().budget = uint64_t(vulkanLayer().liveBytes.load()) + 100'000;
-        const auto full = open("vulkan:0", levelRecipe("q8_0"));
+        const auto full = open("vulkan:0", levelRecipe("q8_0", *m_model));
         QCOMPARE(full.first, 5);
         QVERIFY2(QString::fromStdString(full.second).contains(" too few; "), full.second.c_str());
         QVERIFY(m_engine.isOpen());
@@ -124,7 +125,7 @@ private slots:
 
     /// An apply() that finds no memory for a tensor puts back what it has replaced.
     void noMemoryInTheMiddleOfApply() {
-        QCOMPARE(open("vulkan:0", levelRecipe("int4")).first, 0);
+        QCOMPARE(open("vulkan:0", levelRecipe("int4", *m_model)).first, 0);
         std::string before, after;
         QCOMPARE(chat(before).first, 0);
         // The base's tensors are larger, so that they need new memory.

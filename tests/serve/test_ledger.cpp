@@ -31,7 +31,7 @@ struct Running {
 
     Running(const std::shared_ptr<const Model>& model, const char* level, const char* device,
             int32_t count) {
-        runner = loadRunner(model, levelRecipe(level), on(device));
+        runner = loadRunner(model, levelRecipe(level, *model), on(device));
         session = runner->newSession();
         std::vector<TokenId> tokens(static_cast<size_t>(count));
         for (size_t i = 0; i < tokens.size(); ++i)
@@ -48,7 +48,7 @@ int measureResident(const char* level) {
         const auto tiny = makeSyntheticModel("tiny");
         EngineOptions small = on("cpu");
         small.context = 64;
-        const auto runner = loadRunner(tiny, levelRecipe(level), small);
+        const auto runner = loadRunner(tiny, levelRecipe(level, *tiny), small);
         Session session = runner->newSession();
         runner->append(session, std::vector<TokenId>{1, 2, 3});
     }
@@ -86,8 +86,8 @@ private slots:
         NIBBLE_NEED_LAYER();
         const auto model = makeSyntheticModel("100m");
         const DeviceInfo device = infoOf("vulkan:0");
-        const Ledger ledger = Engine::predictedMemory(*model, levelRecipe(level.toStdString()),
-                                                      on("vulkan:0"), device);
+        const Ledger ledger = Engine::predictedMemory(
+            *model, levelRecipe(level.toStdString(), *model), on("vulkan:0"), device);
         const int64_t before = vulkanLayer().liveBytes;
         // A few tokens suffice: allocations do not depend on how full the cache is.
         const Running running(model, qPrintable(level), "vulkan:0", 4);
@@ -107,8 +107,8 @@ private slots:
 #endif
         QFETCH(QString, level);
         const auto model = makeSyntheticModel("100m");
-        const Ledger ledger = Engine::predictedMemory(*model, levelRecipe(level.toStdString()),
-                                                      on("cpu"), infoOf("cpu"));
+        const Ledger ledger = Engine::predictedMemory(
+            *model, levelRecipe(level.toStdString(), *model), on("cpu"), infoOf("cpu"));
         QProcess child;
         child.start(QCoreApplication::applicationFilePath(), {"--resident", level});
         QVERIFY(child.waitForFinished(300'000));

@@ -5,6 +5,7 @@
 #include "core/tensor/tensor.h"
 
 #include <QTest>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -136,6 +137,23 @@ private slots:
                                    out.begin() + int64_t(i + 1) * 256,
                                    values.begin() + order[i] * 256));
         }
+    }
+    void everyHalfIsDecoded() {
+        // With a remainder behind the last whole block.
+        std::vector<uint16_t> halves;
+        for (uint32_t h = 0; h < 0x10000; ++h)
+            halves.push_back(static_cast<uint16_t>(h));
+        for (uint16_t h = 0x7bf9; h < 0x7c06; ++h)
+            halves.push_back(h);
+        Tensor tensor;
+        tensor.format = &getFormat("f16");
+        tensor.rows = 1;
+        tensor.cols = static_cast<int64_t>(halves.size());
+        tensor.codes = Bytes::of(std::vector(halves));
+        const std::vector<float> decoded = decode(tensor);
+        for (size_t i = 0; i < halves.size(); ++i)
+            QCOMPARE(std::bit_cast<uint32_t>(decoded[i]),
+                     std::bit_cast<uint32_t>(halfToFloat(halves[i])));
     }
     void everyFormatDecodesByItsFormula_data() {
         QTest::addColumn<QString>("name");

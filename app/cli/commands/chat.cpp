@@ -65,7 +65,7 @@ public:
                  printable(model->name));
         if (!options.raw)
             chatTemplateFor(*model, options.format);
-        m_recipe = options.recipe.recipe();
+        m_recipe = options.recipe.recipe(*model);
         m_engine.open(model, m_recipe, options.run.options(contextFor(*model, options.context)),
                       terminalProgress());
         clearProgressLine();

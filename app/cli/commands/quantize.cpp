@@ -53,7 +53,7 @@ Recipe largestWithin(const Model& model, const Options& options) {
     const Level* best = nullptr;
     uint64_t most = 0, least = UINT64_MAX;
     for (const Level& level : levels()) {
-        const Recipe recipe = levelFor(options, level.make());
+        const Recipe recipe = levelFor(options, level.make(model));
         if (!canExport(model, recipe, options))
             continue;
         const RecipeSize size = recipeSize(model, recipe);
@@ -73,7 +73,7 @@ Recipe largestWithin(const Model& model, const Options& options) {
              "No level is that small; the smallest that a {} {} can hold takes {} bytes for this "
              "model.",
              options.container, isFolder(options) ? "folder" : "file", least);
-    return levelFor(options, best->make());
+    return levelFor(options, best->make(model));
 }
 
 Recipe recipeOf(const Model& model, const Options& options) {
@@ -83,7 +83,7 @@ Recipe recipeOf(const Model& model, const Options& options) {
         fail(ErrorKind::Usage, "Give one of --level, --recipe, --budget and --bits.");
     if (!options.recipe.given())
         return largestWithin(model, options);
-    const Recipe recipe = options.recipe.recipe();
+    const Recipe recipe = options.recipe.recipe(model);
     return options.recipe.level.empty() ? recipe : levelFor(options, recipe);
 }
 

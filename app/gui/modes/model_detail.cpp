@@ -149,7 +149,7 @@ void ModelDetail::refreshBest(bool isOpen) {
     const Recommendation best = *found;
     const LadderRow& row = ladder[best.row];
     const auto device = m_workbench.device();
-    const QString title = Workbench::recipeTitle(levelRecipe(row.level));
+    const QString title = m_workbench.recipeTitle(levelRecipe(row.level, *model));
     m_bestLevel = QString::fromStdString(row.level);
     m_bestTitle->setText(device && device->kind == "cpu" ? tr("Best for this CPU")
                                                          : tr("Best for this GPU"));
@@ -205,10 +205,10 @@ void ModelDetail::refresh() {
     const auto model = m_workbench.model();
     const bool isOpen = model && m_shownPath == m_workbench.modelPath();
     const bool any = !m_shownPath.isEmpty();
-    const QString variant =
-        isOpen && !m_shownLevel.isEmpty()
-            ? tr("%1 of ").arg(Workbench::recipeTitle(levelRecipe(m_shownLevel.toStdString())))
-            : QString();
+    const QString variant = isOpen && !m_shownLevel.isEmpty()
+                                ? tr("%1 of ").arg(m_workbench.recipeTitle(
+                                      levelRecipe(m_shownLevel.toStdString(), *model)))
+                                : QString();
     m_name->setFullText(isOpen ? variant + m_workbench.modelName()
                         : any  ? QFileInfo(m_shownPath).completeBaseName()
                                : tr("No model chosen"));
@@ -233,7 +233,7 @@ void ModelDetail::refresh() {
     m_memory->setVisible(isOpen && ledger);
     if (isOpen && ledger) {
         m_memoryTitle->setText(tr("Memory of %1, context %2")
-                                   .arg(Workbench::recipeTitle(m_workbench.recipe()),
+                                   .arg(m_workbench.recipeTitle(m_workbench.recipe()),
                                         units::count(m_workbench.options().context)));
         m_memory->setFacts({{tr("Weights"), units::bytes(ledger->use.weights)},
                             {tr("KV cache"), units::bytes(ledger->use.kv)},

@@ -237,7 +237,7 @@ void TuneMode::refresh() {
         const QSignalBlocker quiet(m_level);
         m_level->setCurrentIndex(m_level->findData(QString::fromStdString(recipe.name)));
     }
-    const QString chosen = Workbench::recipeTitle(recipe);
+    const QString chosen = m_workbench.recipeTitle(recipe);
     m_recipeText->setFullText(!hasModel ? tr("Open a model first.")
                               : m_workbench.hasPendingChange()
                                   ? tr("running: %1").arg(m_workbench.runningTitle())
@@ -262,7 +262,7 @@ void TuneMode::refreshFigures() {
     const Recipe& baseline = m_workbench.baseline();
     const bool compares = !baseline.rules.empty() && baseline.hash() != recipe.hash();
     const LadderRow* other = compares ? m_workbench.ladderRow(baseline) : nullptr;
-    const QString beside = Workbench::recipeTitle(baseline) + QStringLiteral(": ");
+    const QString beside = m_workbench.recipeTitle(baseline) + QStringLiteral(": ");
 
     if (const auto& ledger = m_workbench.predictedLedger())
         m_memory->set(units::bytes(ledger->use.total()), {},

@@ -2,10 +2,9 @@
 
 #include "core/base/error.h"
 #include "core/base/parallel.h"
-#include "core/quant/group_fit.h"
+#include "core/quant/row_fit.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace nibble {
 namespace {
@@ -25,54 +24,12 @@ struct Worker {
         values.resize(static_cast<size_t>(input.cols));
         codes.resize(static_cast<size_t>(input.cols));
         input.values(row, row + 1, values.data());
-        requireFinite(row, values);
-        const int64_t length = format.groupLength(input.cols);
-        for (int64_t group = 0; group < format.groupCount(input.cols); ++group) {
-            const auto at = static_cast<size_t>(group * length);
-            const auto count = static_cast<size_t>(std::min(length, input.cols - group * length));
-            const GroupFit fit = fitSearched(format, std::span(values).subspan(at, count),
-                                             weights.subspan(at, count), codes.data() + at);
-            out.setScale(row, group, fit.scale);
-            if (format.offset != OffsetKind::None)
-                out.setOffset(row, group, fit.offset);
-        }
-        out.setCodes(row, codes.data());
-    }
-
-    void requireFinite(int64_t row, std::span<const float> values) const {
-        for (size_t i = 0; i < values.size(); ++i)
-            if (!std::isfinite(values[i]))
-                fail(ErrorKind::BadInput,
-                     "Tensor \"{}\" holds {} in row {}, column {}; it cannot be quantized. The "
-                     "model is damaged: download it again.",
-                     printable(input.name), values[i], row, i);
+        requireFinite(input, row, values);
+        storeRow(out, row, fitRow(format, values, weights, codes.data()), codes.data());
     }
 };
 
-/// Importance scaled so that its largest is 1, or ones.
-std::vector<float> channelWeights(const QuantizeInput& input) {
-    std::vector<float> weights(static_cast<size_t>(input.cols), 1.0f);
-    if (input.importance.empty())
-        return weights;
-    if (input.importance.size() != weights.size())
-        fail(ErrorKind::BadInput,
-             "The calibration of \"{}\" has {} channels, but the tensor has {}; calibrate this "
-             "model again.",
-             printable(input.name), input.importance.size(), input.cols);
-    float most = 0;
-    for (size_t i = 0; i < weights.size(); ++i) {
-        const float value = input.importance[i];
-        if (!std::isfinite(value) || value < 0)
-            fail(ErrorKind::BadInput,
-                 "The calibration of \"{}\" holds {} for channel {}; calibrate this model again.",
-                 printable(input.name), value, i);
-        most = std::max(most, value);
-    }
-    if (most > 0)
-        for (size_t i = 0; i < weights.size(); ++i)
-            weights[i] = input.importance[i] / most;
-    return weights;
-}
+} // namespace
 
 Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progress& progress) {
     const std::vector<float> weights = channelWeights(input);
@@ -92,8 +49,12 @@ Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progr
     return builder.finish();
 }
 
-} // namespace
-
-const Method kRtn{"rtn", "Round to nearest", cannotFitGroups, quantizeRtn};
+const Method kRtn{
+    .name = "rtn", .title = "Round to nearest", .refuses = cannotFit, .quantize = quantizeRtn};
+const Method kImatrix{.name = "imatrix",
+                      .title = "Importance-weighted rounding",
+                      .refuses = cannotFit,
+                      .quantize = quantizeRtn,
+                      .needs = Needs::Statistics};
 
 } // namespace nibble

@@ -269,7 +269,7 @@ void TestWindow::conversationGoesOnAcrossLevels() {
     QTest::keyClick(chat->composer()->field(), Qt::Key_Return);
     QTRY_VERIFY_WITH_TIMEOUT(answered(4), 60000);
     QCOMPARE(chat->chat().turns[1].text, first);
-    QCOMPARE(chat->chat().turns[3].variant, Workbench::recipeTitle(workbench.runningRecipe()));
+    QCOMPARE(chat->chat().turns[3].variant, workbench.recipeTitle(workbench.runningRecipe()));
 
     options.maxTokens = 400;
     chat->composer()->setSettings(options, {}, {});

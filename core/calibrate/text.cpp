@@ -1,4 +1,4 @@
-#include "core/evaluate/quality.h"
+#include "core/calibrate/text.h"
 
 #include "core/base/hash.h"
 #include "core/base/limits.h"
@@ -10,6 +10,12 @@ namespace nibble {
 EvaluationText shippedEvaluationText() {
     const auto path = resourcePath("text/evaluation.txt.z");
     return {"shipped text", inflateText(mapFile(path).view(), limits::kTextBytes), true};
+}
+
+EvaluationText shippedCalibrationText() {
+    const auto path = resourcePath("text/calibration.txt.z");
+    return {"shipped calibration text", inflateText(mapFile(path).view(), limits::kTextBytes),
+            true};
 }
 
 EvaluationText evaluationTextFile(const std::filesystem::path& path) {

@@ -1,0 +1,35 @@
+#pragma once
+
+#include "core/calibrate/text.h"
+#include "core/model/model.h"
+#include "core/quant/recipe.h"
+
+#include <memory>
+
+namespace nibble {
+
+struct CalibrateOptions {
+    int32_t context = 512;    ///< tokens of a window, shorter where the model's context is
+    int32_t windows = 64;     ///< windows read, fewer where the text has fewer
+    int32_t sampleRows = 128; ///< tokens whose inputs are kept as they are
+    /// Second moments are kept while they fit into so many bytes, else they are computed again, a
+    /// layer at a time, when a method asks for them.
+    uint64_t momentBytes = 1ull << 30;
+    bool moments = true; ///< whether they may be asked for
+};
+
+/// Runs the text's windows through the base, layer by layer: of the weights only one layer, of the
+/// activations one row of hidden values for each token are in memory. On the CPU, in float.
+/// Error{BadInput} for a text with less than one window, Error{Cancelled}.
+std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
+                                             const EvaluationText& text,
+                                             const CalibrateOptions& options = {},
+                                             const Progress& progress = {});
+
+/// The calibration that a recipe's methods need, with the text that ships, or null when they need
+/// none. The last model's is kept, so that further recipes find it made.
+std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Model>& model,
+                                                  const Recipe& recipe,
+                                                  const Progress& progress = {});
+
+} // namespace nibble

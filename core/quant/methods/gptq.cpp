@@ -1,0 +1,125 @@
+#include "core/quant/methods/gptq.h"
+
+#include "core/base/error.h"
+#include "core/base/parallel.h"
+#include "core/base/vector_width.h"
+#include "core/quant/row_fit.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace nibble {
+namespace {
+
+/// Rows that are rounded together: one vector register of errors a column.
+constexpr int64_t kRows = 16;
+/// Of the mean diagonal, added to it: the value of the paper.
+constexpr double kDamping = 0.01;
+
+/// sums[r] = Σ_{j < count} feedback[j] · errors[j][r]
+NIBBLE_EVERY_VECTOR_WIDTH
+void feedBack(const float* feedback, const float* errors, int64_t count, float* sums) {
+    float even[kRows] = {}, odd[kRows] = {};
+    int64_t j = 0;
+    for (; j + 2 <= count; j += 2)
+        for (int64_t r = 0; r < kRows; ++r) {
+            even[r] += feedback[j] * errors[j * kRows + r];
+            odd[r] += feedback[j + 1] * errors[(j + 1) * kRows + r];
+        }
+    for (int64_t r = 0; r < kRows; ++r)
+        sums[r] = even[r] + odd[r] + (j < count ? feedback[j] * errors[j * kRows + r] : 0);
+}
+
+class Rounding {
+public:
+    Rounding(const QuantizeInput& input, const Format& format, const FeedbackFactor& factor,
+             std::span<const int32_t> order, std::span<const float> weights, TensorBuilder& out)
+        : m_input(input), m_format(format), m_factor(factor), m_order(order), m_weights(weights),
+          m_out(out) {}
+
+    void round(int64_t first, int64_t count) const {
+        const auto cols = static_cast<size_t>(m_input.cols);
+        std::vector<float> values(static_cast<size_t>(count) * cols);
+        m_input.values(first, first + count, values.data());
+        std::vector<uint8_t> codes(static_cast<size_t>(count) * cols);
+        std::vector<RowFit> fits;
+        std::vector<RowGrid> grids;
+        for (int64_t r = 0; r < count; ++r) {
+            const auto row = std::span(values).subspan(static_cast<size_t>(r) * cols, cols);
+            requireFinite(m_input, first + r, row);
+            fits.push_back(
+                fitRow(m_format, row, m_weights, codes.data() + static_cast<size_t>(r) * cols));
+            grids.emplace_back(m_format, m_input.cols, fits.back());
+        }
+        std::vector<float> errors(cols * kRows);
+        float sums[kRows];
+        for (int64_t k = 0; k < m_input.cols; ++k) {
+            feedBack(m_factor.feedback.data() + static_cast<size_t>(k) * cols, errors.data(), k,
+                     sums);
+            const int32_t col = m_order[static_cast<size_t>(k)];
+            for (int64_t r = 0; r < count; ++r) {
+                const size_t at = static_cast<size_t>(r) * cols + static_cast<size_t>(col);
+                const RowGrid::Nearest nearest =
+                    grids[static_cast<size_t>(r)].nearest(col, values[at] + sums[r]);
+                codes[at] = nearest.code;
+                errors[static_cast<size_t>(k * kRows + r)] = values[at] - nearest.value;
+            }
+        }
+        for (int64_t r = 0; r < count; ++r)
+            storeRow(m_out, first + r, fits[static_cast<size_t>(r)],
+                     codes.data() + static_cast<size_t>(r) * cols);
+    }
+
+private:
+    const QuantizeInput& m_input;
+    const Format& m_format;
+    const FeedbackFactor& m_factor;
+    std::span<const int32_t> m_order;
+    std::span<const float> m_weights;
+    TensorBuilder& m_out;
+};
+
+/// Columns by the energy of their input, most first: those that follow make up for their errors.
+std::vector<int32_t> byEnergy(const Moments& moments) {
+    std::vector<int32_t> order(static_cast<size_t>(moments.size));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return moments.at(a, a) > moments.at(b, b); });
+    return order;
+}
+
+Tensor quantizeGptq(const QuantizeInput& input, const Format& format, const Progress& progress) {
+    const std::vector<float> weights = channelWeights(input);
+    const Moments& moments = *input.moments;
+    const std::vector<int32_t> order = byEnergy(moments);
+    const FeedbackFactor feedback = factor(moments, order, kDamping);
+    progress.check();
+    TensorBuilder builder(input.name, format, input.rows, input.cols);
+    const Rounding rounding(input, format, feedback, order, weights, builder);
+    // Some 50 ms of work between two looks at the cancel flag.
+    const int64_t slab =
+        std::max<int64_t>(2 * kRows, (int64_t(1) << 28) / (input.cols * input.cols) * kRows);
+    for (int64_t begin = 0; begin < input.rows; begin += slab) {
+        const int64_t end = std::min(input.rows, begin + slab);
+        parallelFor(static_cast<size_t>((end - begin + kRows - 1) / kRows), 1,
+                    [&](size_t first, size_t last) {
+                        for (size_t i = first; i < last && !progress.cancelled(); ++i) {
+                            const int64_t row = begin + static_cast<int64_t>(i) * kRows;
+                            rounding.round(row, std::min(kRows, end - row));
+                        }
+                    });
+        progress.check();
+        progress.report(static_cast<double>(end), static_cast<double>(input.rows), input.name);
+    }
+    return builder.finish();
+}
+
+} // namespace
+
+const Method kGptq{.name = "gptq",
+                   .title = "GPTQ",
+                   .refuses = cannotFit,
+                   .quantize = quantizeGptq,
+                   .needs = Needs::Moments};
+
+} // namespace nibble

@@ -1,0 +1,235 @@
+#include "core/quant/quantizer.h"
+
+#include "core/base/error.h"
+#include "core/model/names.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nibble {
+
+/// Products that share an input, and what makes it.
+struct Quantizer::Fold {
+    std::vector<Role> consumers;
+    std::vector<Role> producers; ///< the first decides whether anything can be folded
+};
+
+namespace {
+
+void requireFiniteVector(const Tensor& vector) {
+    const std::vector<float> values = decode(vector);
+    for (size_t i = 0; i < values.size(); ++i)
+        if (!std::isfinite(values[i]))
+            fail(ErrorKind::BadInput,
+                 "Tensor \"{}\" holds {} in row 0, column {}; the model is damaged: download it "
+                 "again.",
+                 printable(vector.name), values[i], i);
+}
+
+/// Channels of an attention output come by query head, rows of the values by key-value head, which
+/// several query heads share: their scales must agree, so that the largest is taken.
+std::vector<float> ofValueRows(const ModelConfig& config, const std::vector<float>& channels) {
+    std::vector<float> rows(static_cast<size_t>(config.kvWidth()), 0.0f);
+    const int32_t shared = config.heads / config.kvHeads;
+    for (int32_t head = 0; head < config.heads; ++head)
+        for (int32_t d = 0; d < config.headSize; ++d) {
+            float& row = rows[static_cast<size_t>(head / shared * config.headSize + d)];
+            row = std::max(row, channels[static_cast<size_t>(head * config.headSize + d)]);
+        }
+    return rows;
+}
+std::vector<float> ofQueryChannels(const ModelConfig& config, const std::vector<float>& rows) {
+    std::vector<float> channels(static_cast<size_t>(config.queryWidth()));
+    const int32_t shared = config.heads / config.kvHeads;
+    for (int32_t head = 0; head < config.heads; ++head)
+        for (int32_t d = 0; d < config.headSize; ++d)
+            channels[static_cast<size_t>(head * config.headSize + d)] =
+                rows[static_cast<size_t>(head / shared * config.headSize + d)];
+    return channels;
+}
+
+/// Moments of x / s.
+Moments scaledMoments(const Moments& moments, const std::vector<float>& scales) {
+    Moments out = moments;
+    for (int64_t i = 0; i < out.size; ++i)
+        for (int64_t j = 0; j < out.size; ++j)
+            out.values[static_cast<size_t>(i * out.size + j)] /=
+                scales[static_cast<size_t>(i)] * scales[static_cast<size_t>(j)];
+    return out;
+}
+
+bool contains(const std::vector<Role>& roles, Role role) {
+    return std::find(roles.begin(), roles.end(), role) != roles.end();
+}
+
+} // namespace
+
+Quantizer::Quantizer(const Model& model, const Recipe& recipe,
+                     std::shared_ptr<const Calibration> calibration)
+    : m_model(model), m_recipe(recipe), m_calibration(std::move(calibration)) {}
+
+const std::vector<float>* Quantizer::scales(const Fold& fold, int32_t layer,
+                                            const Progress& progress) {
+    const auto [at, isNew] = m_scales.try_emplace({&fold, layer});
+    if (isNew) {
+        try {
+            at->second = makeScales(fold, layer, progress);
+        } catch (...) {
+            m_scales.erase(at);
+            throw;
+        }
+    }
+    return at->second.empty() ? nullptr : &at->second;
+}
+
+/// Empty when the recipe does not ask for any, or the input cannot be scaled.
+std::vector<float> Quantizer::makeScales(const Fold& fold, int32_t layer,
+                                         const Progress& progress) {
+    const Method* method = nullptr;
+    FoldInput input;
+    std::vector<Tensor> bases;
+    for (const Role role : fold.consumers) {
+        const TensorChoice choice = m_recipe.choose(m_model, {role, layer});
+        if (!choice.method || !choice.method->inputScales || !choice.format ||
+            choice.format->isFloat() || (method && choice.method != method))
+            return {};
+        method = choice.method;
+        input.activations = choice.activations;
+    }
+    const TensorKey producer{fold.producers.front(), layer};
+    if (isMatrix(producer.role)) {
+        const Format* stored = m_model.get(producer).format();
+        const Format* wanted = m_recipe.choose(m_model, producer).format;
+        if ((!wanted || wanted == stored) && !(stored && stored->isFloat()))
+            return {}; // stays as it is stored, so that nothing can be multiplied in
+    }
+    if (!m_calibration)
+        fail(ErrorKind::Usage,
+             "{} needs to know what flows into \"{}\"; calibrate the model first.", method->title,
+             tensorName({fold.consumers.front(), layer}));
+    const TensorKey site = inputKey({fold.consumers.front(), layer});
+    input.statistics = &m_calibration->get(site);
+    std::shared_ptr<const Moments> moments;
+    if (m_calibration->moments)
+        moments = m_calibration->moments(site, progress);
+    input.moments = moments.get();
+    for (const Role role : fold.consumers)
+        bases.push_back(m_model.load({role, layer}));
+    for (size_t i = 0; i < bases.size(); ++i)
+        input.consumers.push_back(
+            {&bases[i], m_recipe.choose(m_model, {fold.consumers[i], layer}).format});
+    std::vector<float> scales = method->inputScales(input, progress);
+    if (fold.producers.front() == Role::Value)
+        scales = ofQueryChannels(m_model.config, ofValueRows(m_model.config, scales));
+    return scales;
+}
+
+/// Columns times s of the tensor's own input, rows (or values) over s of the input that it makes.
+Tensor Quantizer::folded(Tensor base, const std::vector<float>* columns,
+                         const std::vector<float>* rows, TensorKey key) const {
+    if (!columns && !rows)
+        return base;
+    std::vector<float> values = decode(base);
+    const auto cols = static_cast<size_t>(base.cols);
+    if (columns)
+        for (size_t i = 0; i < values.size(); ++i)
+            values[i] *= (*columns)[i % cols];
+    if (rows) {
+        const std::vector<float> own = key.role == Role::Value || key.role == Role::ValueBias
+                                           ? ofValueRows(m_model.config, *rows)
+                                           : *rows;
+        for (size_t i = 0; i < values.size(); ++i)
+            values[i] /= own[base.rows == 1 ? i : i / cols];
+    }
+    return makeFloatTensor(base.name, getFormat("f32"), base.rows, base.cols, values);
+}
+
+Quantizer::Scales Quantizer::scalesOf(TensorKey key, const Progress& progress) {
+    static const Fold kFolds[] = {
+        {{Role::Query, Role::Key, Role::Value}, {Role::AttentionNorm}},
+        {{Role::AttentionOutput}, {Role::Value, Role::ValueBias}},
+        {{Role::Gate, Role::Up}, {Role::FeedForwardNorm}},
+        {{Role::Down}, {Role::Up}},
+    };
+    Scales found;
+    if (key.layer >= 0)
+        for (const Fold& fold : kFolds) {
+            if (contains(fold.consumers, key.role))
+                found.columns = scales(fold, key.layer, progress);
+            if (contains(fold.producers, key.role))
+                found.rows = scales(fold, key.layer, progress);
+        }
+    return found;
+}
+
+Tensor Quantizer::inBaseScale(TensorKey key, const Tensor& made, const Progress& progress) {
+    const Scales scales = scalesOf(key, progress);
+    if (!scales.columns && !scales.rows)
+        return made;
+    const auto inverted = [](const std::vector<float>* from) {
+        std::vector<float> out;
+        if (from)
+            for (const float scale : *from)
+                out.push_back(1 / scale);
+        return out;
+    };
+    const std::vector<float> columns = inverted(scales.columns), rows = inverted(scales.rows);
+    return folded(made, scales.columns ? &columns : nullptr, scales.rows ? &rows : nullptr, key);
+}
+
+Tensor Quantizer::tensor(TensorKey key, const Progress& progress) {
+    const TensorChoice choice = m_recipe.choose(m_model, key);
+    const auto [columns, rows] = scalesOf(key, progress);
+    Tensor base = m_model.load(key);
+    const Format* stored = base.format;
+    if (!isMatrix(key.role))
+        requireFiniteVector(base);
+    base = folded(std::move(base), columns, rows, key);
+    const Format* wanted = choice.format ? choice.format : stored;
+    if (wanted == base.format)
+        return base;
+    const Method* chosen = choice.method ? choice.method : &methods().front();
+    // A table that is only looked up in is no product: no text says which of its columns matter.
+    const bool lookedUp = key.role == Role::TokenEmbedding && m_model.headKey() != key;
+    const Method& method =
+        lookedUp && chosen->needs != Needs::Nothing ? methods().front() : *chosen;
+    QuantizeInput input{.name = base.name,
+                        .rows = base.rows,
+                        .cols = base.cols,
+                        .values = [&base](int64_t begin, int64_t end, float* out) {
+                            decodeRows(base, begin, end, out);
+                        }};
+    std::vector<float> importance;
+    std::shared_ptr<const Moments> moments;
+    if (m_calibration && !wanted->isFloat() && method.needs != Needs::Nothing) {
+        if (const InputStatistics* statistics = m_calibration->find(key)) {
+            importance = statistics->meanSquare;
+            if (columns)
+                for (size_t i = 0; i < importance.size(); ++i)
+                    importance[i] /= (*columns)[i] * (*columns)[i];
+            input.importance = importance;
+        }
+        // The table of embeddings is also the head when tied, and is calibrated there.
+        if (method.needs == Needs::Moments && m_calibration->moments) {
+            moments = m_calibration->moments(key, progress);
+            if (moments && columns)
+                moments = std::make_shared<const Moments>(scaledMoments(*moments, *columns));
+            input.moments = moments.get();
+        }
+    }
+    Tensor made = quantize(input, *wanted, method, progress);
+    made.experts = base.experts;
+    return made;
+}
+
+Needs neededCalibration(const Model& model, const Recipe& recipe) {
+    Needs most = Needs::Nothing;
+    for (const TensorKey key : model.keys()) {
+        const TensorChoice choice = recipe.choose(model, key);
+        if (choice.format && !choice.format->isFloat() && choice.method)
+            most = std::max(most, choice.method->needs);
+    }
+    return most;
+}
+
+} // namespace nibble

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "core/quant/recipe.h"
+
+#include <map>
+#include <memory>
+
+namespace nibble {
+
+/// Makes the tensors of a variant from the base: loads, folds scales in, quantizes. Tensors may be
+/// asked for in any order; the order of Model::keys() is the cheapest. One thread.
+class Quantizer {
+public:
+    /// `calibration` may be null when needsCalibration() is false. Both referred-to objects outlive
+    /// this one.
+    Quantizer(const Model& model, const Recipe& recipe,
+              std::shared_ptr<const Calibration> calibration = nullptr);
+
+    /// The base's own tensor when the recipe keeps it, else made from it. Error{Usage} when a
+    /// method needs a calibration that is not there.
+    Tensor tensor(TensorKey key, const Progress& progress = {});
+
+    /// A tensor made by tensor() with the folded scales taken out again, for comparing it with the
+    /// base's; itself when there are none.
+    Tensor inBaseScale(TensorKey key, const Tensor& made, const Progress& progress = {});
+
+private:
+    struct Fold;
+    /// Scales of a tensor's columns and rows, null where they stay.
+    struct Scales {
+        const std::vector<float>*columns = nullptr, *rows = nullptr;
+    };
+    Scales scalesOf(TensorKey key, const Progress& progress);
+    const std::vector<float>* scales(const Fold& fold, int32_t layer, const Progress& progress);
+    std::vector<float> makeScales(const Fold& fold, int32_t layer, const Progress& progress);
+    Tensor folded(Tensor base, const std::vector<float>* columns, const std::vector<float>* rows,
+                  TensorKey key) const;
+
+    const Model& m_model;
+    const Recipe& m_recipe;
+    std::shared_ptr<const Calibration> m_calibration;
+    std::map<std::pair<const Fold*, int32_t>, std::vector<float>> m_scales; ///< empty = none
+};
+
+/// What of a calibration the recipe's methods need, over all tensors.
+Needs neededCalibration(const Model& model, const Recipe& recipe);
+
+} // namespace nibble

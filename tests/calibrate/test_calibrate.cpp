@@ -1,0 +1,248 @@
+#include "core/base/error.h"
+#include "core/base/resources.h"
+#include "core/calibrate/calibrate.h"
+#include "core/quant/apply.h"
+#include "core/quant/quantizer.h"
+
+#include <QTest>
+#include <cmath>
+
+using namespace nibble;
+
+namespace {
+
+std::shared_ptr<const Model> sample() {
+    static const auto model = openModel(resourcePath("sample_model/nibble-sample-f16.gguf"));
+    return model;
+}
+
+CalibrateOptions few(int32_t windows = 3) {
+    CalibrateOptions options;
+    options.context = 128;
+    options.windows = windows;
+    return options;
+}
+
+/// Everything that a tap sees in one plain pass over the same windows.
+class Everything final : public Tap {
+public:
+    bool wants(const TapSite& site) const override {
+        return site.what == TapSite::What::ProductInput;
+    }
+    void values(const TapSite& site, int32_t rows, int32_t width, const float* values) override {
+        auto& kept = inputs[inputKey(site.key)];
+        kept.insert(kept.end(), values, values + int64_t(rows) * width);
+    }
+    std::map<TensorKey, std::vector<float>> inputs;
+};
+
+bool near(double a, double b, double relative) {
+    return std::abs(a - b) <= relative * std::max(std::abs(a), std::abs(b)) + 1e-12;
+}
+
+} // namespace
+
+class TestCalibrate : public QObject {
+    Q_OBJECT
+private slots:
+    void layerByLayerSeesWhatOnePassSees() {
+        const auto model = sample();
+        const EvaluationText text = shippedCalibrationText();
+        const auto calibration = calibrate(model, text, few());
+        QCOMPARE(calibration->tokens, int64_t(3 * 128));
+
+        // The windows are spread over the text as the stream spreads them.
+        const EvaluationTokens tokens = tokenize(*model->tokenizer, text);
+        const size_t all = tokens.tokens.size() / 128;
+        RunOptions options;
+        options.placement = placeAll(*model, openCpu());
+        options.context = 128;
+        options.kFormat = options.vFormat = KvFormat::F32;
+        Runner runner(model, options);
+        applyRecipe(runner, Recipe{});
+        Everything tap;
+        for (size_t i = 0; i < 3; ++i) {
+            const auto from = tokens.tokens.begin() + std::ptrdiff_t(i * all / 3 * 128);
+            std::vector<TokenId> window(from, from + 128);
+            if (tokens.bos >= 0)
+                window[0] = tokens.bos;
+            Session session = runner.newSession();
+            runner.append(session, window, true, &tap);
+        }
+        QCOMPARE(tap.inputs.size(), calibration->inputs.size());
+        for (const auto& [key, statistics] : calibration->inputs) {
+            const std::vector<float>& values = tap.inputs.at(key);
+            const auto channels = static_cast<size_t>(statistics.channels());
+            QCOMPARE(values.size(), channels * 3 * 128);
+            QCOMPARE(statistics.tokens, int64_t(3 * 128));
+            for (size_t c = 0; c < channels; c += 37) {
+                double squares = 0, magnitudes = 0, most = 0;
+                for (size_t t = 0; t < 3 * 128; ++t) {
+                    const double x = double(values[t * channels + c]);
+                    squares += x * x / (3 * 128);
+                    magnitudes += std::abs(x) / (3 * 128);
+                    most = std::max(most, std::abs(x));
+                }
+                // One layer after the other in float32, or all at once: rounding alone differs.
+                QVERIFY(near(double(statistics.meanSquare[c]), squares, 1e-3));
+                QVERIFY(near(double(statistics.meanAbs[c]), magnitudes, 1e-3));
+                QVERIFY(near(double(statistics.absMax[c]), most, 1e-3));
+            }
+            QVERIFY(statistics.sampleRows() >= 100 && statistics.sampleRows() <= 200);
+        }
+        QVERIFY(calibration->find({Role::Value, 0}) == calibration->find({Role::Query, 0}));
+        QVERIFY(calibration->find({Role::Up, 5}) == calibration->find({Role::Gate, 5}));
+        QVERIFY(calibration->find({Role::TokenEmbedding, -1}) ==
+                calibration->find({Role::Output, -1}));
+    }
+
+    void momentsAreTheSumOfOuterProducts() {
+        constexpr int64_t kSizes[] = {1, 3, 4, 31, 33, 70};
+        for (const int64_t size : kSizes) {
+            MomentSum sum(size);
+            std::vector<float> rows(static_cast<size_t>(size * 29));
+            for (size_t i = 0; i < rows.size(); ++i)
+                rows[i] = std::sin(static_cast<float>(i * i % 101));
+            sum.add(rows.data(), 20);
+            sum.add(rows.data() + 20 * size, 9);
+            const Moments moments = sum.finish();
+            QCOMPARE(moments.tokens, int64_t(29));
+            std::vector<float> error(static_cast<size_t>(size));
+            double expectedError = 0;
+            for (int64_t i = 0; i < size; ++i)
+                error[size_t(i)] = std::cos(static_cast<float>(i));
+            for (int64_t i = 0; i < size; ++i)
+                for (int64_t j = 0; j < size; ++j) {
+                    double expected = 0;
+                    for (int64_t t = 0; t < 29; ++t)
+                        expected += double(rows[size_t(t * size + i)]) *
+                                    double(rows[size_t(t * size + j)]) / 29;
+                    QVERIFY(std::abs(double(moments.at(i, j)) - expected) < 1e-5);
+                    QCOMPARE(moments.at(i, j), moments.at(j, i));
+                    expectedError += expected * double(error[size_t(i)]) * double(error[size_t(j)]);
+                }
+            std::vector<float> rows17;
+            for (int i = 0; i < 17; ++i)
+                rows17.insert(rows17.end(), error.begin(), error.end());
+            QVERIFY(near(outputError(moments, error), expectedError, 1e-4));
+            QVERIFY(near(outputError(moments, rows17), 17 * expectedError, 1e-4));
+        }
+    }
+
+    /// M + damping = Ũ D Ũᵀ: put together again it is the matrix.
+    void theFactorIsTheMatrix() {
+        constexpr int64_t n = 24;
+        MomentSum sum(n);
+        std::vector<float> rows(static_cast<size_t>(n * 60));
+        for (size_t i = 0; i < rows.size(); ++i)
+            rows[i] = std::sin(static_cast<float>((i * 7919) % 977)) + 0.3f;
+        sum.add(rows.data(), 60);
+        const Moments moments = sum.finish();
+        std::vector<int32_t> order(n);
+        for (int32_t k = 0; k < n; ++k)
+            order[size_t(k)] = (k * 7) % n;
+        const FeedbackFactor found = factor(moments, order, 0.01);
+        QCOMPARE(found.damping, 0.01);
+        double mean = 0;
+        for (int64_t i = 0; i < n; ++i)
+            mean += double(moments.at(i, i)) / n;
+        // The last column's weight is its own energy; going backwards gives the others.
+        std::vector<std::vector<double>> unit(n, std::vector<double>(n)), rest;
+        for (int64_t k = 0; k < n; ++k) {
+            unit[size_t(k)][size_t(k)] = 1;
+            for (int64_t j = 0; j < k; ++j)
+                unit[size_t(j)][size_t(k)] = double(found.feedback[size_t(k * n + j)]);
+        }
+        std::vector<double> d(n);
+        for (int64_t k = n - 1; k >= 0; --k) {
+            double taken = 0;
+            for (int64_t l = k + 1; l < n; ++l)
+                taken += unit[size_t(k)][size_t(l)] * unit[size_t(k)][size_t(l)] * d[size_t(l)];
+            d[size_t(k)] =
+                double(moments.at(order[size_t(k)], order[size_t(k)])) + 0.01 * mean - taken;
+            QVERIFY(d[size_t(k)] > 0);
+        }
+        for (int64_t i = 0; i < n; ++i)
+            for (int64_t j = 0; j < n; ++j) {
+                double together = 0;
+                for (int64_t l = std::max(i, j); l < n; ++l)
+                    together +=
+                        unit[size_t(i)][size_t(l)] * d[size_t(l)] * unit[size_t(j)][size_t(l)];
+                const double wanted = double(moments.at(order[size_t(i)], order[size_t(j)])) +
+                                      (i == j ? 0.01 * mean : 0);
+                QVERIFY(std::abs(together - wanted) < 1e-4 * mean);
+            }
+    }
+
+    /// Channels that are constant, dead or copies of each other: damping grows until it works.
+    void aSingularMatrixIsDamped() {
+        Moments moments{4, 10, std::vector<float>(16, 1.0f)}; // rank one
+        for (int i = 0; i < 4; ++i)
+            moments.values[size_t(3 * 4 + i)] = moments.values[size_t(i * 4 + 3)] = 0; // dead
+        const int32_t order[] = {0, 1, 2, 3};
+        const FeedbackFactor found = factor(moments, order, 0);
+        QVERIFY(found.damping > 0);
+        QCOMPARE(found.dead, 1);
+        for (const float value : found.feedback)
+            QVERIFY(std::isfinite(value));
+        moments.values[5] = NAN;
+        QVERIFY_EXCEPTION_THROWN(factor(moments, order, 0.01), Error);
+    }
+
+    void momentsThatDoNotFitAreComputedAgain() {
+        const auto model = sample();
+        const EvaluationText text = shippedCalibrationText();
+        const auto kept = calibrate(model, text, few(2));
+        CalibrateOptions tight = few(2);
+        tight.momentBytes = 1000;
+        const auto streamed = calibrate(model, text, tight);
+        // Forward, backward and the head.
+        for (const TensorKey key : {TensorKey{Role::Down, 0}, TensorKey{Role::Value, 3},
+                                    TensorKey{Role::Query, 1}, TensorKey{Role::Output, -1}}) {
+            const auto a = kept->moments(key, {}), b = streamed->moments(key, {});
+            QVERIFY(a && b);
+            QCOMPARE(a->values, b->values);
+        }
+        Progress cancelled;
+        cancelled.cancel = std::make_shared<std::atomic<bool>>(true);
+        QVERIFY_EXCEPTION_THROWN(streamed->moments({Role::Down, 2}, cancelled), Error);
+        QCOMPARE(streamed->moments({Role::Down, 2}, {})->values,
+                 kept->moments({Role::Down, 2}, {})->values);
+    }
+
+    void badTextsAreNamed_data() {
+        QTest::addColumn<QByteArray>("text");
+        QTest::newRow("empty") << QByteArray();
+        QTest::newRow("too short") << QByteArray("Once upon a time.");
+    }
+    void badTextsAreNamed() {
+        QFETCH(QByteArray, text);
+        try {
+            calibrate(sample(), {"notes.txt", text.toStdString(), false}, few());
+            QFAIL("no error");
+        } catch (const Error& error) {
+            QCOMPARE(error.kind(), ErrorKind::BadInput);
+            QVERIFY(QString(error.what()).contains("notes.txt"));
+        }
+    }
+    void cancelStops() {
+        Progress progress;
+        progress.cancel = std::make_shared<std::atomic<bool>>(true);
+        QVERIFY_EXCEPTION_THROWN(calibrate(sample(), shippedCalibrationText(), few(), progress),
+                                 Error);
+    }
+    void aMethodWithoutItsDataSaysSo() {
+        Recipe recipe;
+        recipe.rules.push_back({.match = "*", .format = "int4_g32", .method = "gptq"});
+        QCOMPARE(neededCalibration(*sample(), recipe), Needs::Moments);
+        try {
+            variantTensor(*sample(), recipe, {Role::Query, 0});
+            QFAIL("no error");
+        } catch (const Error& error) {
+            QCOMPARE(error.kind(), ErrorKind::Usage);
+        }
+    }
+};
+
+QTEST_APPLESS_MAIN(TestCalibrate)
+#include "test_calibrate.moc"

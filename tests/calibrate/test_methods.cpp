@@ -1,0 +1,176 @@
+#include "core/base/resources.h"
+#include "core/calibrate/calibrate.h"
+#include "core/evaluate/quality.h"
+#include "core/files/gguf_format.h"
+#include "core/model/names.h"
+#include "core/quant/apply.h"
+
+#include <QTemporaryDir>
+#include <QTest>
+#include <algorithm>
+
+using namespace nibble;
+
+namespace {
+
+constexpr int32_t kContext = 128, kWindows = 8;
+
+std::shared_ptr<const Model> sample() {
+    static const auto model = openModel(resourcePath("sample_model/nibble-sample-f16.gguf"));
+    return model;
+}
+
+/// The sample with eight channels of every norm's output made 20 times as large, and the products
+/// that read them 20 times as small: the same function with outliers.
+std::shared_ptr<const Model> planted() {
+    static QTemporaryDir folder;
+    static const std::shared_ptr<const Model> model = [] {
+        const auto base = sample();
+        const auto cols = static_cast<size_t>(base->config.width);
+        const auto isPlanted = [](size_t channel) { return channel % 32 == 5; };
+        std::vector<GgufTensor> tensors;
+        std::vector<Bytes> contents;
+        for (const TensorInfo& info : base->checkpoint->tensors) {
+            tensors.push_back({info.name, info.dims, info.type, info.bytes.size()});
+            const auto key = base->keyOf(info.name);
+            const bool norm =
+                key && (key->role == Role::AttentionNorm || key->role == Role::FeedForwardNorm);
+            const bool reads = key && (key->role == Role::Query || key->role == Role::Key ||
+                                       key->role == Role::Value || key->role == Role::Gate ||
+                                       key->role == Role::Up);
+            if (!norm && !reads) {
+                contents.push_back(info.bytes);
+                continue;
+            }
+            const Tensor tensor = base->load(*key);
+            std::vector<float> values = decode(tensor);
+            for (size_t i = 0; i < values.size(); ++i)
+                if (isPlanted(i % cols))
+                    values[i] *= norm ? 20.0f : 1 / 20.0f;
+            contents.push_back(
+                makeFloatTensor(info.name, *tensor.format, tensor.rows, tensor.cols, values).codes);
+        }
+        const std::filesystem::path path = folder.path().toStdString() + "/planted.gguf";
+        writeGguf(path, base->checkpoint->metadata, tensors,
+                  [&](size_t index) { return contents[index]; });
+        return openModel(path);
+    }();
+    return model;
+}
+
+std::shared_ptr<const Calibration> calibrationOf(const std::shared_ptr<const Model>& model) {
+    static std::map<const Model*, std::shared_ptr<const Calibration>> made;
+    auto& calibration = made[model.get()];
+    if (!calibration) {
+        CalibrateOptions options;
+        options.windows = 16;
+        calibration = calibrate(model, shippedCalibrationText(), options);
+    }
+    return calibration;
+}
+
+Recipe recipe(const char* format, const char* method, const char* activations) {
+    Recipe out;
+    out.rules.push_back(
+        {.match = "*", .format = format, .method = method, .activations = activations});
+    for (const char* outer : {"token_embd", "output"})
+        out.rules.push_back(
+            {.match = outer, .format = "int8_g32", .method = "rtn", .activations = "int8"});
+    return out;
+}
+
+std::unique_ptr<Runner> run(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
+    RunOptions options;
+    options.placement = placeAll(*model, openCpu());
+    options.context = kContext;
+    auto runner = std::make_unique<Runner>(model, options);
+    const bool needed = neededCalibration(*model, recipe) != Needs::Nothing;
+    applyRecipe(*runner, recipe, nullptr, {}, needed ? calibrationOf(model) : nullptr);
+    return runner;
+}
+
+double kld(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
+    static std::map<const Model*, std::pair<std::unique_ptr<Runner>, BaseLogits>> bases;
+    auto& [base, logits] = bases[model.get()];
+    if (!base)
+        base = run(model, {});
+    EvaluateOptions options;
+    options.context = kContext;
+    options.chunks = kWindows;
+    const auto variant = run(model, recipe);
+    const EvaluationTokens tokens = tokenize(*model->tokenizer, shippedEvaluationText());
+    return measureQuality(*variant, base.get(), tokens, options, {}, {}, &logits).kldMean;
+}
+
+} // namespace
+
+class TestMethods : public QObject {
+    Q_OBJECT
+private slots:
+    /// Each method earns its place on the sample as it is.
+    void methodsThatLookAtDataLoseLess() {
+        const double rtn = kld(sample(), recipe("int4_g128", "rtn", "float"));
+        const double gptq = kld(sample(), recipe("int4_g128", "gptq", "float"));
+        const double awq = kld(sample(), recipe("int4_g128", "awq", "float"));
+        const auto text = QString("rtn %1, gptq %2, awq %3").arg(rtn).arg(gptq).arg(awq);
+        QVERIFY2(gptq < 0.7 * rtn, qPrintable(text));
+        QVERIFY2(awq < rtn, qPrintable(text));
+        qInfo("%s", qPrintable(text));
+    }
+
+    void plantedOutliersAreTheSameModel() {
+        QVERIFY(kld(planted(), {}) < 1e-9);
+        const auto& inputs = calibrationOf(planted())->get({Role::Gate, 2});
+        QVERIFY(inputs.absMax[5] > 10 * inputs.absMax[6]);
+    }
+
+    /// On planted outliers a method made for them beats plain rounding at least threefold.
+    void outliersAreTheirBusiness_data() {
+        QTest::addColumn<QString>("method");
+        QTest::addColumn<QString>("format");
+        QTest::addColumn<QString>("activations");
+        QTest::newRow("awq") << "awq"
+                             << "int4_g128"
+                             << "float";
+        QTest::newRow("smoothquant") << "smoothquant"
+                                     << "int8"
+                                     << "int8_token";
+    }
+    void outliersAreTheirBusiness() {
+        QFETCH(QString, method);
+        QFETCH(QString, format);
+        QFETCH(QString, activations);
+        const QByteArray m = method.toUtf8(), f = format.toUtf8(), a = activations.toUtf8();
+        const double plain = kld(planted(), recipe(f, "rtn", a));
+        const double better = kld(planted(), recipe(f, m, a));
+        const auto text = QString("rtn %1, %2 %3").arg(plain).arg(method).arg(better);
+        QVERIFY2(better * 3 <= plain, qPrintable(text));
+        qInfo("%s", qPrintable(text));
+    }
+
+    /// With float weights (nothing to round) folded scales must cancel.
+    void foldedScalesCancel() {
+        Recipe folded = recipe("int8_g32", "awq", "float");
+        const Quantizer unused(*sample(), folded, calibrationOf(sample()));
+        Quantizer quantizer(*planted(), folded, calibrationOf(planted()));
+        bool scaled = false;
+        for (const TensorKey key : planted()->keys()) {
+            if (key.layer != 2 || !isMatrix(key.role))
+                continue;
+            const Tensor made = quantizer.tensor(key);
+            const std::vector<float> base = decode(planted()->load(key));
+            const std::vector<float> back = decode(quantizer.inBaseScale(key, made));
+            scaled |= decode(made) != back;
+            double difference = 0, power = 0;
+            for (size_t i = 0; i < base.size(); ++i) {
+                difference += std::pow(double(base[i]) - double(back[i]), 2);
+                power += std::pow(double(base[i]), 2);
+            }
+            QVERIFY2(difference < 1e-3 * power, tensorName(key).c_str());
+        }
+        QVERIFY(scaled);
+    }
+};
+
+QTEST_APPLESS_MAIN(TestMethods)
+#include "test_methods.moc"
