@@ -4,7 +4,9 @@
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 #include "core/files/openers.h"
+#include "core/files/packings.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace nibble {
@@ -23,8 +25,20 @@ int64_t TensorInfo::values() const {
     return product;
 }
 
+const Format* TensorInfo::format() const {
+    if (packed)
+        return packed->format;
+    return factors.empty() ? type->format : type->factoredFormat;
+}
+
+uint64_t TensorInfo::storedBytes() const {
+    return packed ? packed->bytes : bytes.size();
+}
+
 std::string TensorInfo::storedText() const {
     const Format* runs = format();
+    if (packed)
+        return fmt::format("{} ({})", runs->name, type->name);
     if (!runs || std::string_view(runs->name) == type->name)
         return type->name;
     return fmt::format("{}, runs as {}", type->name, runs->name);
@@ -33,14 +47,17 @@ std::string TensorInfo::storedText() const {
 std::string Checkpoint::conversionNote() const {
     std::map<std::pair<std::string, std::string>, int> counts;
     for (const TensorInfo& info : tensors)
-        if (const Format* runs = info.format(); runs && info.storedText() != runs->name)
+        if (const Format* runs = info.format();
+            runs && !info.packed && info.storedText() != runs->name)
             ++counts[{info.type->name, runs->name}];
     std::string list;
     for (const auto& [types, count] : counts)
         list += fmt::format("{}{} of {} run as {}", list.empty() ? "" : ", ", count, types.first,
                             types.second);
+    const auto noted = std::ranges::find_if(
+        tensors, [](const TensorInfo& info) { return info.packed && !info.packed->note.empty(); });
     if (list.empty())
-        return list;
+        return noted == tensors.end() ? "" : noted->packed->note;
     return "Some tensors are converted when they are loaded and take more memory than in the "
            "file: " +
            list + ".";

@@ -38,7 +38,10 @@ const BlockType* findBlockType(int ggufType);
 /// The block type that holds exactly `format` in a GGUF file, or null when no engine's type does.
 const BlockType* blockTypeOf(const Format& format);
 
-/// A tensor in a file. dims are outermost first ([experts,] rows, cols; a vector has one).
+struct PackedWeight;
+
+/// A tensor in a file, or several that stand for one (`packed`). dims are outermost first
+/// ([experts,] rows, cols; a vector has one).
 struct TensorInfo {
     std::string name;
     std::vector<int64_t> dims;
@@ -50,11 +53,15 @@ struct TensorInfo {
     std::vector<float> factors = {};
     /// Of such factors and of what only other engines use: the tensor that they belong to.
     std::string owner = {};
+    /// Set for a weight that other quantizers keep as packed codes, scales and zero points
+    /// (packings.h); `bytes` is empty then.
+    std::shared_ptr<const PackedWeight> packed = {};
 
     /// What loadTensor gives; null when it refuses.
-    const Format* format() const { return factors.empty() ? type->format : type->factoredFormat; }
-    /// "q4_k"; where it runs as something else, both: "iq3_s, runs as f16".
+    const Format* format() const;
+    /// "q4_k"; where it runs as something else, both: "iq3_s, runs as f16"; "int4_g128 (gptq)".
     std::string storedText() const;
+    uint64_t storedBytes() const;
     int64_t cols() const { return dims.empty() ? 1 : dims.back(); }
     int64_t experts() const { return dims.size() > 2 ? dims[0] : 1; }
     int64_t values() const;
@@ -73,12 +80,14 @@ struct Checkpoint {
     std::filesystem::path
         tokenizerJson; ///< beside a safetensors folder's config.json; may be empty
     uint64_t fileBytes = 0;
+    /// Why the weights of a folder cannot be run although they are whole: a sentence, or empty.
+    std::string unsupported;
 
     const TensorInfo* find(std::string_view name) const;
     /// Throws Error{BadInput} naming the file and the tensor.
     const TensorInfo& get(std::string_view name) const;
-    /// One sentence on the tensors that run as something else than they are stored as; empty when
-    /// there are none.
+    /// One sentence on the tensors that run as something else than they are stored as, or on what
+    /// of the file is not used; empty when there are none.
     std::string conversionNote() const;
     /// Built by the opener: name → index; also the other names of tensors that safetensors store
     /// once.
@@ -107,6 +116,21 @@ struct GgufTensor {
 void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
                std::span<const GgufTensor> tensors,
                const std::function<Bytes(size_t index)>& produce);
+
+/// A tensor to be written to a safetensors file.
+struct SafetensorsTensor {
+    std::string name;
+    std::string dtype; ///< "F16", "I32", …
+    std::vector<int64_t> dims;
+    uint64_t bytes;
+};
+
+/// Writes a safetensors file, likewise one tensor at a time and atomic. Readers that map the file
+/// want each tensor's offset to be a multiple of its value's size: the caller orders them so.
+void writeSafetensors(const std::filesystem::path& path,
+                      const std::map<std::string, std::string>& metadata,
+                      std::span<const SafetensorsTensor> tensors,
+                      const std::function<Bytes(size_t index)>& produce);
 
 /// The stored bytes of a tensor as block type `type` (its format must be type.format).
 Bytes toStoredBytes(const Tensor& tensor, const BlockType& type);

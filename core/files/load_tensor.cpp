@@ -3,6 +3,7 @@
 #include "core/base/mapped_file.h"
 #include "core/base/parallel.h"
 #include "core/files/openers.h"
+#include "core/files/packings.h"
 
 #include <algorithm>
 #include <new>
@@ -90,6 +91,8 @@ Tensor decodeAtLoad(const TensorInfo& info) {
 } // namespace
 
 Tensor loadTensor(const TensorInfo& info) {
+    if (info.packed)
+        return info.packed->load(info.name);
     const BlockType& type = *info.type;
     if (!type.format)
         fail(ErrorKind::BadInput,
@@ -105,6 +108,11 @@ Tensor loadTensor(const TensorInfo& info) {
 }
 
 Bytes toStoredBytes(const Tensor& tensor, const BlockType& type) {
+    if (tensor.columnOrder)
+        fail(ErrorKind::Usage,
+             "Tensor \"{}\" has its columns in another order (act-order), which {} cannot say; "
+             "choose another format for it, so that it is quantized again.",
+             printable(tensor.name), type.name);
     if (!type.format || type.decode || std::string_view(type.format->name) != tensor.format->name)
         fail(ErrorKind::Internal, "Tensor \"{}\" has format {} and cannot be stored as {}.",
              printable(tensor.name), tensor.format->name, type.name);

@@ -4,6 +4,7 @@
 #include "core/files/json_text.h"
 #include "core/files/names.h"
 #include "core/files/openers.h"
+#include "core/files/packings.h"
 
 #include <algorithm>
 #include <set>
@@ -78,11 +79,29 @@ void flatten(const Json& json, const std::string& key, Metadata& out) {
     out.entries[key] = std::move(value);
 }
 
+/// Older quantizers left their configuration in a file of its own.
+void addQuantizerConfig(Checkpoint& checkpoint, const fs::path& folder) {
+    constexpr std::pair<const char*, const char*> kFiles[] = {{"quantize_config.json", "gptq"},
+                                                              {"quant_config.json", "awq"}};
+    Metadata& metadata = checkpoint.metadata;
+    const std::string method = std::string(kQuantizerConfig) + "quant_method";
+    for (const auto& [file, implied] : kFiles) {
+        if (metadata.has(method) || !present(folder / file))
+            continue;
+        flatten(readJson((folder / file).string(), limits::kJsonDepth),
+                std::string(kQuantizerConfig, std::string_view(kQuantizerConfig).size() - 1),
+                metadata);
+        if (!metadata.has(method))
+            metadata.entries[method].value = std::string(implied);
+    }
+}
+
 void addConfig(Checkpoint& checkpoint, const fs::path& folder) {
     const fs::path config = folder / "config.json";
     checkpoint.metadata.source = config.filename().string();
     if (present(config))
         flatten(readJson(config.string(), limits::kJsonDepth), "", checkpoint.metadata);
+    addQuantizerConfig(checkpoint, folder);
     if (present(folder / "tokenizer.json"))
         checkpoint.tokenizerJson = folder / "tokenizer.json";
 }
@@ -206,6 +225,7 @@ CheckpointPointer openSafetensorsFolder(const fs::path& folder) {
              "{}: config.json is missing beside the weights; it says what model they are. Download "
              "it.",
              printable(folder.string(), 400));
+    unpackWeights(*checkpoint);
     return checkpoint;
 }
 
@@ -216,6 +236,7 @@ CheckpointPointer openSafetensorsFile(const fs::path& path) {
     const auto checkpoint = makeCheckpoint(path);
     addConfig(*checkpoint, folder);
     addFile(*checkpoint, path);
+    unpackWeights(*checkpoint);
     return checkpoint;
 }
 

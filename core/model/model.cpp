@@ -292,6 +292,11 @@ std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkp
                               knownArchitectures(folder));
         return model;
     }
+    if (!checkpoint->unsupported.empty()) {
+        model->config.architecture = architecture->name;
+        model->unsupported = checkpoint->unsupported;
+        return model;
+    }
     try {
         ModelConfig& config = model->config;
         config.architecture = architecture->name;

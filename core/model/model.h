@@ -73,6 +73,13 @@ private:
 std::shared_ptr<const Model> openModel(const std::filesystem::path& path);
 std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkpoint);
 
+/// What a folder calls the tensor ("model.layers.0.mlp.up_proj.weight"); empty for one that folders
+/// of this architecture do not have.
+std::string huggingFaceName(const Model& model, TensorKey key);
+/// The model's config.json without a quantizer's part: a folder's own, or one made from the
+/// configuration of a GGUF file. Error{Usage} naming what no config.json can say.
+std::string huggingFaceConfig(const Model& model);
+
 /// A random llama model of a named shape ("100m", "1b", "7b" of design.md §8, and "tiny" for tests:
 /// 2 layers, width 64, ffn 160, 4/2 heads, vocabulary 256). Weights are f16, normal with σ =
 /// 1/√cols, made tensor by tensor when loaded, so that nothing large is held. No tokenizer.

@@ -1,7 +1,9 @@
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/files/gguf_format.h"
 #include "core/model/names.h"
 #include "core/quant/quantizer.h"
+#include "core/quant/receipt.h"
 
 #include <cstring>
 #include <map>
@@ -209,7 +211,8 @@ private:
 } // namespace
 
 void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress, std::shared_ptr<const Calibration> calibration) {
+                const Progress& progress, std::shared_ptr<const Calibration> calibration,
+                const ExportNotes& notes) {
     model.requireRunnable();
     std::error_code ignored;
     if (std::filesystem::equivalent(path, model.checkpoint->path, ignored))
@@ -217,15 +220,19 @@ void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem:
              "\"{}\" is the base itself, which is never overwritten; choose another "
              "name.",
              printable(path.filename().string()));
+    const std::string receipt = receiptJson(model, recipe, "gguf", calibration.get(), notes);
     Export out(model, recipe, std::move(calibration));
     Progress part = progress;
     part.onReport = nullptr;
     const auto total = static_cast<double>(out.tensors().size());
-    writeGguf(path, out.metadata(), out.tensors(), [&](size_t index) {
+    Metadata metadata = out.metadata();
+    putText(metadata, kReceiptKey, receipt);
+    writeGguf(path, metadata, out.tensors(), [&](size_t index) {
         progress.check();
         progress.report(static_cast<double>(index), total, out.tensors()[index].name);
         return out.produce(index, part);
     });
+    writeFileAtomically(receiptPath(path), receiptText(receipt));
     progress.report(total, total, "");
 }
 

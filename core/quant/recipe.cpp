@@ -2,7 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
-#include "core/files/checkpoint.h"
+#include "core/files/packings.h"
 #include "core/model/names.h"
 
 #include <algorithm>
@@ -80,9 +80,13 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
     const auto rule = std::find_if(rules.rbegin(), rules.rend(), [&](const RecipeRule& candidate) {
         return matches(candidate.match, tensor);
     });
-    if (rule == rules.rend())
-        return {};
     TensorChoice choice;
+    if (rule == rules.rend()) {
+        const auto& packed = model.get(key).packed;
+        if (packed && packed->tokenActivations)
+            choice.activations = ActivationFormat::Int8Token;
+        return choice;
+    }
     choice.method = &getMethod(rule->method);
     choice.activations = activationFormat(rule->activations);
     const TensorInfo& info = model.get(key);

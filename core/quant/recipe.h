@@ -33,9 +33,10 @@ struct Recipe {
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
     friend bool operator==(const Recipe&, const Recipe&) = default;
 
-    /// What this recipe says of a tensor of this model. A format whose group or block does not
-    /// divide the row falls back to one that does (the choice says so by its format). Error{Usage}
-    /// for unknown names.
+    /// What this recipe says of a tensor of this model; where it says nothing, the tensor stays as
+    /// it is, with the activations that a folder of 8-bit activations was made for. A format whose
+    /// group or block does not divide the row falls back to one that does (the choice says so by
+    /// its format). Error{Usage} for unknown names.
     TensorChoice choose(const Model& model, TensorKey key) const;
     /// Adds or replaces the rule for exactly this tensor.
     void set(TensorKey key, RecipeRule rule);
@@ -83,10 +84,31 @@ Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,
                      const Progress& progress = {},
                      std::shared_ptr<const Calibration> calibration = nullptr);
 
-/// Writes the variant as a GGUF file that other engines load; Error{Usage} naming the tensor when a
-/// chosen format has no GGUF type. Tensors are quantized one at a time.
+/// What went with an export that neither the model nor the recipe says.
+struct ExportNotes {
+    std::string calibration;  ///< hash of the calibration text; empty = none was used
+    std::string measurements; ///< a JSON object of what was measured; empty = nothing was
+};
+
+/// Writes the variant as a GGUF file that other engines load, and its receipt beside it
+/// (receipt.h); Error{Usage} naming the tensor when a chosen format has no GGUF type. Tensors are
+/// quantized one at a time.
 void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
                 const Progress& progress = {},
-                std::shared_ptr<const Calibration> calibration = nullptr);
+                std::shared_ptr<const Calibration> calibration = nullptr,
+                const ExportNotes& notes = {});
+
+/// Writes the variant as a folder that vLLM and TGI load: "gptq", "awq" or "compressed-tensors"
+/// (export_targets.h), with config, tokenizer and receipt, in several files when the weights take
+/// more than `shardBytes`. Error{Usage} naming tensor, format and what would fit when the recipe
+/// does not. The folder appears when it is complete; an earlier export of that name is replaced.
+void exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
+                  const std::filesystem::path& path, const Progress& progress = {},
+                  std::shared_ptr<const Calibration> calibration = nullptr,
+                  const ExportNotes& notes = {}, uint64_t shardBytes = 2'000'000'000);
+/// Throws what exportFolder throws for a recipe that the kind of folder cannot hold.
+void requireFolderFits(const Model& model, const Recipe& recipe, std::string_view kind);
+/// The recipe with embedding and head in f16, as the engines of such folders want them.
+Recipe folderRecipe(Recipe recipe);
 
 } // namespace nibble

@@ -33,8 +33,8 @@ const Format& formatOf(const Model& model, const Recipe& recipe, TensorKey key) 
 /// Bytes in a file: a tensor that the recipe leaves alone stays as it is stored.
 uint64_t fileBytes(const Model& model, const Recipe& recipe, TensorKey key) {
     const TensorInfo& info = model.get(key);
-    if (info.bytes.size() > 0 && !recipe.choose(model, key).format)
-        return info.bytes.size();
+    if (info.storedBytes() > 0 && !recipe.choose(model, key).format)
+        return info.storedBytes();
     return exactBytes(formatOf(model, recipe, key), info.rows(), info.cols());
 }
 

@@ -108,31 +108,45 @@ constexpr Format kNamedFormats[] = {
     notOffered(scaled("tq2_0", 2, 1, 256)),
 };
 
+/// How a group's scale is kept: an f16 (f32 for whole rows), 8 bits × an f16 a row, or an f32 for
+/// what other tools keep in bf16 and f32.
+enum class GroupScale { Usual, Coded, Wide };
+
+const char* suffixOf(GroupScale kind) {
+    return kind == GroupScale::Coded ? "_s8" : kind == GroupScale::Wide ? "_f32" : "";
+}
+
+bool occurs(int bits, int group, GroupScale kind) {
+    return kind == GroupScale::Usual ||
+           (group != 0 && (kind == GroupScale::Coded || bits == 8 || bits == 4));
+}
+
 /// The integer family: bits × group × zero points × kind of scale.
 void addIntegers(std::vector<Format>& out, std::deque<std::string>& names) {
     for (const int bits : {8, 6, 5, 4, 3, 2})
         for (const int group : {0, 256, 128, 64, 32, 16})
             for (const bool zeros : {false, true})
-                for (const bool codedScales : {false, true}) {
-                    if (codedScales && group == 0)
+                for (const auto kind : {GroupScale::Usual, GroupScale::Coded, GroupScale::Wide}) {
+                    if (!occurs(bits, group, kind))
                         continue;
                     const std::string& name =
                         names.emplace_back("int" + std::to_string(bits) +
                                            (group == 0 ? "" : "_g" + std::to_string(group)) +
-                                           (zeros ? "z" : "") + (codedScales ? "_s8" : ""));
+                                           (zeros ? "z" : "") + suffixOf(kind));
                     const int middle = bits == 8 ? 0 : 1 << (bits - 1);
                     Format format = scaled(
                         name.c_str(), static_cast<uint8_t>(bits), static_cast<int16_t>(middle),
-                        static_cast<uint16_t>(group), group == 0 ? ScaleKind::F32 : ScaleKind::F16);
+                        static_cast<uint16_t>(group),
+                        group == 0 || kind == GroupScale::Wide ? ScaleKind::F32 : ScaleKind::F16);
                     if (zeros) {
                         // Stored codes of 8 bits are 128 less than what the zero point counts from.
                         format.zero = bits == 8 ? -128 : 0;
                         format = withOffset(format, OffsetKind::Zero, static_cast<uint8_t>(bits));
                     }
-                    if (codedScales)
+                    if (kind == GroupScale::Coded)
                         format = rowScaled(format);
-                    format.offered =
-                        !zeros && !codedScales && (group == 0 ? bits == 8 : group >= 32);
+                    format.offered = !zeros && kind == GroupScale::Usual &&
+                                     (group == 0 ? bits == 8 : group >= 32);
                     out.push_back(format);
                 }
 }
@@ -228,7 +242,7 @@ const Format& getFormat(std::string_view name) {
             known += std::string(known.empty() ? "" : ", ") + format.name;
     fail(ErrorKind::Usage,
          "There is no format \"{}\". Known formats: {}; integers also "
-         "with z for zero points and _s8 for 8-bit scales.",
+         "with z for zero points and _s8 or _f32 for scales of that width.",
          printable(name), known);
 }
 

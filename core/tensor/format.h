@@ -70,7 +70,8 @@ struct Format {
 
 /// Every format, one row each (format.cpp). Integers come as a family: int{2,3,4,5,6,8}, then
 /// "_g16" … "_g256" for the values that share a scale (without it the whole row), "z" for zero
-/// points, "_s8" for 8-bit scales times one f16 a row instead of floats.
+/// points, "_s8" for 8-bit scales times one f16 a row, "_f32" for f32 instead of f16 scales (4 and
+/// 8 bits only).
 std::span<const Format> formats();
 /// Some of them, in which every pair of properties (bits and group, scale and offset, …) that
 /// occurs in formats() occurs: what kernels are tested with. Every format outside the integer

@@ -127,6 +127,18 @@ void decodeRow(const Tensor& t, int64_t row, float* out) {
     }
 }
 
+/// One plane's rows in another order.
+Bytes gather(const Bytes& plane, int64_t rows, std::span<const int64_t> order) {
+    if (plane.empty())
+        return {};
+    const size_t each = plane.size() / static_cast<size_t>(rows);
+    std::vector<uint32_t> words((order.size() * each + 3) / 4);
+    auto* out = reinterpret_cast<std::byte*>(words.data());
+    for (size_t i = 0; i < order.size(); ++i)
+        std::memcpy(out + i * each, plane.data() + static_cast<size_t>(order[i]) * each, each);
+    return Bytes::of(std::move(words)).slice(0, order.size() * each);
+}
+
 [[noreturn]] void outOfMemory(const std::string& name, uint64_t bytes) {
     fail(ErrorKind::OutOfMemory, "Tensor \"{}\" needs {:.1f} GB of memory, which is not there.",
          printable(name), static_cast<double>(bytes) * 1e-9);
@@ -148,8 +160,17 @@ void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out) {
         decodeFloats(tensor, begin * tensor.cols, (end - begin) * tensor.cols, out);
         return;
     }
-    for (int64_t row = begin; row < end; ++row)
-        decodeRow(tensor, row, out + (row - begin) * tensor.cols);
+    std::vector<float> planeOrder(tensor.columnOrder ? static_cast<size_t>(tensor.cols) : 0);
+    for (int64_t row = begin; row < end; ++row) {
+        float* const values = out + (row - begin) * tensor.cols;
+        if (!tensor.columnOrder) {
+            decodeRow(tensor, row, values);
+            continue;
+        }
+        decodeRow(tensor, row, planeOrder.data());
+        for (size_t j = 0; j < planeOrder.size(); ++j)
+            values[(*tensor.columnOrder)[j]] = planeOrder[j];
+    }
 }
 
 std::vector<float> decode(const Tensor& tensor) {
@@ -174,6 +195,28 @@ void unpackCodes(const Tensor& tensor, int64_t row, uint8_t* out) {
         std::memcpy(out + block * 32, codes,
                     static_cast<size_t>(std::min<int64_t>(32, tensor.cols - block * 32)));
     }
+}
+
+Tensor gatherRows(const Tensor& t, std::span<const int64_t> order) {
+    Tensor out = t;
+    out.rows = static_cast<int64_t>(order.size());
+    if (t.format->isFloat()) {
+        out.codes = gather(t.codes, t.rows, order);
+        return out;
+    }
+    const auto lowBytes = static_cast<size_t>(lowPlaneWords(t)) * 4;
+    const Bytes low = gather(t.codes.slice(0, lowBytes), t.rows, order);
+    const Bytes high = gather(t.codes.slice(lowBytes, t.codes.size() - lowBytes), t.rows, order);
+    std::vector<uint32_t> codes((low.size() + high.size()) / 4);
+    std::memcpy(codes.data(), low.data(), low.size());
+    if (!high.empty())
+        std::memcpy(codes.data() + low.size() / 4, high.data(), high.size());
+    out.codes = Bytes::of(std::move(codes));
+    out.scales = gather(t.scales, t.rows, order);
+    out.superScales = gather(t.superScales, t.rows, order);
+    out.offsets = gather(t.offsets, t.rows, order);
+    out.superOffsets = gather(t.superOffsets, t.rows, order);
+    return out;
 }
 
 TensorBuilder::TensorBuilder(std::string name, const Format& format, int64_t rows, int64_t cols,

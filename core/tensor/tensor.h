@@ -4,6 +4,7 @@
 #include "core/tensor/format.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ namespace nibble {
 ///  superScales   [row][super] f16
 ///  offsets       [row][group]: f16 (Value) or u8 (Code, Zero)
 ///  superOffsets  [row][super] f16
+/// With a column order plane column j holds the values' column order[j]: groups are then formed of
+/// columns that are not neighbours (GPTQ's act-order).
 /// Planes keep the raw stored bits, so that containers translate to and from them bit-exactly.
 /// Float formats have only `codes`: rows × cols values.
 struct Tensor {
@@ -28,6 +31,8 @@ struct Tensor {
     const Format* format = nullptr;
     int64_t rows = 0, cols = 0, experts = 1;
     Bytes codes, scales, superScales, offsets, superOffsets;
+    /// cols indices, each once, shared by copies; null = plane columns are the values' columns.
+    std::shared_ptr<const std::vector<int32_t>> columnOrder;
 
     int64_t values() const { return rows * cols; }
     int64_t blocks() const { return (cols + 31) / 32; }
@@ -44,8 +49,13 @@ void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out);
 /// The whole tensor as float32 [rows][cols].
 std::vector<float> decode(const Tensor& tensor);
 
-/// The raw codes of one row, cols bytes, unsigned except for 8-bit formats (two's complement).
+/// The raw codes of one row in the order of its planes, cols bytes, unsigned except for 8-bit
+/// formats (two's complement).
 void unpackCodes(const Tensor& tensor, int64_t row, uint8_t* out);
+
+/// The tensor with row order[i] of `tensor` as row i, bit-exactly; `order` may repeat and leave
+/// out.
+Tensor gatherRows(const Tensor& tensor, std::span<const int64_t> order);
 
 /// Codes, scales and offsets being filled row by row; finish() gives the immutable Tensor.
 /// Rows may be set from several threads as long as no row is set twice.

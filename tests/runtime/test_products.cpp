@@ -190,6 +190,25 @@ private slots:
         QCOMPARE(int(x.codes[63]), 127); // the scale is of what is left
         QCOMPARE(input.row(0)[7], -100.0f);
     }
+    void columnOrdersRunAsHalves() {
+        Random random(21);
+        Tensor tensor = randomTensor(getFormat("int4_g32"), 5, 96, random);
+        std::vector<int32_t> order(96);
+        for (int i = 0; i < 96; ++i)
+            order[size_t(i)] = (i * 5 + 7) % 96;
+        tensor.columnOrder = std::make_shared<const std::vector<int32_t>>(order);
+        std::vector<float> values = decode(tensor), row(96);
+        for (float& value : values) // the one rounding on the way
+            value = halfToFloat(floatToHalf(value));
+        const CpuMatrix matrix(tensor, ActivationFormat::Int8Block32, bestKernels());
+        QVERIFY2(matrix.path().starts_with("int4_g32 in column order as f16 × float"),
+                 matrix.path().c_str());
+        QCOMPARE(matrix.activations(), ActivationFormat::Float);
+        for (int64_t i = 0; i < 5; ++i) {
+            matrix.decodeRow(i, row.data());
+            QVERIFY(std::equal(row.begin(), row.end(), values.begin() + i * 96));
+        }
+    }
     void everyFormat_data() {
         QTest::addColumn<QString>("format");
         for (const Format* format : coveringFormats())

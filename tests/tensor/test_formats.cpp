@@ -109,6 +109,35 @@ Filled fill(const Format& f, int64_t rows, int64_t cols) {
 class TestFormats : public QObject {
     Q_OBJECT
 private slots:
+    void aColumnOrderIsUndoneByDecoding() {
+        const Filled filled = fill(getFormat("int4_g32z"), 3, 96);
+        std::vector<int32_t> order(96);
+        for (int i = 0; i < 96; ++i)
+            order[size_t(i)] = (i * 5 + 7) % 96;
+        Tensor tensor = filled.tensor;
+        tensor.columnOrder = std::make_shared<const std::vector<int32_t>>(order);
+        const std::vector<float> values = decode(tensor);
+        for (size_t row = 0; row < 3; ++row)
+            for (size_t j = 0; j < 96; ++j)
+                QCOMPARE(values[row * 96 + size_t(order[j])], filled.expected[row * 96 + j]);
+    }
+    void rowsAreGatheredExactly() {
+        for (const char* name : {"int3_g32z", "q4_k", "nf4", "f16"}) {
+            const Format& format = getFormat(name);
+            const Tensor tensor =
+                format.isFloat()
+                    ? makeFloatTensor("t", format, 5, 256, std::vector<float>(5 * 256, 0.5f))
+                    : fill(format, 5, 256).tensor;
+            const std::vector<int64_t> order{4, 0, 0, 3};
+            const Tensor gathered = gatherRows(tensor, order);
+            QCOMPARE(gathered.rows, int64_t(4));
+            const std::vector<float> values = decode(tensor), out = decode(gathered);
+            for (size_t i = 0; i < order.size(); ++i)
+                QVERIFY(std::equal(out.begin() + int64_t(i) * 256,
+                                   out.begin() + int64_t(i + 1) * 256,
+                                   values.begin() + order[i] * 256));
+        }
+    }
     void everyHalfIsDecoded() {
         // With a remainder behind the last whole block.
         std::vector<uint16_t> halves;

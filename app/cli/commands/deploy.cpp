@@ -1,8 +1,11 @@
 #include "app/cli/arguments.h"
 #include "app/cli/command.h"
 #include "app/cli/output.h"
+#include "core/files/packings.h"
 
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace nibble::cli {
 
@@ -21,10 +24,10 @@ std::string quoted(const std::string& text) {
     return out + "'";
 }
 
-/// A name that Ollama accepts: lower-case letters, digits, dots and dashes.
-std::string ollamaName(const std::filesystem::path& path) {
+/// A name that Ollama and servers accept: lower-case letters, digits, dots and dashes.
+std::string plainName(const std::filesystem::path& path, bool isFolder) {
     std::string name;
-    for (const char c : path.stem().string()) {
+    for (const char c : (isFolder ? path.filename() : path.stem()).string()) {
         const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-';
         name += plain ? c : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : '-';
     }
@@ -32,40 +35,184 @@ std::string ollamaName(const std::filesystem::path& path) {
     return first == std::string::npos ? "model" : name.substr(first);
 }
 
+/// What one engine is started with, or why it cannot be.
+struct Engine {
+    const char* key;   ///< in JSON
+    const char* title; ///< for people
+    std::vector<std::string> commands;
+    std::string note;
+};
+
+/// What is deployed.
+struct Deployed {
+    std::shared_ptr<const Model> model;
+    std::filesystem::path path; ///< absolute, of the file or the folder
+    bool isFolder = false;
+    std::string method; ///< quant_method of a folder; empty = not quantized
+    int32_t context = 0;
+
+    std::string shell() const { return quoted(path.string()); }
+    std::string name() const { return plainName(path, isFolder); }
+};
+
+Deployed deployedAt(const std::string& argument) {
+    Deployed d;
+    const auto checkpoint = openCheckpoint(modelPath(argument));
+    d.model = understand(checkpoint);
+    d.isFolder = checkpoint->container == Checkpoint::Container::Safetensors;
+    d.path = std::filesystem::absolute(checkpoint->path).lexically_normal();
+    if (d.isFolder && !std::filesystem::is_directory(d.path))
+        d.path = d.path.parent_path();
+    if (!d.path.has_filename())
+        d.path = d.path.parent_path();
+    if (d.isFolder)
+        d.method =
+            checkpoint->metadata.stringOr(std::string(kQuantizerConfig) + "quant_method", "");
+    d.context = contextFor(*d.model, 0);
+    return d;
+}
+
+/// The most GPUs, up to `limit`, that each layer can be cut for: whole heads, and whole groups of
+/// scales in the matrices that are cut along their rows.
+int mostGpus(const Model& model, int limit) {
+    const auto divides = [&](int gpus) {
+        const int kvHeads = std::max(1, model.config.kvHeads);
+        if (model.config.heads % gpus != 0 || model.config.feedForward % gpus != 0 ||
+            (kvHeads % gpus != 0 && gpus % kvHeads != 0))
+            return false;
+        return std::ranges::all_of(model.keys(), [&](TensorKey key) {
+            if (key.role != Role::AttentionOutput && key.role != Role::Down)
+                return true;
+            const TensorInfo& info = model.get(key);
+            const Format* format = info.format();
+            return info.cols() % gpus == 0 &&
+                   (!format || format->group == 0 || info.cols() / gpus % format->group == 0);
+        });
+    };
+    while (limit > 1 && !divides(limit))
+        limit /= 2;
+    return limit;
+}
+
+/// Only folders that no quantizer touched can become Ollama's own.
+std::string modelfile(const Deployed& d) {
+    return fmt::format("FROM \"{}\"\nPARAMETER num_ctx {}\n", d.path.string(), d.context);
+}
+
+constexpr const char* kWriteGguf =
+    "it loads GGUF files: write one from the same base with nibble-cli quantize BASE -o "
+    "MODEL.gguf --export gguf.";
+
+Engine ollama(const Deployed& d) {
+    Engine engine{"ollama", "Ollama", {}, {}};
+    if (d.isFolder && !d.method.empty()) {
+        engine.note =
+            fmt::format("Ollama does not load folders in {} form; {}", d.method, kWriteGguf);
+        return engine;
+    }
+    engine.commands = {fmt::format("cat > Modelfile <<'END'\n{}END", modelfile(d)),
+                       fmt::format("ollama create {} -f Modelfile", d.name()),
+                       fmt::format("ollama run {}", d.name())};
+    if (d.isFolder)
+        engine.note = "Ollama converts the folder when it creates the model.";
+    return engine;
+}
+
+Engine llamaCpp(const Deployed& d) {
+    Engine engine{"llama.cpp", "llama.cpp", {}, {}};
+    if (!d.isFolder) {
+        engine.commands = {
+            fmt::format("llama-cli -m {} -c {} -ngl 99", d.shell(), d.context),
+            fmt::format("llama-server -m {} -c {} -ngl 99 --port 8080", d.shell(), d.context)};
+        return engine;
+    }
+    engine.note = std::string("llama.cpp does not load folders; ") + kWriteGguf;
+    if (d.method == "gptq" || d.method == "compressed-tensors")
+        engine.note += " Its own converter (convert_hf_to_gguf.py) reads this folder, but as f16 "
+                       "weights that are then quantized a second time.";
+    return engine;
+}
+
+std::string vllmServe(const Deployed& d) {
+    std::string command = fmt::format("vllm serve {} --served-model-name {} --max-model-len {}",
+                                      d.shell(), d.name(), d.context);
+    if (!d.isFolder)
+        command += " --tokenizer ORIGINAL_MODEL_FOLDER";
+    return command;
+}
+
+Engine vllm(const Deployed& d) {
+    Engine engine{"vllm", "vLLM", {vllmServe(d)}, {}};
+    if (!d.isFolder)
+        engine.note = "vLLM calls its support of GGUF experimental; it wants a single file, and "
+                      "the original model's tokenizer. A folder (--export compressed-tensors) is "
+                      "what it runs best.";
+    if (const int gpus = mostGpus(*d.model, 8); gpus > 1)
+        engine.commands.push_back(fmt::format("{} --tensor-parallel-size {}", vllmServe(d), gpus));
+    return engine;
+}
+
+Engine vllmCluster(const Deployed& d) {
+    // Two machines of as many GPUs each as one layer can be cut for, four at most.
+    const int gpus = mostGpus(*d.model, 4);
+    Engine engine{"vllm_cluster", "vLLM on two machines", {}, {}};
+    engine.commands = {"ray start --head --port=6379", "ray start --address=FIRST_MACHINE:6379",
+                       fmt::format("{} --tensor-parallel-size {} --pipeline-parallel-size 2 "
+                                   "--distributed-executor-backend ray",
+                                   vllmServe(d), gpus)};
+    engine.note = fmt::format(
+        "The first command runs on the first machine, the second on the other (on each further one "
+        "too), then the third on the first. Tensor parallel is the number of GPUs of one machine "
+        "({} here, the most up to 4 that heads and scale groups of this model divide into), "
+        "pipeline parallel the number of machines. The model must lie at the same path on all.",
+        gpus);
+    return engine;
+}
+
+Engine tgi(const Deployed& d) {
+    Engine engine{"tgi", "TGI", {}, {}};
+    if (!d.isFolder) {
+        engine.note = "TGI's own kernels need a folder: write one with nibble-cli quantize BASE -o "
+                      "FOLDER --export gptq (or awq, compressed-tensors).";
+        return engine;
+    }
+    const std::string quantize = d.method.empty() ? "" : " --quantize " + d.method;
+    engine.commands = {fmt::format("docker run --gpus all --shm-size 1g -p 8080:80 -v {}:/data "
+                                   "ghcr.io/huggingface/text-generation-inference:latest "
+                                   "--model-id {}{} --max-input-tokens {} "
+                                   "--max-total-tokens {}",
+                                   quoted(d.path.parent_path().string()),
+                                   quoted("/data/" + d.path.filename().string()), quantize,
+                                   d.context - 1, d.context)};
+    engine.note = "TGI is in maintenance mode; --num-shard N cuts the model for N GPUs.";
+    return engine;
+}
+
 int run(const Options& options) {
-    const auto checkpoint = openCheckpoint(modelPath(options.file));
-    if (checkpoint->container != Checkpoint::Container::Gguf)
-        fail(ErrorKind::BadInput,
-             "{} is not a GGUF file; write one with nibble-cli quantize and deploy that.",
-             printable(options.file));
-    const auto model = understand(checkpoint);
-    const auto path = std::filesystem::absolute(checkpoint->path).string();
-    const std::string shell = quoted(path), name = ollamaName(checkpoint->path);
-    const int32_t context = contextFor(*model, 0);
-    const std::string modelfile = fmt::format("FROM \"{}\"\nPARAMETER num_ctx {}\n", path, context);
-    const std::vector<std::string> ollama{fmt::format("cat > Modelfile <<'END'\n{}END", modelfile),
-                                          fmt::format("ollama create {} -f Modelfile", name),
-                                          fmt::format("ollama run {}", name)};
-    const std::vector<std::string> llama{
-        fmt::format("llama-cli -m {} -c {} -ngl 99", shell, context),
-        fmt::format("llama-server -m {} -c {} -ngl 99 --port 8080", shell, context)};
-    const std::string vllm = fmt::format(
-        "vLLM reads single GGUF files, which it calls experimental, and wants the original model's "
-        "tokenizer: vllm serve {} --tokenizer ORIGINAL_MODEL_FOLDER",
-        shell);
-    const std::string tgi = "TGI's own kernels need a Hugging Face folder in GPTQ or AWQ form, "
-                            "which Nibble does not write yet; this GGUF file is not one.";
+    const Deployed d = deployedAt(options.file);
+    const Engine engines[] = {ollama(d), llamaCpp(d), vllm(d), vllmCluster(d), tgi(d)};
     if (options.json) {
-        printJson({{"path", path},
-                   {"modelfile", modelfile},
-                   {"ollama", ollama},
-                   {"llama.cpp", llama},
-                   {"vllm", vllm},
-                   {"tgi", tgi}});
+        Json out = {{"path", d.path.string()}, {"form", d.isFolder ? d.method : "gguf"}};
+        out["modelfile"] = d.isFolder && !d.method.empty() ? Json() : Json(modelfile(d));
+        Json notes = Json::object();
+        for (const Engine& engine : engines) {
+            out[engine.key] = engine.commands;
+            if (!engine.note.empty())
+                notes[engine.key] = engine.note;
+        }
+        out["notes"] = notes;
+        printJson(out);
         return 0;
     }
-    print(fmt::format("Ollama\n\n{}\n\nllama.cpp\n\n{}\n\nvLLM\n\n# {}\n\nTGI\n\n# {}\n",
-                      fmt::join(ollama, "\n"), fmt::join(llama, "\n"), vllm, tgi));
+    std::string text;
+    for (const Engine& engine : engines) {
+        text += fmt::format("{}{}\n\n", text.empty() ? "" : "\n", engine.title);
+        if (!engine.note.empty())
+            text += "# " + engine.note + "\n";
+        for (const std::string& command : engine.commands)
+            text += command + "\n";
+    }
+    print(text);
     return 0;
 }
 
@@ -73,7 +220,7 @@ int run(const Options& options) {
 
 Action defineDeploy(CLI::App& app) {
     auto options = std::make_shared<Options>();
-    app.add_option("OUT", options->file, "A GGUF file that quantize wrote")->required();
+    app.add_option("OUT", options->file, "A GGUF file or a folder that quantize wrote")->required();
     addJson(app, options->json);
     return [options] { return run(*options); };
 }

@@ -103,7 +103,7 @@ Json describeAll(const Model& model, bool weights, const Progress& progress) {
                     {"shape", info.dims},
                     {"type", info.type->name},
                     {"runs_as", info.format() ? Json(info.format()->name) : Json(nullptr)},
-                    {"bytes", info.bytes.size()},
+                    {"bytes", info.storedBytes()},
                     {"role", key ? Json(shortName(key->role)) : Json(nullptr)},
                     {"layer", key && key->layer >= 0 ? Json(key->layer) : Json(nullptr)}};
         if (weights) {
@@ -168,7 +168,7 @@ void printTable(const Model& model, bool weights, const Progress& progress) {
                            : info.owner.empty() ? "not used"
                                                 : "beside its weight";
         std::vector<std::string> row{printable(info.name), role, shapeText(info), info.storedText(),
-                                     bytesText(info.bytes.size())};
+                                     bytesText(info.storedBytes())};
         if (weights) {
             if (const auto s = statisticsOf(info, progress)) {
                 row.insert(

@@ -3,6 +3,8 @@
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
 #include "core/calibrate/calibrate.h"
+#include "core/quant/export_targets.h"
+#include "core/quant/receipt.h"
 
 #include <fmt/format.h>
 #include <map>
@@ -19,8 +21,20 @@ struct Options {
     bool json = false;
 };
 
-/// Whether every format of the recipe has a GGUF type.
-bool canExport(const Model& model, const Recipe& recipe) {
+bool isFolder(const Options& options) {
+    return options.container != "gguf";
+}
+
+/// Whether the kind of file can hold every format of the recipe.
+bool canExport(const Model& model, const Recipe& recipe, const Options& options) {
+    if (isFolder(options)) {
+        try {
+            requireFolderFits(model, recipe, options.container);
+        } catch (const Error& error) {
+            return false;
+        }
+        return true;
+    }
     for (const TensorKey key : model.keys()) {
         const TensorChoice choice = recipe.choose(model, key);
         if (choice.format && !blockTypeOf(*choice.format))
@@ -29,13 +43,19 @@ bool canExport(const Model& model, const Recipe& recipe) {
     return true;
 }
 
-/// The largest level that a GGUF file can hold and that stays within the limits.
+/// A level as the kind of file wants it. Folders keep embedding and head in f16, whatever the
+/// level says of them; a recipe of the user's own is taken as it is.
+Recipe levelFor(const Options& options, Recipe recipe) {
+    return isFolder(options) ? folderRecipe(std::move(recipe)) : recipe;
+}
+
+/// The largest level that such a file can hold and that stays within the limits.
 Recipe largestWithin(const Model& model, const Options& options) {
     const Level* best = nullptr;
     uint64_t most = 0, least = UINT64_MAX;
     for (const Level& level : levels()) {
-        const Recipe recipe = level.make(model);
-        if (!canExport(model, recipe))
+        const Recipe recipe = levelFor(options, level.make(model));
+        if (!canExport(model, recipe, options))
             continue;
         const RecipeSize size = recipeSize(model, recipe);
         least = std::min(least, size.bytes);
@@ -46,12 +66,15 @@ Recipe largestWithin(const Model& model, const Options& options) {
             most = size.bytes;
         }
     }
+    if (!best && least == UINT64_MAX)
+        fail(ErrorKind::Usage, "No level fits a folder in {} form; give a --recipe.",
+             options.container);
     if (!best)
         fail(ErrorKind::Usage,
-             "No level is that small; the smallest that a GGUF file can hold "
-             "takes {} bytes for this model.",
-             least);
-    return best->make(model);
+             "No level is that small; the smallest that a {} {} can hold takes {} bytes for this "
+             "model.",
+             options.container, isFolder(options) ? "folder" : "file", least);
+    return levelFor(options, best->make(model));
 }
 
 Recipe recipeOf(const Model& model, const Options& options) {
@@ -59,13 +82,15 @@ Recipe recipeOf(const Model& model, const Options& options) {
                       (options.bits > 0 ? 1 : 0);
     if (given != 1)
         fail(ErrorKind::Usage, "Give one of --level, --recipe, --budget and --bits.");
-    return options.recipe.given() ? options.recipe.recipe(model) : largestWithin(model, options);
+    if (!options.recipe.given())
+        return largestWithin(model, options);
+    const Recipe recipe = options.recipe.recipe(model);
+    return options.recipe.level.empty() ? recipe : levelFor(options, recipe);
 }
 
 void requireSupported(const Options& options) {
-    if (options.container != "gguf")
-        fail(ErrorKind::Usage, "Files of the kind \"{}\" cannot be written yet; use --export gguf.",
-             printable(options.container));
+    if (isFolder(options))
+        getExportTarget(options.container);
 }
 
 /// How many tensors get each format.
@@ -73,7 +98,8 @@ std::map<std::string, int> typeCounts(const Model& model, const Recipe& recipe) 
     std::map<std::string, int> counts;
     for (const TensorKey key : model.keys()) {
         const Format* format = recipe.choose(model, key).format;
-        ++counts[format ? format->name : model.get(key).type->name];
+        const TensorInfo& info = model.get(key);
+        ++counts[format ? format->name : info.packed ? info.format()->name : info.type->name];
     }
     return counts;
 }
@@ -85,6 +111,21 @@ void requireOtherFile(const Model& model, const std::string& out) {
         fail(ErrorKind::Usage, "{} is the base itself; write to another file.", printable(out));
 }
 
+std::filesystem::path receiptOf(const Options& options) {
+    const std::filesystem::path out = options.out;
+    return isFolder(options) ? out / kFolderReceipt : receiptPath(out);
+}
+
+/// Of a file, or of all files in a folder.
+uint64_t bytesOnDisk(const std::filesystem::path& path) {
+    if (!std::filesystem::is_directory(path))
+        return std::filesystem::file_size(path);
+    uint64_t bytes = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(path))
+        bytes += entry.file_size();
+    return bytes;
+}
+
 int run(const Options& options) {
     requireSupported(options);
     const auto model = openModelArgument(options.base);
@@ -92,14 +133,19 @@ int run(const Options& options) {
     requireOtherFile(*model, options.out);
     const Recipe recipe = recipeOf(*model, options);
     const Progress progress = terminalProgress();
-    exportGguf(*model, recipe, options.out, progress,
-               calibrationFor(model, recipe, progress, options.recipe.calibration));
+    const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
+    if (isFolder(options))
+        exportFolder(*model, recipe, options.container, options.out, progress, calibration);
+    else
+        exportGguf(*model, recipe, options.out, progress, calibration);
 
-    const uint64_t bytes = std::filesystem::file_size(options.out);
+    const uint64_t bytes = bytesOnDisk(options.out);
     const auto types = typeCounts(*model, recipe);
     const RecipeSize size = recipeSize(*model, recipe);
     if (options.json) {
         printJson({{"path", options.out},
+                   {"export", options.container},
+                   {"receipt", receiptOf(options).string()},
                    {"level", levelName(recipe)},
                    {"bytes", bytes},
                    {"bits_per_weight", size.bitsPerWeight},
@@ -119,11 +165,12 @@ int run(const Options& options) {
 Action defineQuantize(CLI::App& app) {
     auto options = std::make_shared<Options>();
     addModel(app, options->base, "BASE");
-    app.add_option("-o,--output", options->out, "The file to write")->required();
+    app.add_option("-o,--output", options->out, "The file or folder to write")->required();
     options->recipe.addTo(app);
     app.add_option("--budget", options->budget, "The largest level within so many bytes");
     app.add_option("--bits", options->bits, "The largest level within so many bits per weight");
-    app.add_option("--export", options->container, "The kind of file; only gguf so far")
+    app.add_option("--export", options->container,
+                   "gguf, or a folder in the form of gptq, awq or compressed-tensors")
         ->capture_default_str();
     addJson(app, options->json);
     return [options] { return run(*options); };

@@ -63,7 +63,7 @@ FoundModel describeModel(const QString& path, const QString& group, const Engine
         uint64_t stored = 0;
         int64_t values = 0;
         for (const TensorInfo& tensor : checkpoint.tensors) {
-            stored += tensor.bytes.size();
+            stored += tensor.storedBytes();
             values += tensor.values();
         }
         if (values > 0)

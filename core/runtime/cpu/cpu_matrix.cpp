@@ -13,7 +13,8 @@
 namespace nibble {
 namespace {
 
-/// The values in f16, for a format without kernels; a few rows are decoded at a time.
+/// The values in f16, for a format without kernels or a column order; a few rows are decoded at a
+/// time.
 Tensor toHalf(const Tensor& tensor) {
     std::vector<uint16_t> bits(static_cast<size_t>(tensor.values()));
     parallelFor(static_cast<size_t>(tensor.rows), 16, [&](size_t begin, size_t end) {
@@ -39,7 +40,7 @@ CpuMatrix::CpuMatrix(const Tensor& tensor, ActivationFormat activations, const C
     : m_format(tensor.format), m_rows(tensor.rows), m_cols(tensor.cols),
       m_activations(tensor.format->isFloat() ? ActivationFormat::Float : activations) {
     ProductChoice choice = kernels.choose(*tensor.format, m_cols, m_activations);
-    if (choice.kernel) {
+    if (choice.kernel && !tensor.columnOrder) {
         m_path = fmt::format("{} × {}, {}", m_format->name, name(m_activations), choice.path);
         m_tensor = tensor;
         if (choice.tiled) {
@@ -50,7 +51,8 @@ CpuMatrix::CpuMatrix(const Tensor& tensor, ActivationFormat activations, const C
         m_activations = ActivationFormat::Float;
         m_tensor = toHalf(tensor);
         choice = kernels.choose(*m_tensor.format, m_cols, m_activations);
-        m_path = fmt::format("{} as f16 × float, {}", m_format->name, choice.path);
+        m_path = fmt::format("{}{} as f16 × float, {}", m_format->name,
+                             tensor.columnOrder ? " in column order" : "", choice.path);
     }
     m_kernel = choice.kernel;
 }

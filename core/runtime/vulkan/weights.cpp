@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <numeric>
 
 namespace nibble {
@@ -62,40 +63,6 @@ KernelConstants constantsOf(const Format& f) {
     return c;
 }
 
-/// One plane's rows in another order.
-Bytes gather(const Bytes& plane, int64_t rows, std::span<const int64_t> order) {
-    if (plane.empty())
-        return {};
-    const size_t each = plane.size() / static_cast<size_t>(rows);
-    std::vector<uint32_t> words((order.size() * each + 3) / 4);
-    auto* out = reinterpret_cast<std::byte*>(words.data());
-    for (size_t i = 0; i < order.size(); ++i)
-        std::memcpy(out + i * each, plane.data() + static_cast<size_t>(order[i]) * each, each);
-    return Bytes::of(std::move(words)).slice(0, order.size() * each);
-}
-
-Tensor gatherRows(const Tensor& t, std::span<const int64_t> order) {
-    Tensor out = t;
-    out.rows = static_cast<int64_t>(order.size());
-    if (t.format->isFloat()) {
-        out.codes = gather(t.codes, t.rows, order);
-        return out;
-    }
-    const auto lowBytes = static_cast<size_t>(lowPlaneWords(t)) * 4;
-    const Bytes low = gather(t.codes.slice(0, lowBytes), t.rows, order);
-    const Bytes high = gather(t.codes.slice(lowBytes, t.codes.size() - lowBytes), t.rows, order);
-    std::vector<uint32_t> codes((low.size() + high.size()) / 4);
-    std::memcpy(codes.data(), low.data(), low.size());
-    if (!high.empty())
-        std::memcpy(codes.data() + low.size() / 4, high.data(), high.size());
-    out.codes = Bytes::of(std::move(codes));
-    out.scales = gather(t.scales, t.rows, order);
-    out.superScales = gather(t.superScales, t.rows, order);
-    out.offsets = gather(t.offsets, t.rows, order);
-    out.superOffsets = gather(t.superOffsets, t.rows, order);
-    return out;
-}
-
 /// Float values as records of 32, in the order of code tiles.
 std::vector<uint32_t> tileFloats(const Tensor& t) {
     const size_t width = t.format->bits / 8u, record = 32 * width;
@@ -140,9 +107,10 @@ std::vector<uint32_t> placePlanes(const Tensor& t, kernels::Planes& planes) {
     return words;
 }
 
-/// The tensor in a format that the kernels read: itself, f16, or f32.
+/// The tensor in a format that the kernels read: itself, f16, or f32. No kernel gathers activations
+/// by a column order.
 Tensor withKernel(const Tensor& t, const VulkanPaths& paths) {
-    if (hasKernel(*t.format, t.cols) && !paths.avoids(t.format->name))
+    if (hasKernel(*t.format, t.cols) && !paths.avoids(t.format->name) && !t.columnOrder)
         return t;
     const char* other = t.format->isFloat() || paths.avoids("f16") ? "f32" : "f16";
     return makeFloatTensor(t.name, getFormat(other), t.rows, t.cols, decode(t));

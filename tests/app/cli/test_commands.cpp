@@ -91,7 +91,12 @@ private slots:
         QTest::newRow("quantize") << QStringList{"quantize", model, "-o", out, "--level", "q8_0"}
                                   << QStringList{"path", "bytes", "bits_per_weight"};
         QTest::newRow("deploy") << QStringList{"deploy", model}
-                                << QStringList{"ollama", "llama.cpp", "vllm", "tgi"};
+                                << QStringList{"ollama", "llama.cpp", "vllm", "vllm_cluster",
+                                               "tgi"};
+        QTest::newRow("quantize to a folder")
+            << QStringList{"quantize", "sample",    "-o",       out,
+                           "--level",  "int4_g128", "--export", "gptq"}
+            << QStringList{"path", "bytes", "bits_per_weight", "receipt"};
         QTest::newRow("ladder") << QStringList{"ladder", model,  "--levels", "int8,int4",
                                                "--text", "TEXT", "--chunks", "1"} +
                                        cpu
@@ -255,6 +260,53 @@ private slots:
         full.start(NIBBLE_CLI, {"devices", "--json"});
         QVERIFY(full.waitForFinished(60'000));
         QCOMPARE(full.exitCode(), 4);
+    }
+    void foldersAreWrittenReadAndDeployed() {
+        for (const QString& kind :
+             {QString("gptq"), QString("awq"), QString("compressed-tensors")}) {
+            const QString out = path(qPrintable(kind));
+            const Outcome made = cli({"quantize", "sample", "-o", out, "--level", "int4_g128",
+                                      "--export", kind, "--json"});
+            QVERIFY2(made.code == 0 && made.err.isEmpty(), made.all().constData());
+            const QJsonObject json = object(made);
+            QCOMPARE(json["export"].toString(), kind);
+            QVERIFY(QFile::exists(json["receipt"].toString()));
+            QCOMPARE(json["types"]["int4_g128"].toInt(), 42);
+            const QJsonObject seen = object(cli({"inspect", out, "--json"}));
+            QVERIFY(seen["supported"].toBool());
+            const Outcome answer = cli({"chat", out, "--prompt", "What is 2 plus 3?", "--device",
+                                        "cpu", "--max-tokens", "12", "--json"});
+            QVERIFY2(answer.code == 0 && !object(answer)["text"].toString().isEmpty(),
+                     answer.all().constData());
+
+            const QJsonObject how = object(cli({"deploy", out, "--json"}));
+            QCOMPARE(how["form"].toString(), kind);
+            QVERIFY(how["ollama"].toArray().isEmpty() && how["llama.cpp"].toArray().isEmpty());
+            QVERIFY(how["notes"]["ollama"].toString().contains("--export gguf"));
+            QVERIFY(how["vllm"][0].toString().startsWith("vllm serve '" + out + "'"));
+            QCOMPARE(how["vllm_cluster"].toArray().size(), 3);
+            QVERIFY(how["vllm_cluster"][0].toString().startsWith("ray start --head"));
+            QVERIFY(how["vllm_cluster"][2].toString().contains("--pipeline-parallel-size 2"));
+            // 256 columns in groups of 128: two GPUs can share a layer, four cannot.
+            QVERIFY(how["vllm_cluster"][2].toString().contains("--tensor-parallel-size 2"));
+            QVERIFY(how["tgi"][0].toString().contains("--quantize " + kind));
+        }
+        // A level's 8-bit embedding becomes f16; a recipe of one's own is taken at its word.
+        write("mine.json", R"({"rules":[{"match":"*","format":"int4_g128"}]})");
+        const Outcome unfit = cli({"quantize", "sample", "-o", path("x"), "--recipe",
+                                   path("mine.json"), "--export", "gptq"});
+        VERIFY_REFUSED(unfit, 2);
+        QVERIFY2(unfit.err.contains("token_embd") && unfit.err.contains("f16"),
+                 unfit.err.constData());
+        VERIFY_REFUSED(
+            cli({"quantize", "sample", "-o", path("x"), "--level", "q8_0", "--export", "exl2"}), 2);
+        VERIFY_REFUSED(cli({"quantize", "sample", "-o", path("x"), "--level", "q4_0", "--export",
+                            "awq", "--bits", "4"}),
+                       2);
+        const Outcome fitted = cli({"quantize", "sample", "-o", path("fitted"), "--bits", "7",
+                                    "--export", "gptq", "--json"});
+        QVERIFY2(fitted.code == 0, fitted.all().constData());
+        QVERIFY(!QFile::exists(path("x")));
     }
     void theInputIsNeverOverwritten() {
         NIBBLE_NEED_SHARED(kStories);

@@ -1,0 +1,111 @@
+#include "core/base/limits.h"
+#include "core/files/json_text.h"
+#include "core/model/architectures.h"
+#include "core/model/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace nibble {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const Architecture* architectureOf(const Model& model) {
+    for (const Architecture* a : architectures())
+        if (model.config.architecture == a->name)
+            return a;
+    return nullptr;
+}
+
+/// The "rope_scaling" whose factors these are. GGUF files keep the factors alone, so the published
+/// settings are tried: Llama 3.1 and 3.2.
+Json ropeScaling(const ModelConfig& config) {
+    if (config.ropeFactors.empty()) {
+        if (config.ropeScale == 1)
+            return nullptr;
+        return {{"rope_type", "linear"}, {"factor", 1 / double(config.ropeScale)}};
+    }
+    for (const double factor : {8.0, 32.0, 16.0, 4.0})
+        for (const double context : {8192.0, 4096.0, 16384.0, 32768.0}) {
+            const auto factors = llama3RopeFactors(config, factor, 1, 4, context);
+            const bool same = std::ranges::equal(factors, config.ropeFactors, [](float a, float b) {
+                return std::fabs(a - b) <= 1e-4f * b;
+            });
+            if (same)
+                return {{"rope_type", "llama3"},
+                        {"factor", factor},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", int64_t(context)}};
+        }
+    fail(ErrorKind::Usage,
+         "The rotary factors of this model are not those of a published setting, so no config.json "
+         "can say them; export gguf.");
+}
+
+Json configOf(const Model& model, const Architecture& architecture) {
+    const ModelConfig& c = model.config;
+    Json out = {{"architectures", {architecture.huggingFaceClass}},
+                {"model_type", architecture.name},
+                {"hidden_size", c.width},
+                {"intermediate_size", c.feedForward},
+                {"num_hidden_layers", c.layers},
+                {"num_attention_heads", c.heads},
+                {"num_key_value_heads", c.kvHeads}};
+    if (c.headSize * c.heads != c.width)
+        out["head_dim"] = c.headSize;
+    out["vocab_size"] = c.vocabulary;
+    out["max_position_embeddings"] = c.contextLength;
+    out["hidden_act"] = "silu";
+    // The shortest decimals that are these floats.
+    out["rms_norm_eps"] = std::stod(fmt::format("{}", c.normEpsilon));
+    out["rope_theta"] = std::stod(fmt::format("{}", c.ropeBase));
+    out["rope_scaling"] = ropeScaling(c);
+    out["tie_word_embeddings"] = c.tiedEmbedding;
+    if (architecture.name == std::string_view("llama")) {
+        out["attention_bias"] = model.find({Role::QueryBias, 0}) != nullptr;
+        out["mlp_bias"] = false;
+    }
+    out["initializer_range"] = 0.02;
+    out["use_cache"] = true;
+    if (model.tokenizer) {
+        const Tokenizer::Info& info = model.tokenizer->info();
+        if (info.bos >= 0)
+            out["bos_token_id"] = info.bos;
+        if (info.eos >= 0)
+            out["eos_token_id"] = info.eos;
+    }
+    return out;
+}
+
+} // namespace
+
+std::string huggingFaceName(const Model& model, TensorKey key) {
+    if (const Architecture* architecture = architectureOf(model))
+        for (const RoleName& row : architecture->names)
+            if (row.role == key.role && row.huggingFace)
+                return fmt::format(fmt::runtime(row.huggingFace), key.layer);
+    return {};
+}
+
+std::string huggingFaceConfig(const Model& model) {
+    const Architecture* architecture = architectureOf(model);
+    if (!architecture)
+        fail(ErrorKind::Usage, "Folders of the architecture \"{}\" cannot be written.",
+             printable(model.config.architecture));
+    if (model.checkpoint->container != Checkpoint::Container::Safetensors)
+        return configOf(model, *architecture).dump(2);
+    std::error_code ignored;
+    const auto& path = model.checkpoint->path;
+    const auto folder = std::filesystem::is_directory(path, ignored) ? path : path.parent_path();
+    const auto parsed = readJson((folder / "config.json").string(), limits::kJsonDepth);
+    Json config = Json::parse(parsed.dump());
+    for (const char* key : {"quantization_config", "compression_config"})
+        config.erase(key);
+    return config.dump(2);
+}
+
+} // namespace nibble
