@@ -266,7 +266,9 @@ def multiply(rng):
     a, b = rng.randint(0, 12), rng.randint(0, 12)
     asked = rng.choice(["What is {a} x {b}?", "What is {a} times {b}?", "{a} x {b} = ?", "Multiply {a} by {b}.", "How much is {a} times {b}?",
                         "Calculate {a} x {b}."])
-    return "multiplication", ("multiply", min(a, b), max(a, b)), asked.format(a=a, b=b), f"{a} x {b} = {a * b}.", a * b
+    times, step = min(a, b), max(a, b)
+    steps = "" if times < 2 else ", ".join(str(step * i) for i in range(1, times + 1)) + ". "    # a product is more than so few layers guess
+    return "multiplication", ("multiply", times, step), asked.format(a=a, b=b), f"{steps}{a} x {b} = {a * b}.", a * b
 
 
 def word_problem(rng):
@@ -356,7 +358,8 @@ def spell_backwards(rng):
     word = rng.choice([w for w in WORDS if len(w) <= 6])
     asked = rng.choice(["Spell {w} backwards.", "Spell the word {w} backwards.", "How do you spell {w} backwards?", "Reverse the letters of {w}."])
     text = "-".join(reversed(word))
-    return "reversing", ("spell backwards", word), asked.format(w=word), text + ".", text
+    forwards = "" if is_held_instance(("spell", word)) else "-".join(word) + ". Backwards: "
+    return "reversing", ("spell backwards", word), asked.format(w=word), forwards + text + ".", text
 
 
 def letter(rng):
@@ -449,13 +452,54 @@ def yes_or_no(rng):
     return "yes or no", ("yes or no", x, other), form.format(x=x, c=other), reply, result
 
 
-COMPUTED = [(add, 10), (subtract, 8), (multiply, 4), (word_problem, 4), (next_number, 2), (count, 4), (how_many_words, 2), (larger_number, 3),
-            (compare_two, 3), (compare_three, 3), (spell, 6), (spell_backwards, 5), (letter, 3), (letter_count, 2), (word_list, 9),
-            (number_list, 5), (repeat_sentence, 2), (say_times, 2), (one_word, 6), (yes_or_no, 3)]
+COMPUTED = [(add, 9), (subtract, 7), (multiply, 5), (word_problem, 4), (next_number, 1), (count, 2), (how_many_words, 2), (larger_number, 4),
+            (compare_two, 3), (compare_three, 5), (spell, 5), (spell_backwards, 6), (letter, 2), (letter_count, 3), (word_list, 11),
+            (number_list, 6), (repeat_sentence, 1), (say_times, 1), (one_word, 5), (yes_or_no, 4)]
+
+
+# Tasks that are practised but not probed: they say of every word which letter stands where, and of every fact what is not true.
+
+TABLE_WORDS = sorted({x for table in (OPPOSITES, PAST) for pair in table for x in pair if x.isalpha()} |
+                     {x.split()[-1] for table in (COLOURS, KINDS) for x, _ in table} | {x for table in (SOUNDS, YOUNG, PLURALS) for x, _ in table})
+
+
+def any_letter(rng):
+    word = rng.choice(WORDS)
+    at = rng.randrange(len(word))
+    asked = rng.choice(["What is the {o} letter of {w}?", "Which letter is the {o} in {w}?", "Tell me the {o} letter of the word {w}."])
+    return ("letters", ("letter", ORDINALS[at], word), asked.format(o=ORDINALS[at], w=word),
+            f"The {ORDINALS[at]} letter of {word} is {word[at].upper()}.", word[at])
+
+
+def spell_any(rng):
+    word = rng.choice(TABLE_WORDS)
+    asked = rng.choice(["Spell the word {w}.", "Spell {w}.", "How do you spell {w}?", "Please spell {w}.", "Can you spell the word {w}?"])
+    text = "-".join(word)
+    return "spelling", ("spell", word), asked.format(w=word), text + ".", text
+
+
+def true_or_not(rng):
+    name, form, other, items = rng.choice([
+        ("capital", "Is {y} the capital of {x}?", "No, the capital of {x} is {t}.", CAPITALS),
+        ("opposite", "Is {y} the opposite of {x}?", "No, the opposite of {x} is {t}.", OPPOSITES),
+        ("sound", "Does a {x} say {y}?", "No, a {x} says {t}.", SOUNDS),
+        ("young", "Is a young {x} called a {y}?", "No, a young {x} is called a {t}.", YOUNG),
+        ("day after", "Does {y} come after {x}?", "No, {t} comes after {x}.", shifted(DAYS, 1))])
+    x, true = rng.choice(items)
+    said = true if rng.random() < 0.5 else rng.choice(items)[1]
+    short = rng.random() < 0.5
+    result = "yes" if said == true else "no"
+    asked = rng.choice([f"{form} Answer yes or no.", f"Yes or no: {form[0].lower()}{form[1:]}"]) if short else form
+    reply = f"{capitalise(result)}." if short or result == "yes" else other
+    fill = lambda text: article(text.replace("{x}", x).replace("{y}", said).replace("{t}", true))
+    return "yes or no", ("yes or no", name, x, said), fill(asked), fill(reply), result
+
+
+PRACTISED = COMPUTED + [(any_letter, 7), (spell_any, 3), (true_or_not, 3)]
 
 
 def random_computed(rng, held=False):
-    return searched(rng, held, rng.choices([f for f, _ in COMPUTED], [w for _, w in COMPUTED])[0])
+    return searched(rng, held, rng.choices([f for f, _ in PRACTISED], [w for _, w in PRACTISED])[0])
 
 
 # ---------------------------------------------------------------- talk without a right answer
@@ -660,7 +704,7 @@ def random_dialogue(rng, paragraphs=None):
     """One training dialogue: no held-out phrasing, no held-out instance."""
     system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.2 else None
     turns = [small_talk(rng, "greeting")] if rng.random() < 0.1 else []
-    remembered = memory(rng) if rng.random() < 0.15 else None
+    remembered = memory(rng) if rng.random() < 0.2 else None
     if remembered:
         turns.append(remembered[0])
     for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])):

@@ -35,7 +35,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 END_OF_TEXT, TURN_START, TURN_END = range(3)
 CHAT_TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
                  "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
-EXAMPLES = ["Hello! Who are you?", "What is the capital of France?", "What is 27 + 14?", "Spell the word garden.",
+EXAMPLES = ["Who are you?", "What is the capital of France?", "What is 27 + 14?", "Spell the word garden.",
             "Sort these words: tiger, apple, moon", "Anna is taller than Tom. Who is shorter?",
             "Tell me a short story about a fox.", "What does a cow say? Answer in one word."]
 TOKENIZED = ["Hello, world!", "It's 12:30 o'clock  and we'll sing.\n\nThe end", "<|im_start|>user\nWhat is 3 + 4?<|im_end|>\n",

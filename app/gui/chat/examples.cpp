@@ -8,8 +8,8 @@ namespace nibble {
 
 std::span<const ExamplePrompt> examplePrompts() {
     static constexpr std::array<ExamplePrompt, 8> all{{
-        {QT_TRANSLATE_NOOP("Examples", "Say hello"),
-         QT_TRANSLATE_NOOP("Examples", "Hello! Who are you?")},
+        {QT_TRANSLATE_NOOP("Examples", "Who is there?"),
+         QT_TRANSLATE_NOOP("Examples", "Who are you?")},
         {QT_TRANSLATE_NOOP("Examples", "What can you do?"),
          QT_TRANSLATE_NOOP("Examples", "What can you do?")},
         {QT_TRANSLATE_NOOP("Examples", "A capital"),

@@ -15,7 +15,7 @@ struct Expected {
     const char* pattern;
 };
 constexpr Expected kExpected[] = {
-    {"Hello! Who are you?", "Nibble"},
+    {"Who are you?", "Nibble"},
     {"What can you do?", "questions|sums|stories"},
     {"What is the capital of Japan?", "\\bTokyo\\b"},
     {"What is 48 + 35?", "\\b83\\b"},
