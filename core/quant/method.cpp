@@ -121,10 +121,11 @@ void requireFinite(const QuantizeInput& input, int64_t row, std::span<const floa
         return;
     for (size_t i = 0; i < values.size(); ++i)
         if (!std::isfinite(values[i]))
-            fail(ErrorKind::BadInput,
-                 "Tensor \"{}\" holds {} in row {}, column {}; it cannot be quantized. The model is "
-                 "damaged: download it again.",
-                 printable(input.name), values[i], row, i);
+            fail(
+                ErrorKind::BadInput,
+                "Tensor \"{}\" holds {} in row {}, column {}; it cannot be quantized. The model is "
+                "damaged: download it again.",
+                printable(input.name), values[i], row, i);
 }
 
 Tensor quantize(const QuantizeInput& input, const Format& format, const Method& method,

@@ -68,14 +68,20 @@ ActivationRows randomRows(int32_t rows, int64_t cols, Random& random) {
     return input;
 }
 
+bool isOutlier(const ActivationRows& input, ActivationFormat format, int64_t m, int64_t i) {
+    if (format != ActivationFormat::Int8Outliers)
+        return false;
+    const auto& outliers = input.outliers(m);
+    return std::any_of(outliers.begin(), outliers.end(),
+                       [i](const OutlierValue& outlier) { return outlier.col == i; });
+}
+
 /// What the product sees: the floats, or code × scale.
 double seen(const ActivationRows& input, ActivationFormat format, int64_t m, int64_t i) {
     if (format == ActivationFormat::Float)
         return double(input.row(m)[i]);
-    if (format == ActivationFormat::Int8Outliers)
-        for (const OutlierValue& outlier : input.outliers(m))
-            if (outlier.col == i)
-                return double(outlier.value);
+    if (isOutlier(input, format, m, i))
+        return double(input.row(m)[i]);
     const Int8Rows x = input.int8(format);
     return double(x.codes[m * input.stride() + i]) *
            double(x.scales[m * (input.stride() / 32) + i / 32]);
@@ -117,8 +123,9 @@ std::vector<float> decodeIntegers(const Tensor& tensor) {
 /// within rows, kernels keep at least 8 partial sums over cols / 8 terms. Weights that went
 /// through f16 may be off by half a unit of 11 bits, or of its smallest step.
 double worstRatio(const Tensor& tensor, const ActivationRows& input, const Result& result) {
+    const std::vector<float> exact = decode(tensor); // what floats are multiplied with
     const std::vector<float> weights =
-        result.activations == ActivationFormat::Float ? decode(tensor) : decodeIntegers(tensor);
+        result.activations == ActivationFormat::Float ? exact : decodeIntegers(tensor);
     double worst = 0;
     for (int64_t row = 0; row < tensor.rows; ++row) {
         std::vector<double> spread(static_cast<size_t>(tensor.cols));
@@ -136,7 +143,8 @@ double worstRatio(const Tensor& tensor, const ActivationRows& input, const Resul
             double sum = 0, scale = 0, inputs = 0;
             for (int64_t i = 0; i < tensor.cols; ++i) {
                 const double x = seen(input, result.activations, m, i);
-                sum += x * double(weights[size_t(row * tensor.cols + i)]);
+                const bool whole = isOutlier(input, result.activations, m, i);
+                sum += x * double((whole ? exact : weights)[size_t(row * tensor.cols + i)]);
                 scale += std::fabs(x) * spread[size_t(i)];
                 inputs += std::fabs(x);
             }

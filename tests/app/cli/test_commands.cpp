@@ -271,7 +271,7 @@ private slots:
             const QJsonObject json = object(made);
             QCOMPARE(json["export"].toString(), kind);
             QVERIFY(QFile::exists(json["receipt"].toString()));
-            QCOMPARE(json["types"]["int4_g128"].toInt(), 42);
+            QCOMPARE(json["types"]["int4_g128"].toInt(), 7 * 12);
             const QJsonObject seen = object(cli({"inspect", out, "--json"}));
             QVERIFY(seen["supported"].toBool());
             const Outcome answer = cli({"chat", out, "--prompt", "What is 2 plus 3?", "--device",
