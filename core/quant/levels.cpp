@@ -55,7 +55,7 @@ constexpr Level kLevels[] = {
          return made("smoothquant",
                      uniform("smoothquant", "int8", "int8_token", "int8_g32", "int8"));
      }},
-    {"nibble8", "Nibble 8", "N8",
+    {"nibble8", "Nibble 8", "G8",
      "8-bit weights with an 8-bit scale for every 128, rounded so that errors cancel on a "
      "calibration text: smaller than Q8_0.",
      [](const Model&) {
@@ -160,6 +160,8 @@ std::string formatGlyph(const Format& format, std::string_view method) {
         return std::to_string(format.bits);
     const std::string_view name = format.name;
     const auto family = [&]() -> char {
+        if (name.starts_with("nibble"))
+            return 'N';
         if (method == "awq")
             return 'A';
         if (method == "gptq")
@@ -170,8 +172,6 @@ std::string formatGlyph(const Format& format, std::string_view method) {
             return 'L';
         if (method == "smoothquant")
             return 'S';
-        if (name.starts_with("nibble"))
-            return 'N';
         if (name.starts_with("iq"))
             return 'Q';
         if (format.code == CodeKind::Table)
