@@ -94,7 +94,13 @@ constexpr Level kLevels[] = {
      "4-bit weights on 16 uneven values with an 8-bit scale for every 32, rounded so that errors "
      "cancel on a calibration text; the head in 6 bits.",
      [](const Model&) {
-         return throughout("gptq", uniform("nibble4", "nibble4", "int8", "int6_g64_s8", "int8"));
+         return throughout("gptq", uniform("nibble4", "nibble4", "int8", "q6_k", "int8"));
+     }},
+    {"nibble4_gguf", "Nibble 4 GGUF", "G4",
+     "The same rounding in the blocks of IQ4_XS and Q6_K, so that llama.cpp loads the result: "
+     "nearly what Nibble 4 keeps, and it survives the export.",
+     [](const Model&) {
+         return throughout("gptq", uniform("nibble4_gguf", "iq4_xs", "int8", "q6_k", "int8"));
      }},
     {"hqq", "HQQ", "H4",
      "4-bit weights with a float scale and zero point for every 64, fitted without any text; "

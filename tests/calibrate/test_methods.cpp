@@ -125,7 +125,8 @@ private slots:
             return std::pair(recipeSize(*sample(), made).bytes, kld(sample(), made));
         };
         const auto four = at("nibble4"), eight = at("nibble8"), q8 = at("q8_0");
-        for (const char* anchor : {"q4_k_m", "iq4_xs", "gptq", "nf4"}) {
+        QVERIFY(at("nibble4_gguf").second < at("iq4_xs").second);
+        for (const char* anchor : {"q4_k_m", "q4_k_s", "gptq", "nf4"}) {
             const auto other = at(anchor);
             QVERIFY2(four.first <= other.first, anchor);
             QVERIFY2(four.second < other.second, anchor);
