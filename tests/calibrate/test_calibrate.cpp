@@ -140,7 +140,7 @@ private slots:
         const Moments moments = sum.finish();
         std::vector<int32_t> order(n);
         for (int32_t k = 0; k < n; ++k)
-            order[size_t(k)] = (k * 7) % n;
+            order[size_t(k)] = (k * 7) % int32_t(n);
         const FeedbackFactor found = factor(moments, order, 0.01);
         QCOMPARE(found.damping, 0.01);
         double mean = 0;
