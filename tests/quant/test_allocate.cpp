@@ -161,7 +161,13 @@ private slots:
             QVERIFY(found.bytes > 0);
             slowest = std::max(slowest, timer.elapsed());
         }
-        QVERIFY2(slowest < 50, qPrintable(QString::number(slowest) + " ms"));
+        qInfo("slowest %lld ms", static_cast<long long>(slowest));
+#ifdef __SANITIZE_ADDRESS__
+        constexpr qint64 kLimit = 500; // instrumented
+#else
+        constexpr qint64 kLimit = 50;
+#endif
+        QVERIFY2(slowest < kLimit, qPrintable(QString::number(slowest) + " ms"));
     }
 };
 
