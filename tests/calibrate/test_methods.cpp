@@ -169,7 +169,6 @@ private slots:
     /// With float weights (nothing to round) folded scales must cancel.
     void foldedScalesCancel() {
         Recipe folded = recipe("int8_g32", "awq", "float");
-        const Quantizer unused(*sample(), folded, calibrationOf(sample()));
         Quantizer quantizer(*planted(), folded, calibrationOf(planted()));
         bool scaled = false;
         for (const TensorKey key : planted()->keys()) {
