@@ -1,5 +1,7 @@
 #include "app/cli/arguments.h"
 
+#include "app/cli/interrupt.h"
+#include "app/cli/output.h"
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 #include "core/base/resources.h"
@@ -37,8 +39,20 @@ void requireTokens(const std::vector<TokenId>& tokens, int32_t size) {
 }
 
 void RecipeArguments::addTo(CLI::App& app) {
-    auto* named = app.add_option("--level", level, "A level by its name, such as int4_g128");
-    app.add_option("--recipe", file, "A recipe as a JSON file")->excludes(named);
+    const std::vector<CLI::Option*> choices = {
+        app.add_option("--level", level, "A level by its name, such as int4_g128"),
+        app.add_option("--recipe", file, "A recipe as a JSON file"),
+        app.add_option("--budget", bytes, "The best mixed recipe within so many bytes"),
+        app.add_option("--bits", bits, "The best mixed recipe within so many bits per weight")
+            ->check(CLI::PositiveNumber),
+        app.add_option("--memory", memory,
+                       "The best mixed recipe whose weights take so many bytes of memory"),
+        app.add_option("--kld", kld, "The smallest mixed recipe that is predicted to lose no more")
+            ->check(CLI::PositiveNumber)};
+    for (CLI::Option* one : choices)
+        for (CLI::Option* other : choices)
+            if (one != other)
+                one->excludes(other);
     addCalibration(app, calibration);
 }
 
@@ -49,9 +63,34 @@ void addCalibration(CLI::App& app, std::string& file) {
         ->check(CLI::ExistingFile);
 }
 
-Recipe RecipeArguments::recipe(const Model& model) const {
+std::optional<Budget> RecipeArguments::budget() const {
+    if (bytes)
+        return Budget{Budget::Of::Bytes, static_cast<double>(*bytes)};
+    if (bits)
+        return Budget{Budget::Of::Bits, *bits};
+    if (memory)
+        return Budget{Budget::Of::Memory, static_cast<double>(*memory)};
+    if (kld)
+        return Budget{Budget::Of::Loss, *kld};
+    return level == kMixedLevel ? std::optional(kMixedBudget) : std::nullopt;
+}
+
+Recipe RecipeArguments::recipe(const std::shared_ptr<const Model>& model,
+                               const std::string& device) const {
+    if (const auto wanted = budget()) {
+        PredictorOptions predictor;
+        predictor.sensitivity.device = device;
+        predictor.calibration = calibration;
+        const MixedPlan plan = mixedPlan(model, *wanted, predictor, terminalProgress());
+        std::fprintf(stderr, "%s\n",
+                     fmt::format("Mixed: {}, {:.2f} bits per weight, predicted KLD {:.5f} ± {:.5f}",
+                                 bytesText(plan.size.bytes), plan.size.bitsPerWeight,
+                                 plan.prediction.kld, plan.prediction.error)
+                         .c_str());
+        return plan.recipe;
+    }
     if (!level.empty())
-        return levelRecipe(level, model);
+        return levelRecipe(level, *model);
     if (!file.empty())
         return Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
     return {};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/evaluate/mixed.h"
 #include "core/serve/engine.h"
 
 #include <CLI/CLI.hpp>
@@ -19,14 +20,20 @@ std::shared_ptr<const Model> openModelArgument(const std::string& argument);
 /// Error{Usage} for an id that is no token of the model's vocabulary of `size`.
 void requireTokens(const std::vector<TokenId>& tokens, int32_t size);
 
-/// --level and --recipe, at most one of them, and --calibration.
+/// --level, --recipe, or a budget (--budget, --bits, --memory, --kld), at most one of them; and
+/// --calibration.
 struct RecipeArguments {
     std::string level, file, calibration;
+    std::optional<uint64_t> bytes, memory;
+    std::optional<double> bits, kld;
 
     void addTo(CLI::App& app);
-    bool given() const { return !level.empty() || !file.empty(); }
-    /// The level's or the file's recipe; without either the one that keeps the model as stored.
-    Recipe recipe(const Model& model) const;
+    bool given() const { return !level.empty() || !file.empty() || budget(); }
+    /// What a mixed recipe must keep to; nothing where another recipe is asked for.
+    std::optional<Budget> budget() const;
+    /// The level's or the file's recipe, or the best for the budget, measured on `device`; without
+    /// any the one that keeps the model as stored.
+    Recipe recipe(const std::shared_ptr<const Model>& model, const std::string& device) const;
 };
 void addCalibration(CLI::App& app, std::string& file);
 /// The recipe's name, or "base" for the model as it is stored.

@@ -20,6 +20,7 @@ Workbench::Workbench(QObject* parent) : QObject(parent), m_engine(std::make_shar
     m_runningOptions = m_options;
     connect(&m_undo, &QUndoStack::indexChanged, this, &Workbench::recipeChanged);
     connect(this, &Workbench::recipeChanged, this, &Workbench::predictLedger);
+    connect(this, &Workbench::recipeChanged, this, &Workbench::predictRecipe);
     connect(this, &Workbench::recipeChanged, this, &Workbench::tensorErrorsChanged);
     connect(this, &Workbench::optionsChanged, this, &Workbench::predictLedger);
 }
@@ -77,6 +78,9 @@ QString Workbench::recipeTitle(const Recipe& recipe) const {
             return title;
         return tr("%1, %n changed", nullptr, int(recipe.rules.size() - own)).arg(title);
     }
+    if (recipe.name == kMixedLevel)
+        return m_model ? tr("Mixed %1").arg(recipeSize(*m_model, recipe).bitsPerWeight, 0, 'f', 2)
+                       : tr("Mixed");
     return recipe.name.empty() ? tr("Own recipe") : QString::fromStdString(recipe.name);
 }
 
@@ -123,7 +127,7 @@ const QualityReport* Workbench::quality(uint64_t recipeHash) const {
 
 const LadderRow* Workbench::ladderRow(const Recipe& recipe) const {
     for (const LadderRow& row : m_ladder)
-        if (row.level == recipe.name && levelRecipe(row.level, *m_model).rules == recipe.rules)
+        if (row.level == recipe.name && row.recipe.rules == recipe.rules)
             return &row;
     return nullptr;
 }
@@ -182,6 +186,12 @@ void Workbench::forgetMeasurements() {
     m_tensorErrors.clear();
     m_tensorErrorRecipe.clear();
     m_quality.clear();
+    m_forecast.reset();
+    m_predictions.clear();
+    m_tensorLosses.clear();
+    m_tensorLossRecipe = 0;
+    m_budgetRange = {};
+    m_mixed.reset();
     m_predicted.reset();
     m_used.reset();
     m_paths.clear();

@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace nibble {
@@ -88,6 +89,19 @@ public:
     /// Quality of a recipe (by its hash); null = not measured.
     const QualityReport* quality(uint64_t recipeHash) const;
     const QualityReport* quality() const { return quality(recipeHash()); }
+    // Predictions. Signal: predictionsChanged.
+    /// Whether it is known what each tensor costs, so that budgets and predictions can be had.
+    bool canPredict() const { return m_forecast != nullptr; }
+    bool isPredicting() const { return m_jobs.isRunning(m_forecastJob); }
+    /// KLD that a recipe is predicted to have; nothing while that is not known.
+    std::optional<Prediction> prediction(const Recipe& recipe) const;
+    /// The level "mixed" with its usual budget; nothing while that is not known.
+    std::optional<Recipe> mixedRecipe() const { return m_mixed; }
+    /// What one tensor of the edited recipe is predicted to add to it.
+    std::optional<Prediction> tensorLoss(TensorKey key) const;
+    /// Bytes of the smallest and of the best recipe that a budget can have.
+    std::pair<uint64_t, uint64_t> budgetRange() const { return m_budgetRange; }
+
     /// Memory that the edited recipe and options would take; nothing until computed.
     const std::optional<Ledger>& predictedLedger() const { return m_predicted; }
     /// Memory in use now; nothing while no model runs.
@@ -143,6 +157,13 @@ public slots:
     /// the shipped text; 0 = all.
     /// Measures every level; where `questions` names a file of probes, also its right answers.
     void measureLadder(int chunks = kLadderWindows, const QString& questions = {});
+    /// Finds what each tensor costs, then predicts every level; the first time for a model, it
+    /// takes a pass over some text for each tensor.
+    void predictLosses();
+    /// Makes the best recipe for a budget the edited one, when canPredict(). Of a slider's requests
+    /// the newest wins, and together they are one undoable step until endBudget().
+    void setBudget(const nibble::Budget& budget);
+    void endBudget() { ++m_budgetStep; }
     /// Quality of the edited recipe with per-layer errors.
     void measureQuality(int chunks = kLadderWindows);
     /// Error of these matrices under the edited recipe; of every one when there are none.
@@ -171,6 +192,7 @@ signals:
     void ladderChanged();
     void tensorErrorsChanged();
     void qualityChanged();
+    void predictionsChanged();
     void ledgerChanged();
     void tensorDetailReady(const nibble::TensorDetail& detail);
     void chatText(const nibble::Workbench::ChatUpdate& update);
@@ -183,6 +205,9 @@ signals:
     void notice(const QString& text);
 
 private:
+    struct Forecast; ///< what is known of the tensors' losses, for jobs
+    struct Forecasts;
+    void take(Forecasts forecasts);
     struct Snapshot; ///< what a device job brings back about the engine
     static Snapshot snapshot(const Engine& engine);
     void take(const Snapshot& snapshot);
@@ -192,6 +217,7 @@ private:
     RecipeRule ruleFor(TensorKey key, const QString& format, const QString& method) const;
     void predictLedger();
     void sizeLevels();
+    void predictRecipe();
     void adopt(std::shared_ptr<const Model> model, const QString& path);
     friend class RecipeStep;
 
@@ -213,11 +239,19 @@ private:
     std::map<TensorKey, TensorError> m_tensorErrors;
     std::map<TensorKey, uint64_t> m_tensorErrorRecipe;
     std::map<uint64_t, QualityReport> m_quality;
+    std::shared_ptr<Forecast> m_forecast;
+    std::map<uint64_t, Prediction> m_predictions;   ///< by the hash of the recipe's rules
+    std::map<TensorKey, Prediction> m_tensorLosses; ///< of the recipe with this hash
+    uint64_t m_tensorLossRecipe = 0;
+    std::pair<uint64_t, uint64_t> m_budgetRange;
+    std::optional<Recipe> m_mixed;
+    int m_budgetStep = 1;
     std::optional<Ledger> m_predicted, m_used;
     std::vector<PathReport> m_paths;
     int m_contextUsed = 0;
     double m_tokensPerSecond = 0;
     quint64 m_applyJob = 0, m_ladderJob = 0, m_tensorsJob = 0, m_qualityJob = 0;
+    quint64 m_forecastJob = 0;
     quint64 m_chatJob = 0, m_chatRequest = 0;
 };
 

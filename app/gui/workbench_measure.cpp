@@ -1,6 +1,7 @@
 #include "app/gui/workbench.h"
 
 #include "core/calibrate/calibrate.h"
+#include "core/evaluate/mixed.h"
 
 #include <QFileInfo>
 
@@ -30,23 +31,26 @@ void Workbench::sizeLevels() {
     const auto on = device().value_or(DeviceInfo{});
     m_jobs.onPool<std::vector<LadderRow>>(
         QStringLiteral("size"), {}, this,
-        [model = m_model, options = m_options, on](const Progress& p) {
+        [model = m_model, options = m_options, on, mixed = mixedRecipe()](const Progress& p) {
             std::vector<LadderRow> rows;
-            for (const Level& level : levels()) {
+            const auto add = [&](const char* name, const std::function<Recipe()>& make) {
                 p.check();
-                LadderRow row;
-                row.level = level.name;
+                LadderRow& row = rows.emplace_back();
+                row.level = name;
                 try {
-                    const Recipe recipe = level.make(*model);
-                    row.size = recipeSize(*model, recipe);
-                    const Ledger ledger = Engine::predictedMemory(*model, recipe, options, on);
+                    row.recipe = make();
+                    row.size = recipeSize(*model, row.recipe);
+                    const Ledger ledger = Engine::predictedMemory(*model, row.recipe, options, on);
                     row.memory = ledger.use;
                     row.fits = ledger.fits();
                 } catch (const Error& error) {
                     row.problem = error.what();
                 }
-                rows.push_back(row);
-            }
+            };
+            for (const Level& level : levels())
+                add(level.name, [&] { return level.make(*model); });
+            if (mixed)
+                add(kMixedLevel, [&] { return *mixed; });
             return rows;
         },
         [this, generation = m_generation](std::vector<LadderRow> rows) {
@@ -84,7 +88,7 @@ void Workbench::measureLadder(int chunks, const QString& questions) {
         else
             *at = row;
         if (row.measured)
-            m_quality[levelRecipe(row.level, *m_model).hash()] = row.quality;
+            m_quality[row.recipe.hash()] = row.quality;
         emit ladderChanged();
     };
     m_ladderJob = m_jobs.onDevice<int>(
@@ -102,6 +106,8 @@ void Workbench::measureLadder(int chunks, const QString& questions) {
             m_ladderJob = 0;
             emit ladderChanged();
             emit notice(tr("All levels are measured"));
+            if (!canPredict()) // what the mixed level needed is kept, so that this is quick
+                predictLosses();
         },
         [this](const Failure& failure) {
             m_ladderJob = 0;
@@ -212,7 +218,7 @@ void Workbench::exportGguf(const QString& path) {
     m_jobs.onPool<int>(
         QStringLiteral("export"), tr("Exporting %1").arg(QFileInfo(path).fileName()), this,
         [model = m_model, recipe = m_recipe, file = path.toStdString()](const Progress& p) {
-            nibble::exportGguf(*model, recipe, file, p);
+            nibble::exportGguf(*model, recipe, file, p, calibrationFor(model, recipe, p));
             return 0;
         },
         [this, path](int) {

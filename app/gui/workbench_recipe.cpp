@@ -11,8 +11,15 @@ void Workbench::setLevel(const QString& levelName) {
     if (!m_model)
         return;
     try {
-        Recipe recipe =
-            levelName.isEmpty() ? Recipe{} : levelRecipe(levelName.toStdString(), *m_model);
+        if (levelName == QLatin1String(kMixedLevel) && !m_mixed) {
+            predictLosses();
+            emit notice(tr("Mixed can be chosen when it is known what each tensor costs"));
+            return;
+        }
+        Recipe recipe = levelName.isEmpty() ? Recipe{}
+                        : levelName == QLatin1String(kMixedLevel)
+                            ? *m_mixed
+                            : levelRecipe(levelName.toStdString(), *m_model);
         recipe.kFormat = m_recipe.kFormat;
         recipe.vFormat = m_recipe.vFormat;
         for (const TensorKey key : m_locked)

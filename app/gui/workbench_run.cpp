@@ -66,6 +66,7 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
     m_jobs.cancel(m_ladderJob);
     m_jobs.cancel(m_tensorsJob);
     m_jobs.cancel(m_qualityJob);
+    m_jobs.cancel(m_forecastJob);
     stopAnswer();
     forgetMeasurements();
     m_model = std::move(model);
@@ -88,6 +89,7 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
     emit recipeChanged();
     emit ladderChanged();
     emit qualityChanged();
+    emit predictionsChanged();
     emit selectionChanged();
     if (!m_model->unsupported.empty()) {
         emit problem(Concern::Models, QString::fromStdString(m_model->unsupported));

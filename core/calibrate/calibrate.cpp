@@ -201,11 +201,9 @@ std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<con
     return calibrate(model, text, {}, progress);
 }
 
-std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Model>& model,
-                                                  const Recipe& recipe, const Progress& progress,
-                                                  const std::filesystem::path& file) {
-    if (neededCalibration(*model, recipe) == Needs::Nothing)
-        return nullptr;
+std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
+                                                     const Progress& progress,
+                                                     const std::filesystem::path& file) {
     // Held while calibrating: who asks meanwhile waits for the same result.
     static std::mutex mutex;
     static std::weak_ptr<const Model> lastModel;
@@ -219,6 +217,14 @@ std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Mo
         lastFile = file;
     }
     return made;
+}
+
+std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Model>& model,
+                                                  const Recipe& recipe, const Progress& progress,
+                                                  const std::filesystem::path& file) {
+    return neededCalibration(*model, recipe) == Needs::Nothing
+               ? nullptr
+               : sharedCalibration(model, progress, file);
 }
 
 } // namespace nibble

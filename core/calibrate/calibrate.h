@@ -31,9 +31,14 @@ std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<con
                                                        const std::filesystem::path& file,
                                                        const Progress& progress = {});
 
+/// The calibration from `file` or, where that is empty, with the text that ships. The last one is
+/// kept, so that who asks again finds it made.
+std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
+                                                     const Progress& progress = {},
+                                                     const std::filesystem::path& file = {});
+
 /// The calibration that a recipe's methods need, from `file` or, where that is empty, the text that
-/// ships; null when they need none. The last one is kept, so that further recipes of the same model
-/// find it made.
+/// ships; null when they need none. Shared like the above.
 std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Model>& model,
                                                   const Recipe& recipe,
                                                   const Progress& progress = {},

@@ -62,32 +62,42 @@ struct Variant {
 
 } // namespace
 
+std::vector<std::string> ladderLevels() {
+    std::vector<std::string> names;
+    for (const Level& level : levels())
+        names.emplace_back(level.name);
+    names.emplace_back(kMixedLevel);
+    return names;
+}
+
 std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const EvaluationText& text,
                                      const LadderOptions& options, const Progress& progress,
                                      const std::function<void(const LadderRow&)>& onRow) {
     model->requireRunnable();
     std::vector<std::string> names = options.levels;
     if (names.empty())
-        for (const Level& level : levels())
-            names.emplace_back(level.name);
+        names = ladderLevels();
     for (const std::string& name : names)
-        getLevel(name); // an unknown one is said before anything is loaded
+        if (name != kMixedLevel)
+            getLevel(name); // an unknown one is said before anything is loaded
 
     const auto backend = openDevice(options.device);
     const uint64_t room = backend->info().freeBytes;
     const int32_t context = options.evaluate.context;
     const double stages = static_cast<double>(names.size());
 
+    const auto size = [&](LadderRow& row) {
+        row.size = recipeSize(*model, row.recipe);
+        row.memory =
+            predicted(*model, optionsFor(*model, backend, row.recipe, options.context), row.recipe);
+        row.fits = room == 0 || row.memory.total() <= room;
+    };
     std::vector<LadderRow> rows;
     for (const std::string& name : names) {
-        const Recipe recipe = levelRecipe(name, *model);
-        LadderRow row;
+        LadderRow& row = rows.emplace_back();
         row.level = name;
-        row.size = recipeSize(*model, recipe);
-        row.memory =
-            predicted(*model, optionsFor(*model, backend, recipe, options.context), recipe);
-        row.fits = room == 0 || row.memory.total() <= room;
-        rows.push_back(row);
+        row.recipe = name == kMixedLevel ? Recipe{} : levelRecipe(name, *model);
+        size(row);
     }
 
     Runner base(model, optionsFor(*model, backend, Recipe{}, context));
@@ -101,7 +111,6 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
     Variant variant;
     for (size_t i = 0; i < rows.size(); ++i) {
         LadderRow& row = rows[i];
-        const Recipe recipe = levelRecipe(row.level, *model);
         Progress part = progress;
         part.onReport = [&](double done, double total, std::string_view) {
             progress.report(static_cast<double>(i) + (total > 0 ? done / total : 0), stages,
@@ -113,11 +122,19 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                      "{} has no tokenizer, so text cannot be measured. Use a file with a "
                      "vocabulary.",
                      printable(model->name));
-            variant.load(model, backend, recipe, context, options.calibration, progress);
+            if (row.level == kMixedLevel) {
+                PredictorOptions predictor;
+                predictor.sensitivity.device = options.device;
+                predictor.sensitivity.context = context;
+                predictor.calibration = options.calibration;
+                row.recipe = mixedPlan(model, options.mixed, predictor, part).recipe;
+                size(row);
+            }
+            variant.load(model, backend, row.recipe, context, options.calibration, progress);
             row.quality =
                 measureQuality(*variant.runner, &base, words, options.evaluate, part, {}, &kept);
             row.quality.level = row.level;
-            row.quality.recipeHash = hashName(recipe.hash());
+            row.quality.recipeHash = hashName(row.recipe.hash());
             row.quality.bytes = row.size.bytes;
             row.quality.bitsPerWeight = row.size.bitsPerWeight;
             row.measured = true;

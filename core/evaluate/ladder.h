@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/evaluate/mixed.h"
 #include "core/evaluate/probes.h"
 #include "core/evaluate/quality.h"
 
@@ -11,6 +12,7 @@ inline constexpr int32_t kLadderWindows = 32;
 /// One level of a model, measured or only sized.
 struct LadderRow {
     std::string level;
+    Recipe recipe;
     RecipeSize size;
     MemoryUse memory; ///< predicted for the asked context on the device
     bool fits = false;
@@ -37,7 +39,8 @@ std::optional<Recommendation> recommendLevel(const std::vector<LadderRow>& rows,
                                              uint64_t baseBytes);
 
 struct LadderOptions {
-    std::vector<std::string> levels; ///< empty = all
+    std::vector<std::string> levels; ///< empty = all, "mixed" (mixed.h) included
+    Budget mixed = kMixedBudget;
     std::string device = "auto";
     int32_t context = 2048;
     EvaluateOptions evaluate;
@@ -45,6 +48,9 @@ struct LadderOptions {
     std::filesystem::path calibration; ///< a text or an importance matrix; empty = what ships
     bool speed = true;
 };
+
+/// The names that a ladder knows: all of levels(), and "mixed".
+std::vector<std::string> ladderLevels();
 
 /// Measures every level on the same windows. The base runs once on the windows whose logits fit
 /// BaseLogits::kLimit, and in lockstep with each level on the others; one variant is loaded and

@@ -3,6 +3,7 @@
 #include "core/base/hash.h"
 #include "core/base/parallel.h"
 #include "core/evaluate/layer_errors.h"
+#include "core/evaluate/score.h"
 
 #include <algorithm>
 #include <chrono>
@@ -10,57 +11,6 @@
 
 namespace nibble {
 namespace {
-
-/// What one scored position gives.
-struct Scored {
-    double nll = 0, baseNll = 0, kld = 0;
-    bool sameTop = false;
-};
-
-/// log Σ exp of a row, in float64 against its maximum.
-double logSumExp(const float* row, size_t count) {
-    const double top = static_cast<double>(*std::max_element(row, row + count));
-    double sum = 0;
-    for (size_t i = 0; i < count; ++i)
-        sum += std::exp(static_cast<double>(row[i]) - top);
-    return top + std::log(sum);
-}
-
-Scored score(const float* variant, const float* base, size_t vocabulary, TokenId target) {
-    Scored out;
-    const double q = logSumExp(variant, vocabulary);
-    out.nll = q - static_cast<double>(variant[target]);
-    if (!base)
-        return out;
-    const double p = logSumExp(base, vocabulary);
-    out.baseNll = p - static_cast<double>(base[target]);
-    double kld = 0;
-    for (size_t i = 0; i < vocabulary; ++i) {
-        const double logP = static_cast<double>(base[i]) - p;
-        kld += std::exp(logP) * (logP - (static_cast<double>(variant[i]) - q));
-    }
-    out.kld = std::max(kld, 0.0); // rounding alone can take an exact 0 below it
-    out.sameTop = std::max_element(variant, variant + vocabulary) - variant ==
-                  std::max_element(base, base + vocabulary) - base;
-    return out;
-}
-
-/// Mean and standard error of the mean.
-struct Mean {
-    double value = 0, error = 0;
-};
-template <typename Of>
-Mean meanOf(const std::vector<Scored>& scored, Of of) {
-    double sum = 0, squares = 0;
-    for (const Scored& s : scored) {
-        sum += of(s);
-        squares += of(s) * of(s);
-    }
-    const double n = static_cast<double>(scored.size());
-    const double mean = n > 0 ? sum / n : 0;
-    const double variance = n > 1 ? std::max(0.0, (squares / n - mean * mean) / (n - 1)) : 0;
-    return {mean, std::sqrt(variance)};
-}
 
 /// The value below which a fraction of the sorted values lies, linear between neighbours.
 double percentile(const std::vector<double>& sorted, double fraction) {

@@ -22,6 +22,8 @@ struct QuantizeInput {
     std::span<const float> importance = {};
     /// For methods that need them (Needs::Moments), else null.
     const Moments* moments = nullptr;
+    /// Method::feedback of these moments, where the caller has it from another matrix.
+    const FeedbackFactor* feedback = nullptr;
 };
 
 /// What of the calibration a method cannot do without.
@@ -51,6 +53,9 @@ struct Method {
     /// Scales s of the input's channels that make quantizing easier, or null for methods that leave
     /// inputs alone. The tensor is then quantized as W · diag(s).
     std::vector<float> (*inputScales)(const FoldInput& input, const Progress& progress) = nullptr;
+    /// What the method derives from an input's moments, and matrices that share the input share; or
+    /// null.
+    FeedbackFactor (*feedback)(const Moments& moments) = nullptr;
 };
 std::span<const Method> methods();
 /// Error{Usage} that lists the known names.

@@ -116,10 +116,11 @@ double outputError(const Moments& moments, std::span<const float> rows) {
     return std::max(0.0, std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
-FeedbackFactor factor(const Moments& moments, std::span<const int32_t> order, double damping) {
+FeedbackFactor factor(const Moments& moments, std::vector<int32_t> order, double damping) {
     const int64_t n = moments.size;
     FeedbackFactor out;
     out.size = n;
+    out.order = std::move(order);
     double mean = 0;
     for (int64_t i = 0; i < n; ++i)
         mean += std::max(0.0, double(moments.at(i, i)));
@@ -129,7 +130,9 @@ FeedbackFactor factor(const Moments& moments, std::span<const int32_t> order, do
 
     using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
     // In reversed order a lower Cholesky factor is the upper one that is wanted.
-    const auto column = [&](int64_t k) { return int64_t(order[static_cast<size_t>(n - 1 - k)]); };
+    const auto column = [&](int64_t k) {
+        return int64_t(out.order[static_cast<size_t>(n - 1 - k)]);
+    };
     Matrix reversed(n, n);
     constexpr double kMost = 1e4;
     for (out.damping = damping;; out.damping = std::max(out.damping * 4, 1e-4)) {

@@ -41,11 +41,12 @@ struct FeedbackFactor {
     int64_t size = 0;
     /// Ũ by columns of rounding order: column k's feedback from column j < k is at [k][j].
     std::vector<float> feedback;
-    double damping = 0; ///< what was added to the diagonal, as a fraction of its mean
-    int dead = 0;       ///< channels that never were anything but zero
+    std::vector<int32_t> order; ///< the column that is rounded k-th
+    double damping = 0;         ///< what was added to the diagonal, as a fraction of its mean
+    int dead = 0;               ///< channels that never were anything but zero
 };
-/// `order[k]` is the column that is rounded k-th. Damping starts at `damping` (a fraction of the
-/// mean diagonal) and grows until the matrix can be factored.
-FeedbackFactor factor(const Moments& moments, std::span<const int32_t> order, double damping);
+/// Damping starts at `damping` (a fraction of the mean diagonal) and grows until the matrix can be
+/// factored.
+FeedbackFactor factor(const Moments& moments, std::vector<int32_t> order, double damping);
 
 } // namespace nibble

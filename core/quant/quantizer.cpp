@@ -65,8 +65,22 @@ bool contains(const std::vector<Role>& roles, Role role) {
 } // namespace
 
 Quantizer::Quantizer(const Model& model, const Recipe& recipe,
-                     std::shared_ptr<const Calibration> calibration)
-    : m_model(model), m_recipe(recipe), m_calibration(std::move(calibration)) {}
+                     std::shared_ptr<const Calibration> calibration,
+                     std::shared_ptr<FeedbackCache> feedback)
+    : m_model(model), m_recipe(recipe), m_calibration(std::move(calibration)),
+      m_feedback(std::move(feedback)) {}
+
+const FeedbackFactor& FeedbackCache::get(const Method& method,
+                                         std::shared_ptr<const Moments> moments) {
+    if (m_of != moments || m_by != &method) {
+        m_of.reset();
+        m_factor = {}; // before the next is made: they are large
+        m_factor = method.feedback(*moments);
+        m_of = std::move(moments);
+        m_by = &method;
+    }
+    return m_factor;
+}
 
 const std::vector<float>* Quantizer::scales(const Fold& fold, int32_t layer,
                                             const Progress& progress) {
@@ -178,14 +192,22 @@ Tensor Quantizer::inBaseScale(TensorKey key, const Tensor& made, const Progress&
 }
 
 Tensor Quantizer::tensor(TensorKey key, const Progress& progress) {
-    const TensorChoice choice = m_recipe.choose(m_model, key);
     const auto [columns, rows] = scalesOf(key, progress);
     Tensor base = m_model.load(key);
-    const Format* stored = base.format;
     if (!isMatrix(key.role))
         requireFiniteVector(base);
-    base = folded(std::move(base), columns, rows, key);
-    const Format* wanted = choice.format ? choice.format : stored;
+    const Format* wanted = m_recipe.choose(m_model, key).format;
+    const bool kept = !wanted || wanted == base.format;
+    if (kept && !columns && !rows)
+        return base;
+    return made(key, folded(std::move(base), columns, rows, key), columns, progress);
+}
+
+/// A matrix (or some of its rows), whose scales are already folded in, in the recipe's format.
+Tensor Quantizer::made(TensorKey key, const Tensor& base, const std::vector<float>* columns,
+                       const Progress& progress) {
+    const TensorChoice choice = m_recipe.choose(m_model, key);
+    const Format* wanted = choice.format ? choice.format : m_model.get(key).format();
     if (wanted == base.format)
         return base;
     const Method* chosen = choice.method ? choice.method : &methods().front();
@@ -215,11 +237,48 @@ Tensor Quantizer::tensor(TensorKey key, const Progress& progress) {
             if (moments && columns)
                 moments = std::make_shared<const Moments>(scaledMoments(*moments, *columns));
             input.moments = moments.get();
+            if (moments && method.feedback)
+                input.feedback = &m_feedback->get(method, moments);
         }
     }
-    Tensor made = quantize(input, *wanted, method, progress);
-    made.experts = base.experts;
-    return made;
+    Tensor out = quantize(input, *wanted, method, progress);
+    out.experts = base.experts;
+    return out;
+}
+
+Quantizer::RowSample Quantizer::sample(TensorKey key, std::span<const int64_t> rows,
+                                       const Progress& progress) {
+    const auto [columns, rowScales] = scalesOf(key, progress);
+    const Tensor base = gatherRows(m_model.load(key), rows);
+    RowSample out;
+    out.cols = base.cols;
+    out.base = decode(base);
+    if (!columns && !rowScales) {
+        out.made = decode(made(key, base, nullptr, progress));
+        return out;
+    }
+    const auto cols = static_cast<size_t>(base.cols);
+    std::vector<float> factors(out.base.size(), 1.0f);
+    if (columns) {
+        out.inputScales = *columns;
+        for (size_t i = 0; i < factors.size(); ++i)
+            factors[i] *= (*columns)[i % cols];
+    }
+    if (rowScales) {
+        const std::vector<float> own =
+            key.role == Role::Value ? ofValueRows(m_model.config, *rowScales) : *rowScales;
+        for (size_t i = 0; i < factors.size(); ++i)
+            factors[i] /= own[static_cast<size_t>(rows[i / cols])];
+    }
+    std::vector<float> values(out.base.size());
+    for (size_t i = 0; i < values.size(); ++i)
+        values[i] = out.base[i] * factors[i];
+    out.made =
+        decode(made(key, makeFloatTensor(base.name, getFormat("f32"), base.rows, base.cols, values),
+                    columns, progress));
+    for (size_t i = 0; i < values.size(); ++i)
+        out.made[i] /= factors[i];
+    return out;
 }
 
 Needs neededCalibration(const Model& model, const Recipe& recipe) {

@@ -7,6 +7,18 @@
 
 namespace nibble {
 
+/// What Method::feedback made of the moments that were used last: matrices with one input, and
+/// several formats of one matrix, share it.
+class FeedbackCache {
+public:
+    const FeedbackFactor& get(const Method& method, std::shared_ptr<const Moments> moments);
+
+private:
+    std::shared_ptr<const Moments> m_of;
+    const Method* m_by = nullptr;
+    FeedbackFactor m_factor;
+};
+
 /// Makes the tensors of a variant from the base: loads, folds scales in, quantizes. Tensors may be
 /// asked for in any order; the order of Model::keys() is the cheapest. One thread.
 class Quantizer {
@@ -14,7 +26,8 @@ public:
     /// `calibration` may be null when needsCalibration() is false. Both referred-to objects outlive
     /// this one.
     Quantizer(const Model& model, const Recipe& recipe,
-              std::shared_ptr<const Calibration> calibration = nullptr);
+              std::shared_ptr<const Calibration> calibration = nullptr,
+              std::shared_ptr<FeedbackCache> feedback = std::make_shared<FeedbackCache>());
 
     /// The base's own tensor when the recipe keeps it, else made from it. Error{Usage} when a
     /// method needs a calibration that is not there.
@@ -23,6 +36,16 @@ public:
     /// A tensor made by tensor() with the folded scales taken out again, for comparing it with the
     /// base's; itself when there are none.
     Tensor inBaseScale(TensorKey key, const Tensor& made, const Progress& progress = {});
+
+    /// Some rows of a matrix as they are in the base, and as the recipe makes them.
+    struct RowSample {
+        int64_t cols = 0;
+        std::vector<float> base, made; ///< [rows][cols], both in the base's scale
+        /// What the product's input is divided by, channel by channel; empty = nothing.
+        std::vector<float> inputScales;
+    };
+    /// As tensor() would make them, without making the others.
+    RowSample sample(TensorKey key, std::span<const int64_t> rows, const Progress& progress = {});
 
 private:
     struct Fold;
@@ -35,11 +58,14 @@ private:
     std::vector<float> makeScales(const Fold& fold, int32_t layer, const Progress& progress);
     Tensor folded(Tensor base, const std::vector<float>* columns, const std::vector<float>* rows,
                   TensorKey key) const;
+    Tensor made(TensorKey key, const Tensor& base, const std::vector<float>* columns,
+                const Progress& progress);
 
     const Model& m_model;
     const Recipe& m_recipe;
     std::shared_ptr<const Calibration> m_calibration;
     std::map<std::pair<const Fold*, int32_t>, std::vector<float>> m_scales; ///< empty = none
+    std::shared_ptr<FeedbackCache> m_feedback;
 };
 
 /// What of a calibration the recipe's methods need, over all tensors.

@@ -78,6 +78,8 @@ struct RecipeSize {
 RecipeSize recipeSize(const Model& model, const Recipe& recipe);
 /// Plane bytes of one tensor under a recipe.
 uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key);
+/// Bytes of one tensor in a file under a recipe.
+uint64_t recipeFileBytes(const Model& model, const Recipe& recipe, TensorKey key);
 
 /// The variant's tensor: the base's own when the choice keeps it, else quantized from it.
 Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,

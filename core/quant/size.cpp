@@ -30,19 +30,19 @@ const Format& formatOf(const Model& model, const Recipe& recipe, TensorKey key) 
     return base ? *base : getFormat("f16");
 }
 
-/// Bytes in a file: a tensor that the recipe leaves alone stays as it is stored.
-uint64_t fileBytes(const Model& model, const Recipe& recipe, TensorKey key) {
-    const TensorInfo& info = model.get(key);
-    if (info.storedBytes() > 0 && !recipe.choose(model, key).format)
-        return info.storedBytes();
-    return exactBytes(formatOf(model, recipe, key), info.rows(), info.cols());
-}
-
 } // namespace
 
 uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key) {
     const TensorInfo& info = model.get(key);
     return planeBytes(formatOf(model, recipe, key), info.rows(), info.cols());
+}
+
+// A tensor that the recipe leaves alone stays as it is stored.
+uint64_t recipeFileBytes(const Model& model, const Recipe& recipe, TensorKey key) {
+    const TensorInfo& info = model.get(key);
+    if (info.storedBytes() > 0 && !recipe.choose(model, key).format)
+        return info.storedBytes();
+    return exactBytes(formatOf(model, recipe, key), info.rows(), info.cols());
 }
 
 RecipeSize recipeSize(const Model& model, const Recipe& recipe) {
@@ -51,7 +51,7 @@ RecipeSize recipeSize(const Model& model, const Recipe& recipe) {
     for (const TensorKey key : model.keys()) {
         const TensorInfo& info = model.get(key);
         const Format& format = formatOf(model, recipe, key);
-        size.bytes += fileBytes(model, recipe, key);
+        size.bytes += recipeFileBytes(model, recipe, key);
         size.residentBytes += planeBytes(format, info.rows(), info.cols());
         values += info.values();
     }

@@ -179,7 +179,7 @@ private slots:
         Moments moments{4, 10, std::vector<float>(16, 1.0f)}; // rank one
         for (int i = 0; i < 4; ++i)
             moments.values[size_t(3 * 4 + i)] = moments.values[size_t(i * 4 + 3)] = 0; // dead
-        const int32_t order[] = {0, 1, 2, 3};
+        const std::vector<int32_t> order = {0, 1, 2, 3};
         const FeedbackFactor found = factor(moments, order, 0);
         QVERIFY(found.damping > 0);
         QCOMPARE(found.dead, 1);

@@ -99,7 +99,7 @@ int run(const Options& options) {
         fail(ErrorKind::Usage, "Give either MODEL or --synthetic SHAPE.");
     const auto model = options.synthetic.empty() ? openModelArgument(options.model)
                                                  : makeSyntheticModel(options.synthetic);
-    const Recipe recipe = options.recipe.recipe(*model);
+    const Recipe recipe = options.recipe.recipe(model, options.run.device);
     const Progress progress = terminalProgress();
     if (!options.out.empty())
         exportGguf(*model, recipe, options.out, progress,

@@ -65,7 +65,7 @@ public:
                  printable(model->name));
         if (!options.raw)
             chatTemplateFor(*model, options.format);
-        m_recipe = options.recipe.recipe(*model);
+        m_recipe = options.recipe.recipe(model, options.run.device);
         EngineOptions engine = options.run.options(contextFor(*model, options.context));
         engine.calibration = options.recipe.calibration;
         m_engine.open(model, m_recipe, engine, terminalProgress());

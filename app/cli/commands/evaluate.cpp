@@ -37,7 +37,7 @@ struct Measured {
 
 Measured measure(const Options& options) {
     const auto model = openModelArgument(options.model);
-    const Recipe recipe = options.recipe.recipe(*model);
+    const Recipe recipe = options.recipe.recipe(model, options.run.device);
     const auto reference = referenceOf(options, model);
     if (reference && reference->config.vocabulary != model->config.vocabulary)
         fail(ErrorKind::BadInput,

@@ -44,7 +44,8 @@ int run(const Options& options) {
     engine.activations = engine.activations.value_or(ActivationFormat::Float);
     engine.kv = engine.kv.value_or(KvFormat::F32);
     const Progress progress = terminalProgress();
-    const auto runner = loadRunner(model, options.recipe.recipe(*model), engine, progress);
+    const auto runner =
+        loadRunner(model, options.recipe.recipe(model, options.run.device), engine, progress);
     const auto logits = compute(*runner, options.tokens, progress);
     writeNpy(options.out, count, model->config.vocabulary, logits);
     const std::string device = deviceText(runner->options().placement.front().backend->info());

@@ -16,8 +16,7 @@ namespace {
 struct Options {
     std::string base, out, container = "gguf";
     RecipeArguments recipe;
-    uint64_t budget = 0;
-    double bits = 0;
+    std::string device = "auto";
     bool json = false;
 };
 
@@ -49,19 +48,22 @@ Recipe levelFor(const Options& options, Recipe recipe) {
     return isFolder(options) ? folderRecipe(std::move(recipe)) : recipe;
 }
 
-/// The largest level that such a file can hold and that stays within the limits.
-Recipe largestWithin(const Model& model, const Options& options) {
+/// The largest level that a folder of that kind can hold and that keeps to the budget: engines load
+/// such folders with one format throughout, so that nothing can be mixed.
+Recipe largestWithin(const Model& model, const Options& options, const Budget& budget) {
     const Level* best = nullptr;
     uint64_t most = 0, least = UINT64_MAX;
     for (const Level& level : levels()) {
-        const Recipe recipe = levelFor(options, level.make(model));
+        const Recipe recipe = folderRecipe(level.make(model));
         if (!canExport(model, recipe, options))
             continue;
         const RecipeSize size = recipeSize(model, recipe);
         least = std::min(least, size.bytes);
-        const bool within =
-            options.budget > 0 ? size.bytes <= options.budget : size.bitsPerWeight <= options.bits;
-        if (within && size.bytes > most) {
+        const double taken = budget.of == Budget::Of::Bits ? size.bitsPerWeight
+                             : budget.of == Budget::Of::Bytes
+                                 ? static_cast<double>(size.bytes)
+                                 : static_cast<double>(size.residentBytes);
+        if (taken <= budget.value && size.bytes > most) {
             best = &level;
             most = size.bytes;
         }
@@ -71,20 +73,25 @@ Recipe largestWithin(const Model& model, const Options& options) {
              options.container);
     if (!best)
         fail(ErrorKind::Usage,
-             "No level is that small; the smallest that a {} {} can hold takes {} bytes for this "
-             "model.",
-             options.container, isFolder(options) ? "folder" : "file", least);
-    return levelFor(options, best->make(model));
+             "No level is that small; the smallest that a {} folder can hold takes {} bytes for "
+             "this model.",
+             options.container, least);
+    return folderRecipe(best->make(model));
 }
 
-Recipe recipeOf(const Model& model, const Options& options) {
-    const int given = (options.recipe.given() ? 1 : 0) + (options.budget > 0 ? 1 : 0) +
-                      (options.bits > 0 ? 1 : 0);
-    if (given != 1)
-        fail(ErrorKind::Usage, "Give one of --level, --recipe, --budget and --bits.");
+Recipe recipeOf(const std::shared_ptr<const Model>& model, const Options& options) {
     if (!options.recipe.given())
-        return largestWithin(model, options);
-    const Recipe recipe = options.recipe.recipe(model);
+        fail(ErrorKind::Usage,
+             "Give one of --level, --recipe, --budget, --bits, --memory and --kld.");
+    const auto budget = options.recipe.budget();
+    if (budget && isFolder(options)) {
+        if (budget->of == Budget::Of::Loss)
+            fail(ErrorKind::Usage,
+                 "A folder in {} form has one format throughout; choose a --level or a --bits.",
+                 options.container);
+        return largestWithin(*model, options, *budget);
+    }
+    const Recipe recipe = options.recipe.recipe(model, options.device);
     return options.recipe.level.empty() ? recipe : levelFor(options, recipe);
 }
 
@@ -131,7 +138,7 @@ int run(const Options& options) {
     const auto model = openModelArgument(options.base);
     model->requireRunnable();
     requireOtherFile(*model, options.out);
-    const Recipe recipe = recipeOf(*model, options);
+    const Recipe recipe = recipeOf(model, options);
     const Progress progress = terminalProgress();
     const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
     if (isFolder(options))
@@ -167,8 +174,8 @@ Action defineQuantize(CLI::App& app) {
     addModel(app, options->base, "BASE");
     app.add_option("-o,--output", options->out, "The file or folder to write")->required();
     options->recipe.addTo(app);
-    app.add_option("--budget", options->budget, "The largest level within so many bytes");
-    app.add_option("--bits", options->bits, "The largest level within so many bits per weight");
+    app.add_option("--device", options->device, "Where a budget's recipe is measured")
+        ->capture_default_str();
     app.add_option("--export", options->container,
                    "gguf, or a folder in the form of gptq, awq or compressed-tensors")
         ->capture_default_str();

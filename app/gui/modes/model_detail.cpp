@@ -149,7 +149,7 @@ void ModelDetail::refreshBest(bool isOpen) {
     const Recommendation best = *found;
     const LadderRow& row = ladder[best.row];
     const auto device = m_workbench.device();
-    const QString title = m_workbench.recipeTitle(levelRecipe(row.level, *model));
+    const QString title = m_workbench.recipeTitle(row.recipe);
     m_bestLevel = QString::fromStdString(row.level);
     m_bestTitle->setText(device && device->kind == "cpu" ? tr("Best for this CPU")
                                                          : tr("Best for this GPU"));
@@ -205,10 +205,10 @@ void ModelDetail::refresh() {
     const auto model = m_workbench.model();
     const bool isOpen = model && m_shownPath == m_workbench.modelPath();
     const bool any = !m_shownPath.isEmpty();
-    const QString variant = isOpen && !m_shownLevel.isEmpty()
-                                ? tr("%1 of ").arg(m_workbench.recipeTitle(
-                                      levelRecipe(m_shownLevel.toStdString(), *model)))
-                                : QString();
+    QString variant;
+    for (const LadderRow& row : m_workbench.ladder())
+        if (isOpen && m_shownLevel == QString::fromStdString(row.level))
+            variant = tr("%1 of ").arg(m_workbench.recipeTitle(row.recipe));
     m_name->setFullText(isOpen ? variant + m_workbench.modelName()
                         : any  ? QFileInfo(m_shownPath).completeBaseName()
                                : tr("No model chosen"));

@@ -13,8 +13,12 @@
 #include <QResizeEvent>
 #include <QScrollArea>
 #include <QSignalBlocker>
+#include <QSlider>
 #include <QSplitter>
 #include <QVBoxLayout>
+
+#include <algorithm>
+#include <cmath>
 
 namespace nibble {
 
@@ -53,6 +57,86 @@ private:
     ElidedLabel* m_note;
 };
 
+/// How large the variant may be: a slider over what mixed recipes can take, from the smallest to
+/// the best. Moving it makes the best recipe for that size the edited one.
+class BudgetRow : public QWidget {
+public:
+    explicit BudgetRow(Workbench& workbench)
+        : m_workbench(workbench), m_slider(new QSlider(Qt::Horizontal)),
+          m_value(new Label({}, Type::Strong)),
+          m_note(new ElidedLabel({}, Type::Secondary, Ink::SecondaryText)) {
+        auto* layout = new QHBoxLayout(this);
+        layout->setContentsMargins(0, 0, 0, 0);
+        layout->setSpacing(space::m());
+        layout->addWidget(new Label(tr("Budget"), Type::Body, Ink::SecondaryText));
+        m_slider->setRange(0, kSteps);
+        m_slider->setPageStep(kSteps / 20);
+        m_slider->setSingleStep(kSteps / 200);
+        layout->addWidget(m_slider, 3);
+        layout->addWidget(m_value);
+        layout->addWidget(m_note, 2);
+        setToolTip(tr("The size that the weights may have. For each size the recipe that is "
+                      "predicted to lose least is found: more bits where they matter"));
+        connect(m_slider, &QSlider::valueChanged, this, [this](int step) {
+            m_workbench.setBudget({Budget::Of::Bytes, bytesAt(step)});
+        });
+        connect(m_slider, &QSlider::sliderReleased, this, [this] { m_workbench.endBudget(); });
+    }
+
+    void refresh() {
+        const auto [least, most] = m_workbench.budgetRange();
+        const auto model = m_workbench.model();
+        const bool ready = m_workbench.canPredict() && most > least;
+        m_slider->setEnabled(ready);
+        m_value->setVisible(ready);
+        if (!ready || !model) {
+            m_note->setFullText(
+                m_workbench.isPredicting()
+                    ? tr("finding what each tensor costs…")
+                    : tr("Press Predict: then the best recipe for any size is found at once."),
+                Qt::ElideRight);
+            return;
+        }
+        const Recipe& recipe = m_workbench.recipe();
+        const RecipeSize size = recipeSize(*model, recipe);
+        if (!m_slider->isSliderDown()) {
+            const QSignalBlocker quiet(m_slider);
+            m_slider->setValue(stepOf(static_cast<double>(size.bytes)));
+        }
+        m_value->setText(units::bytes(size.bytes));
+        const auto predicted = m_workbench.prediction(recipe);
+        const QString bits =
+            tr("%1 bits per weight").arg(QString::number(size.bitsPerWeight, 'f', 2));
+        m_note->setFullText(
+            predicted ? tr("%1 · KLD ×10⁻³ ≈ %2")
+                            .arg(bits, predicted->kld > 0 ? units::withError(predicted->kld * 1e3,
+                                                                             predicted->error * 1e3)
+                                                          : QStringLiteral("0"))
+                      : bits,
+            Qt::ElideRight);
+        m_slider->setAccessibleName(
+            tr("Size budget, %1 of %2").arg(units::bytes(size.bytes), units::bytes(most)));
+    }
+
+private:
+    static constexpr int kSteps = 1000;
+    double bytesAt(int step) const {
+        const auto [least, most] = m_workbench.budgetRange();
+        return static_cast<double>(least) + static_cast<double>(most - least) * step / kSteps;
+    }
+    int stepOf(double bytes) const {
+        const auto [least, most] = m_workbench.budgetRange();
+        const double part =
+            (bytes - static_cast<double>(least)) / static_cast<double>(most - least);
+        return static_cast<int>(std::lround(std::clamp(part, 0.0, 1.0) * kSteps));
+    }
+
+    Workbench& m_workbench;
+    QSlider* m_slider;
+    Label* m_value;
+    ElidedLabel* m_note;
+};
+
 /// Choose a level: what it takes, what it costs, whether it fits, and which tensors lose most.
 class TuneMode final : public Mode {
 public:
@@ -85,6 +169,7 @@ private:
     QComboBox* m_level;
     ElidedLabel* m_recipeText;
     Figure *m_memory, *m_quality, *m_speed;
+    BudgetRow* m_budget;
     QPushButton *m_apply, *m_export, *m_measure;
     LedgerPanel* m_ledger;
     LevelsPanel* m_levels;
@@ -130,7 +215,8 @@ TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
     for (auto signal :
          {&Workbench::modelChanged, &Workbench::recipeChanged, &Workbench::runningChanged,
           &Workbench::baselineChanged, &Workbench::optionsChanged, &Workbench::ladderChanged,
-          &Workbench::qualityChanged, &Workbench::ledgerChanged, &Workbench::tensorErrorsChanged})
+          &Workbench::qualityChanged, &Workbench::predictionsChanged, &Workbench::ledgerChanged,
+          &Workbench::tensorErrorsChanged})
         connect(&m_workbench, signal, this, &TuneMode::refresh);
     connect(&m_workbench.jobs(), &Jobs::changed, this, &TuneMode::refresh);
     connect(&m_workbench, &Workbench::exported, this, [this](const QString& path) {
@@ -162,6 +248,11 @@ QWidget* TuneMode::makeTop() {
         m_level->addItem(QString::fromUtf8(level.title), QString::fromUtf8(level.name));
         m_level->setItemData(m_level->count() - 1, QString::fromUtf8(level.about), Qt::ToolTipRole);
     }
+    m_level->addItem(tr("Mixed"), QString::fromUtf8(kMixedLevel));
+    m_level->setItemData(m_level->count() - 1,
+                         tr("More bits for the tensors that cost most, fewer for the others: the "
+                            "best recipe for a budget."),
+                         Qt::ToolTipRole);
     left->addWidget(m_level);
     m_recipeText = new ElidedLabel({}, Type::Footnote, Ink::SecondaryText);
     left->addWidget(m_recipeText);
@@ -185,6 +276,8 @@ QWidget* TuneMode::makeTop() {
     for (QPushButton* button : {m_apply, m_measure, m_export})
         m_buttons->addWidget(button);
     panel->body()->addLayout(m_top);
+    m_budget = new BudgetRow(m_workbench);
+    panel->body()->addWidget(m_budget);
 
     connect(m_level, &QComboBox::activated, this,
             [this] { m_workbench.setLevel(m_level->currentData().toString()); });
@@ -245,6 +338,7 @@ void TuneMode::refresh() {
                                                                  : tr("running: %1").arg(chosen),
                               Qt::ElideRight);
     refreshFigures();
+    m_budget->refresh();
     const bool pending = hasModel && m_workbench.hasPendingChange();
     m_apply->setEnabled(pending && !m_workbench.isApplying());
     m_apply->setText(m_workbench.isApplying() ? tr("Applying…")
@@ -286,6 +380,10 @@ void TuneMode::refreshFigures() {
                                     : tr("same top token %1 %, %2 tokens")
                                           .arg(units::number(quality->sameTop * 100),
                                                units::count(quality->tokens)));
+    else if (const auto predicted = m_workbench.prediction(recipe); predicted && predicted->kld > 0)
+        m_quality->set(QStringLiteral("≈ ") +
+                           units::withError(predicted->kld * 1e3, predicted->error * 1e3),
+                       unit, tr("predicted, not measured"));
     else
         m_quality->set(QStringLiteral("–"), unit, tr("not measured"));
 

@@ -28,7 +28,10 @@ struct MetricRow {
     bool logarithmic;
 };
 /// In the order of LayersPanel::Metric.
-constexpr std::array<MetricRow, 4> kMetrics{{
+constexpr std::array<MetricRow, 5> kMetrics{{
+    {QT_TRANSLATE_NOOP("LayersPanel", "ΔKLD"),
+     QT_TRANSLATE_NOOP("LayersPanel", "what the tensor adds to the KLD, predicted, ×10⁻³"),
+     LayerStrip::Map::Loss, true},
     {QT_TRANSLATE_NOOP("LayersPanel", "Error"),
      QT_TRANSLATE_NOOP("LayersPanel", "relative error of the tensor's values"),
      LayerStrip::Map::Loss, true},
@@ -176,8 +179,9 @@ LayersPanel::LayersPanel(Workbench& workbench, QWidget* parent)
             emit inspect(*key);
     });
     connect(&m_workbench, &Workbench::modelChanged, this, &LayersPanel::rebuildGrid);
-    for (auto signal : {&Workbench::recipeChanged, &Workbench::selectionChanged,
-                        &Workbench::tensorErrorsChanged, &Workbench::locksChanged})
+    for (auto signal :
+         {&Workbench::recipeChanged, &Workbench::selectionChanged, &Workbench::tensorErrorsChanged,
+          &Workbench::predictionsChanged, &Workbench::locksChanged})
         connect(&m_workbench, signal, this, &LayersPanel::refresh);
     rebuildGrid();
 }
@@ -218,6 +222,10 @@ std::optional<double> LayersPanel::value(TensorKey key) const {
             return {};
         const double bits = choice->format->bitsPerWeight(info->cols());
         return m_metric == Metric::Bits ? bits : bits * static_cast<double>(info->values()) / 8e6;
+    }
+    if (m_metric == Metric::Loss) {
+        const auto loss = m_workbench.tensorLoss(key);
+        return loss ? std::optional(loss->kld * 1e3) : std::nullopt;
     }
     const TensorError* error = m_workbench.tensorError(key);
     if (!error)
@@ -326,12 +334,17 @@ QString LayersPanel::words(TensorKey key) const {
     QString text = tr("%1 · %2").arg(
         QString::fromUtf8(choice->format->name),
         units::bytes(static_cast<uint64_t>(bits * static_cast<double>(info->values()) / 8)));
+    const auto loss = m_workbench.tensorLoss(key);
+    if (loss)
+        text += loss->kld > 0 ? tr(" · adds KLD ×10⁻³ ≈ %1")
+                                    .arg(units::withError(loss->kld * 1e3, loss->error * 1e3))
+                              : tr(" · adds nothing");
     if (const TensorError* error = m_workbench.tensorError(key))
         text += error->relativeError > 0
                     ? tr(" · error %1 · SQNR %2 dB")
                           .arg(units::number(error->relativeError, 2), units::number(error->sqnr))
                     : tr(" · no error");
-    else
+    else if (!loss)
         text += tr(" · not measured");
     return text;
 }

@@ -14,7 +14,7 @@ class Workbench;
 class LayersPanel : public Panel {
     Q_OBJECT
 public:
-    enum class Metric { Error, Sqnr, Bits, Size };
+    enum class Metric { Loss, Error, Sqnr, Bits, Size };
 
     explicit LayersPanel(Workbench& workbench, QWidget* parent = nullptr);
 
@@ -43,7 +43,7 @@ private:
     QString glyphKey() const;
 
     Workbench& m_workbench;
-    Metric m_metric = Metric::Error;
+    Metric m_metric = Metric::Loss;
     Segments* m_segments;
     Legend* m_legend;
     LayerStrip* m_strip;

@@ -10,20 +10,25 @@ namespace nibble {
 
 LevelPlane::LevelPlane(QWidget* parent)
     : Plot(tr("Levels by size and loss"), parent), m_frontier(addGraph()), m_dots(addGraph()),
-      m_ring(addGraph()), m_whiskers(new QCPErrorBars(xAxis, yAxis)),
-      m_tooBig(new QCPItemRect(this)), m_limitLine(new QCPItemStraightLine(this)),
-      m_tooBigText(new QCPItemText(this)), m_callout(new QCPItemText(this)) {
+      m_hollow(addGraph()), m_ring(addGraph()), m_whiskers(new QCPErrorBars(xAxis, yAxis)),
+      m_hollowWhiskers(new QCPErrorBars(xAxis, yAxis)), m_tooBig(new QCPItemRect(this)),
+      m_limitLine(new QCPItemStraightLine(this)), m_tooBigText(new QCPItemText(this)),
+      m_callout(new QCPItemText(this)) {
     setTitles(tr("Weights in memory, MB"), tr("Loss: KLD to the base (lower is better)"));
     yAxis->setScaleType(QCPAxis::stLogarithmic);
     yAxis->setTicker(QSharedPointer<QCPAxisTickerLog>(new QCPAxisTickerLog));
     yAxis->setNumberFormat(QStringLiteral("gb"));
     yAxis->setNumberPrecision(0);
     m_whiskers->setDataPlottable(m_dots);
-    m_whiskers->setErrorType(QCPErrorBars::etValueError);
-    m_whiskers->setSymbolGap(8);
-    m_whiskers->setWhiskerWidth(6);
-    m_whiskers->setLayer(QStringLiteral("grid")); // under the dots, not a slot across them
+    m_hollowWhiskers->setDataPlottable(m_hollow);
+    for (QCPErrorBars* bars : {m_whiskers, m_hollowWhiskers}) {
+        bars->setErrorType(QCPErrorBars::etValueError);
+        bars->setSymbolGap(8);
+        bars->setWhiskerWidth(6);
+        bars->setLayer(QStringLiteral("grid")); // under the dots, not a slot across them
+    }
     m_dots->setLineStyle(QCPGraph::lsNone);
+    m_hollow->setLineStyle(QCPGraph::lsNone);
     m_ring->setLineStyle(QCPGraph::lsNone);
     m_tooBig->setLayer(QStringLiteral("background"));
     m_tooBig->setPen(Qt::NoPen);
@@ -39,16 +44,17 @@ LevelPlane::LevelPlane(QWidget* parent)
     m_callout->setPadding(QMargins(8, 6, 8, 6));
     m_callout->setLayer(QStringLiteral("overlay"));
     setCsv([this] {
-        QString text =
-            QStringLiteral("level,bytes,bits_per_weight,kld_mean,kld_error,generate_tps\n");
+        QString text = QStringLiteral(
+            "level,bytes,bits_per_weight,kld_mean,kld_error,generate_tps,predicted\n");
         for (const LevelPoint& p : m_points)
-            text += QStringLiteral("%1,%2,%3,%4,%5,%6\n")
+            text += QStringLiteral("%1,%2,%3,%4,%5,%6,%7\n")
                         .arg(p.id)
                         .arg(p.bytes, 0, 'f', 0)
                         .arg(p.bitsPerWeight)
                         .arg(p.kld)
                         .arg(p.kldError)
-                        .arg(p.tokensPerSecond);
+                        .arg(p.tokensPerSecond)
+                        .arg(p.predicted ? 1 : 0);
         return text;
     });
     connect(this, &QCustomPlot::beforeReplot, this, &LevelPlane::placeLabels);
@@ -85,9 +91,10 @@ void LevelPlane::rebuild() {
     for (QCPAbstractItem* item :
          std::initializer_list<QCPAbstractItem*>{m_tooBig, m_limitLine, m_tooBigText, m_callout})
         item->setVisible(false);
-    for (QCPGraph* graph : {m_frontier, m_dots, m_ring})
+    for (QCPGraph* graph : {m_frontier, m_dots, m_hollow, m_ring})
         graph->data()->clear();
     m_whiskers->data()->clear();
+    m_hollowWhiskers->data()->clear();
     if (empty) {
         replot(rpQueuedReplot);
         return;
@@ -116,8 +123,9 @@ void LevelPlane::rebuild() {
     // The frontier: from small to large, those that lose less than everything smaller.
     double best = 1e300;
     for (const LevelPoint& p : m_points) {
-        m_dots->addData(p.bytes / m_unit, shown(p));
-        m_whiskers->addData(p.kld > 0 ? std::min(p.kldError, p.kld * 0.9) : 0, p.kldError);
+        (p.predicted ? m_hollow : m_dots)->addData(p.bytes / m_unit, shown(p));
+        (p.predicted ? m_hollowWhiskers : m_whiskers)
+            ->addData(p.kld > 0 ? std::min(p.kldError, p.kld * 0.9) : 0, p.kldError);
         if (shown(p) < best) {
             best = shown(p);
             m_frontier->addData(p.bytes / m_unit, shown(p));
@@ -133,8 +141,10 @@ void LevelPlane::rebuild() {
             m_ring->addData(p.bytes / m_unit, shown(p));
             m_callout->setText(
                 tr("%1\n%2 · KLD %3\n%5 bits per weight%4")
-                    .arg(p.title, units::bytes(static_cast<uint64_t>(p.bytes)),
-                         units::withError(p.kld, p.kldError),
+                    .arg(p.predicted ? tr("%1, predicted").arg(p.title) : p.title,
+                         units::bytes(static_cast<uint64_t>(p.bytes)),
+                         (p.predicted ? QStringLiteral("≈ ") : QString()) +
+                             units::withError(p.kld, p.kldError),
                          p.tokensPerSecond > 0
                              ? tr(" · %1 tokens/s").arg(units::number(p.tokensPerSecond))
                              : QString(),
@@ -156,8 +166,12 @@ void LevelPlane::rebuild() {
     const auto smallest =
         std::min_element(m_points.begin(), m_points.end(),
                          [](const LevelPoint& a, const LevelPoint& b) { return a.kld < b.kld; });
-    setFinding(tr("%n levels measured; %1 loses least.", nullptr, static_cast<int>(m_points.size()))
-                   .arg(smallest->title));
+    const auto measured = std::count_if(m_points.begin(), m_points.end(),
+                                        [](const LevelPoint& p) { return !p.predicted; });
+    setFinding(
+        tr("%n levels measured, %1 predicted; %2 loses least.", nullptr, static_cast<int>(measured))
+            .arg(static_cast<qsizetype>(m_points.size()) - measured)
+            .arg(smallest->title));
     replot(rpQueuedReplot);
 }
 
@@ -224,9 +238,12 @@ void LevelPlane::retheme() {
     m_frontier->setPen(QPen(theme.ink(Ink::Accent), 1.2));
     const QColor text = theme.ink(Ink::Text);
     m_dots->setScatterStyle(QCPScatterStyle(QCPScatterStyle::ssCircle, text, text, 8));
+    m_hollow->setScatterStyle(
+        QCPScatterStyle(QCPScatterStyle::ssCircle, QPen(text, 1.5), theme.ink(Ink::Panel), 8));
     m_ring->setScatterStyle(QCPScatterStyle(
         QCPScatterStyle::ssCircle, QPen(theme.ink(Ink::Accent), 3), theme.ink(Ink::Panel), 13));
-    m_whiskers->setPen(QPen(theme.ink(Ink::SecondaryText), 1));
+    for (QCPErrorBars* bars : {m_whiskers, m_hollowWhiskers})
+        bars->setPen(QPen(theme.ink(Ink::SecondaryText), 1));
     m_tooBig->setBrush(theme.ink(Ink::BadFill));
     m_limitLine->setPen(QPen(theme.ink(Ink::Bad), 1, Qt::DashLine));
     m_tooBigText->setColor(theme.ink(Ink::Bad));

@@ -8,7 +8,7 @@
 
 namespace nibble {
 
-/// One level as a point: bytes of its weights against its measured loss.
+/// One level as a point: bytes of its weights against its measured or predicted loss.
 struct LevelPoint {
     QString id, title;
     double bytes = 0;
@@ -16,6 +16,7 @@ struct LevelPoint {
     double tokensPerSecond = 0;   ///< 0 = not measured
     double bitsPerWeight = 0;
     bool fits = true;
+    bool predicted = false; ///< drawn hollow; kldError is then the half width of its interval
 };
 
 /// Size against loss for every measured level, with the frontier of those that no other beats.
@@ -50,8 +51,8 @@ private:
     QString m_chosen, m_why;
     double m_limit = 0, m_floor = 1e-6;
     double m_unit = 1e6; ///< bytes of one step of the axis: MB or GB
-    QCPGraph *m_frontier, *m_dots, *m_ring;
-    QCPErrorBars* m_whiskers;
+    QCPGraph *m_frontier, *m_dots, *m_hollow, *m_ring;
+    QCPErrorBars *m_whiskers, *m_hollowWhiskers;
     QCPItemRect* m_tooBig;
     QCPItemStraightLine* m_limitLine;
     QCPItemText *m_tooBigText, *m_callout;

@@ -4,6 +4,8 @@
 #include "app/gui/units.h"
 #include "app/gui/workbench.h"
 
+#include <QPainter>
+#include <QPushButton>
 #include <QSplitter>
 #include <QVBoxLayout>
 
@@ -26,8 +28,42 @@ QString levelTitle(const std::string& name) {
     for (const Level& level : levels())
         if (name == level.name)
             return QString::fromUtf8(level.title);
-    return QString::fromStdString(name);
+    return name == kMixedLevel ? LevelsPanel::tr("Mixed") : QString::fromStdString(name);
 }
+
+/// "● measured  ○ predicted".
+class Legend : public QWidget {
+public:
+    Legend() { setSizePolicy(QSizePolicy::Fixed, QSizePolicy::Fixed); }
+    QSize sizeHint() const override {
+        const QFontMetrics text(Theme::get().font(Type::Footnote));
+        return {text.horizontalAdvance(LevelsPanel::tr("measured") + LevelsPanel::tr("predicted")) +
+                    2 * text.height() + space::xl(),
+                text.height() + space::xs()};
+    }
+
+protected:
+    void paintEvent(QPaintEvent*) override {
+        const Theme& theme = Theme::get();
+        QPainter painter(this);
+        painter.setRenderHint(QPainter::Antialiasing);
+        painter.setFont(theme.font(Type::Footnote));
+        const QFontMetrics text(painter.font());
+        const double size = theme.px(8);
+        double x = 1;
+        for (const bool filled : {true, false}) {
+            const QString word =
+                filled ? LevelsPanel::tr("measured") : LevelsPanel::tr("predicted");
+            painter.setPen(QPen(theme.ink(Ink::Text), 1.5));
+            painter.setBrush(filled ? QBrush(theme.ink(Ink::Text)) : QBrush(Qt::NoBrush));
+            painter.drawEllipse(QRectF(x, (height() - size) / 2, size, size));
+            x += text.height();
+            painter.setPen(theme.ink(Ink::SecondaryText));
+            painter.drawText(QRectF(x, 0, width() - x, height()), Qt::AlignVCenter, word);
+            x += text.horizontalAdvance(word) + space::l();
+        }
+    }
+};
 
 } // namespace
 
@@ -49,22 +85,30 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
                        [at](int i) { return at(i)->size.bitsPerWeight; },
                        {},
                        2});
-    columns.push_back({tr("KLD ×10⁻³"),
-                       tr("How far the level's next-token probabilities move from the base "
-                          "model's, in thousandths; 0 is no loss"),
-                       [at](int i) {
-                           const LadderRow* r = at(i);
-                           if (!r->problem.empty())
-                               return tr("failed");
-                           if (!r->measured)
-                               return tr("not measured");
-                           return r->quality.kldMean == 0
-                                      ? QStringLiteral("0")
-                                      : units::withError(r->quality.kldMean * 1e3,
-                                                         r->quality.kldError * 1e3);
-                       },
-                       [at](int i) { return at(i)->measured ? at(i)->quality.kldMean : 1e300; },
-                       {}});
+    columns.push_back(
+        {tr("KLD ×10⁻³"),
+         tr("How far the level's next-token probabilities move from the base "
+            "model's, in thousandths; 0 is no loss"),
+         [this, at](int i) {
+             const LadderRow* r = at(i);
+             if (!r->problem.empty())
+                 return tr("failed");
+             if (!r->measured) {
+                 const auto p = m_workbench.prediction(r->recipe);
+                 return p ? QStringLiteral("≈ ") + units::withError(p->kld * 1e3, p->error * 1e3)
+                          : tr("not measured");
+             }
+             return r->quality.kldMean == 0
+                        ? QStringLiteral("0")
+                        : units::withError(r->quality.kldMean * 1e3, r->quality.kldError * 1e3);
+         },
+         [this, at](int i) {
+             if (at(i)->measured)
+                 return at(i)->quality.kldMean;
+             const auto p = m_workbench.prediction(at(i)->recipe);
+             return p ? p->kld : 1e300;
+         },
+         {}});
     columns.push_back(
         {tr("Right, %"),
          tr("Questions that the level answers right, with the standard error"),
@@ -101,6 +145,16 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
         [this, at](int i) { return at(i)->level == m_workbench.runningRecipe().name; });
     m_table = new ColumnTable(m_model, tr("Levels"), 3);
 
+    m_legend = new Legend;
+    m_predict = makeButton(tr("Predict"));
+    m_predict->setToolTip(
+        tr("Finds what each tensor costs, once for a model; then every recipe's loss is predicted "
+           "at once, and the memory budget can be moved"));
+    header()->addStretch(1);
+    header()->addWidget(m_legend);
+    header()->addWidget(m_predict);
+    connect(m_predict, &QPushButton::clicked, &m_workbench, &Workbench::predictLosses);
+
     auto* splitter = new QSplitter(Qt::Horizontal);
     m_splitter = splitter;
     splitter->addWidget(m_plane);
@@ -121,7 +175,7 @@ LevelsPanel::LevelsPanel(Workbench& workbench, LedgerPanel* ledger, QWidget* par
             [this](int i) { m_workbench.applyLevel(QString::fromStdString(row(i)->level)); });
     for (auto signal :
          {&Workbench::ladderChanged, &Workbench::recipeChanged, &Workbench::runningChanged,
-          &Workbench::ledgerChanged, &Workbench::modelChanged})
+          &Workbench::ledgerChanged, &Workbench::predictionsChanged, &Workbench::modelChanged})
         connect(&m_workbench, signal, this, &LevelsPanel::refresh);
     connect(m_ledger, &LedgerPanel::keepFreeChanged, this, &LevelsPanel::refresh);
     refresh();
@@ -148,16 +202,6 @@ void LevelsPanel::refresh() {
                                     [&](const LadderRow& r) { return r.level == chosen; });
     m_table->setCurrentRow(found == ladder.end() ? -1 : static_cast<int>(found - ladder.begin()));
 
-    std::vector<LevelPoint> points;
-    int64_t tokens = 0;
-    for (const LadderRow& r : ladder) {
-        if (!r.measured)
-            continue;
-        tokens = std::max(tokens, r.quality.tokens);
-        points.push_back({QString::fromStdString(r.level), levelTitle(r.level),
-                          static_cast<double>(r.size.bytes), r.quality.kldMean, r.quality.kldError,
-                          r.generateTps, r.size.bitsPerWeight, r.fits});
-    }
     // Above this many bytes of weights the rest (cache, scratch, other programs) no longer fits.
     double limit = 0;
     if (const auto& ledger = m_workbench.predictedLedger()) {
@@ -165,7 +209,7 @@ void LevelsPanel::refresh() {
             ledger->use.kv + ledger->use.scratch + ledger->other + m_ledger->keepFree();
         limit = ledger->budget > rest ? static_cast<double>(ledger->budget - rest) : 1;
     }
-    m_plane->setPoints(std::move(points), limit,
+    m_plane->setPoints(points(), limit,
                        m_ledger->keepFree()
                            ? tr("does not fit: %1 tokens of context,\n%2 kept free")
                                  .arg(units::count(m_workbench.options().context),
@@ -173,17 +217,64 @@ void LevelsPanel::refresh() {
                            : tr("does not fit with\n%1 tokens of context")
                                  .arg(units::count(m_workbench.options().context)));
     m_plane->setChosen(QString::fromStdString(chosen));
+    m_footnote->setText(footnote());
+    m_predict->setVisible(m_workbench.model() && !m_workbench.canPredict());
+    m_predict->setEnabled(!m_workbench.isPredicting() && !m_workbench.isMeasuringLadder());
+    m_predict->setText(m_workbench.isPredicting() ? tr("Predicting…") : tr("Predict"));
+}
+
+/// Of levels that were measured, or else predicted; and of the edited recipe when it is none.
+std::vector<LevelPoint> LevelsPanel::points() const {
+    std::vector<LevelPoint> points;
+    const Recipe& edited = m_workbench.recipe();
+    bool shown = false;
+    for (const LadderRow& r : m_workbench.ladder()) {
+        const auto predicted = r.measured ? std::nullopt : m_workbench.prediction(r.recipe);
+        if (!r.measured && !predicted)
+            continue;
+        // A budget's recipe has the level's name; only one of the two is its point.
+        const bool own = r.level == edited.name;
+        if (own && r.recipe.rules != edited.rules && m_workbench.prediction(edited))
+            continue;
+        shown = shown || own;
+        points.push_back({QString::fromStdString(r.level), levelTitle(r.level),
+                          static_cast<double>(r.size.bytes),
+                          predicted ? predicted->kld : r.quality.kldMean,
+                          predicted ? predicted->error : r.quality.kldError, r.generateTps,
+                          r.size.bitsPerWeight, r.fits, predicted.has_value()});
+    }
+    const auto model = m_workbench.model();
+    const auto predicted = m_workbench.prediction(edited);
+    if (model && !shown && predicted && !edited.rules.empty()) {
+        const RecipeSize size = recipeSize(*model, edited);
+        const QualityReport* measured = m_workbench.quality();
+        const bool known = measured && measured->hasReference;
+        points.push_back(
+            {QString::fromStdString(edited.name), m_workbench.recipeTitle(edited),
+             static_cast<double>(size.bytes), known ? measured->kldMean : predicted->kld,
+             known ? measured->kldError : predicted->error, 0, size.bitsPerWeight, true, !known});
+    }
+    return points;
+}
+
+QString LevelsPanel::footnote() const {
+    const auto& ladder = m_workbench.ladder();
     if (ladder.empty())
-        m_footnote->setText(
-            tr("KLD: how far the next-token probabilities move from the base model's."));
-    else if (tokens == 0)
-        m_footnote->setText(
-            tr("Sizes are exact. Press Measure for loss and speed on this device."));
-    else
-        m_footnote->setText(tr("measured on %1 tokens of the shipped text; bars: ± one standard "
-                               "error; line: levels "
-                               "that no smaller one beats")
-                                .arg(units::count(tokens)));
+        return tr("KLD: how far the next-token probabilities move from the base model's.");
+    int64_t tokens = 0;
+    for (const LadderRow& r : ladder)
+        if (r.measured)
+            tokens = std::max(tokens, r.quality.tokens);
+    if (tokens > 0)
+        return tr("measured on %1 tokens of the shipped text; bars: ± one standard error, of "
+                  "predictions where 95 of 100 measurements lie; line: levels that no smaller one "
+                  "beats")
+            .arg(units::count(tokens));
+    if (m_workbench.canPredict())
+        return tr("predicted from what each tensor costs; bars: where 95 of 100 measurements lie. "
+                  "Press Measure for certainty.");
+    return tr("Sizes are exact. Press Measure for loss and speed on this device, or Predict for an "
+              "estimate of every level and recipe.");
 }
 
 } // namespace nibble

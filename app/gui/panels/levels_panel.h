@@ -25,6 +25,8 @@ public:
 private:
     void refresh();
     const LadderRow* row(int index) const;
+    std::vector<LevelPoint> points() const;
+    QString footnote() const;
 
     Workbench& m_workbench;
     LedgerPanel* m_ledger;
@@ -32,6 +34,8 @@ private:
     ColumnModel* m_model;
     ColumnTable* m_table;
     Label* m_footnote;
+    QWidget* m_legend;
+    QPushButton* m_predict;
     QSplitter* m_splitter;
 };
 

@@ -33,9 +33,8 @@ void feedBack(const float* feedback, const float* errors, int64_t count, float* 
 class Rounding {
 public:
     Rounding(const QuantizeInput& input, const Format& format, const FeedbackFactor& factor,
-             std::span<const int32_t> order, std::span<const float> weights, TensorBuilder& out)
-        : m_input(input), m_format(format), m_factor(factor), m_order(order), m_weights(weights),
-          m_out(out) {}
+             std::span<const float> weights, TensorBuilder& out)
+        : m_input(input), m_format(format), m_factor(factor), m_weights(weights), m_out(out) {}
 
     void round(int64_t first, int64_t count) const {
         const auto cols = static_cast<size_t>(m_input.cols);
@@ -56,7 +55,7 @@ public:
         for (int64_t k = 0; k < m_input.cols; ++k) {
             feedBack(m_factor.feedback.data() + static_cast<size_t>(k) * cols, errors.data(), k,
                      sums);
-            const int32_t col = m_order[static_cast<size_t>(k)];
+            const int32_t col = m_factor.order[static_cast<size_t>(k)];
             for (int64_t r = 0; r < count; ++r) {
                 const size_t at = static_cast<size_t>(r) * cols + static_cast<size_t>(col);
                 const RowGrid::Nearest nearest =
@@ -74,7 +73,6 @@ private:
     const QuantizeInput& m_input;
     const Format& m_format;
     const FeedbackFactor& m_factor;
-    std::span<const int32_t> m_order;
     std::span<const float> m_weights;
     TensorBuilder& m_out;
 };
@@ -90,12 +88,13 @@ std::vector<int32_t> byEnergy(const Moments& moments) {
 
 Tensor quantizeGptq(const QuantizeInput& input, const Format& format, const Progress& progress) {
     const std::vector<float> weights = channelWeights(input);
-    const Moments& moments = *input.moments;
-    const std::vector<int32_t> order = byEnergy(moments);
-    const FeedbackFactor feedback = factor(moments, order, kDamping);
+    FeedbackFactor own;
+    if (!input.feedback)
+        own = gptqFeedback(*input.moments);
     progress.check();
     TensorBuilder builder(input.name, format, input.rows, input.cols);
-    const Rounding rounding(input, format, feedback, order, weights, builder);
+    const Rounding rounding(input, format, input.feedback ? *input.feedback : own, weights,
+                            builder);
     // Some 50 ms of work between two looks at the cancel flag.
     const int64_t slab =
         std::max<int64_t>(2 * kRows, (int64_t(1) << 28) / (input.cols * input.cols) * kRows);
@@ -116,10 +115,15 @@ Tensor quantizeGptq(const QuantizeInput& input, const Format& format, const Prog
 
 } // namespace
 
+FeedbackFactor gptqFeedback(const Moments& moments) {
+    return factor(moments, byEnergy(moments), kDamping);
+}
+
 const Method kGptq{.name = "gptq",
                    .title = "GPTQ",
                    .refuses = cannotFit,
                    .quantize = quantizeGptq,
-                   .needs = Needs::Moments};
+                   .needs = Needs::Moments,
+                   .feedback = gptqFeedback};
 
 } // namespace nibble

@@ -10,4 +10,7 @@ namespace nibble {
 /// their energy without a column order in the file.
 extern const Method kGptq;
 
+/// The order of the columns and the factor that GPTQ uses with an input of these moments.
+FeedbackFactor gptqFeedback(const Moments& moments);
+
 } // namespace nibble

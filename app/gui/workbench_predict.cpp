@@ -1,0 +1,185 @@
+#include "app/gui/recipe_step.h"
+#include "app/gui/workbench.h"
+
+#include "core/calibrate/calibrate.h"
+#include "core/evaluate/mixed.h"
+
+#include <algorithm>
+#include <mutex>
+
+/// The part of the document that predicts losses and finds recipes for budgets.
+namespace nibble {
+
+/// Used by one job at a time.
+struct Workbench::Forecast {
+    Forecast(const std::shared_ptr<const Model>& model, const PredictorOptions& options,
+             const Progress& progress)
+        : predictor(model, shippedCalibrationText(), options, progress),
+          planner(predictor, progress) {}
+
+    std::mutex mutex;
+    LossPredictor predictor;
+    MixedPlanner planner;
+};
+
+/// What a job brings back.
+struct Workbench::Forecasts {
+    std::shared_ptr<Forecast> forecast;
+    std::map<uint64_t, Prediction> recipes;
+    uint64_t tensorsOf = 0; ///< hash of the recipe that `tensors` belong to
+    std::map<TensorKey, Prediction> tensors;
+    std::optional<Recipe> mixed;
+};
+
+namespace {
+
+/// Losses depend on the tensors alone, not on the cache or on what the recipe is called.
+uint64_t rulesHash(const Recipe& recipe) {
+    Recipe rules;
+    rules.rules = recipe.rules;
+    return rules.hash();
+}
+
+std::map<TensorKey, Prediction> tensorLosses(const LossPredictor& predictor, const Recipe& recipe,
+                                             double kld) {
+    std::map<TensorKey, Prediction> found;
+    for (const TensorSensitivity& tensor : predictor.sensitivities().tensors)
+        found[tensor.key] = predictor.tensorLoss(recipe, tensor.key, kld);
+    return found;
+}
+
+} // namespace
+
+std::optional<Prediction> Workbench::prediction(const Recipe& recipe) const {
+    const auto at = m_predictions.find(rulesHash(recipe));
+    return at == m_predictions.end() ? std::nullopt : std::optional(at->second);
+}
+
+std::optional<Prediction> Workbench::tensorLoss(TensorKey key) const {
+    const auto at = m_tensorLosses.find(key);
+    return at == m_tensorLosses.end() || m_tensorLossRecipe != rulesHash(m_recipe)
+               ? std::nullopt
+               : std::optional(at->second);
+}
+
+void Workbench::take(Forecasts forecasts) {
+    if (forecasts.forecast) {
+        m_forecast = forecasts.forecast;
+        m_budgetRange = {m_forecast->planner.leastBytes(), m_forecast->planner.mostBytes()};
+        m_mixed = std::move(forecasts.mixed);
+    }
+    m_predictions.merge(forecasts.recipes);
+    if (!forecasts.tensors.empty()) {
+        m_tensorLosses = std::move(forecasts.tensors);
+        m_tensorLossRecipe = forecasts.tensorsOf;
+    }
+    emit predictionsChanged();
+}
+
+void Workbench::predictLosses() {
+    if (!m_model || isPredicting())
+        return;
+    PredictorOptions options;
+    const auto on = device();
+    options.sensitivity.device = on ? on->id : m_options.device;
+    options.sensitivity.context = std::min(512, std::max(16, m_model->config.contextLength));
+    m_forecastJob = m_jobs.onDevice<Forecasts>(
+        Priority::Calibrate, QStringLiteral("forecast"), tr("Finding what each tensor costs"), this,
+        [model = m_model, recipe = m_recipe, options](const Progress& p) {
+            Forecasts found;
+            found.forecast = std::make_shared<Forecast>(model, options, p);
+            LossPredictor& predictor = found.forecast->predictor;
+            std::vector<Recipe> recipes;
+            for (const Level& level : levels())
+                recipes.push_back(level.make(*model));
+            found.mixed = found.forecast->planner.plan(kMixedBudget).recipe;
+            recipes.push_back(*found.mixed);
+            recipes.push_back(recipe);
+            predictor.estimateAll(recipes, p);
+            for (const Recipe& each : recipes)
+                if (const auto prediction = predictor.find(each))
+                    found.recipes[rulesHash(each)] = *prediction;
+            found.tensorsOf = rulesHash(recipe);
+            found.tensors = tensorLosses(predictor, recipe, predictor.find(recipe)->kld);
+            return found;
+        },
+        [this, generation = m_generation](Forecasts found) {
+            m_forecastJob = 0;
+            if (generation != m_generation)
+                return;
+            take(std::move(found));
+            sizeLevels();
+            predictRecipe();
+        },
+        [this](const Failure& failure) {
+            m_forecastJob = 0;
+            emit predictionsChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Tune, failure.sentence);
+        });
+    emit predictionsChanged();
+}
+
+/// Of the edited recipe, when it is not known.
+void Workbench::predictRecipe() {
+    if (!m_forecast || m_tensorLossRecipe == rulesHash(m_recipe))
+        return;
+    m_jobs.onPool<Forecasts>(
+        QStringLiteral("predictRecipe"), {}, this,
+        [forecast = m_forecast, recipe = m_recipe](const Progress& p) {
+            const std::lock_guard lock(forecast->mutex);
+            Forecasts found;
+            const Prediction prediction = forecast->predictor.predict(recipe, p);
+            found.recipes[rulesHash(recipe)] = prediction;
+            found.tensorsOf = rulesHash(recipe);
+            found.tensors = tensorLosses(forecast->predictor, recipe, prediction.kld);
+            return found;
+        },
+        [this, generation = m_generation](Forecasts found) {
+            if (generation == m_generation && found.tensorsOf == rulesHash(m_recipe))
+                take(std::move(found));
+        },
+        [this](const Failure& failure) {
+            if (!failure.cancelled())
+                emit problem(Concern::Tune, failure.sentence);
+        });
+}
+
+void Workbench::setBudget(const Budget& budget) {
+    if (!m_forecast)
+        return;
+    m_jobs.onPool<Forecasts>(
+        QStringLiteral("budget"), {}, this,
+        [forecast = m_forecast, budget](const Progress&) {
+            const std::lock_guard lock(forecast->mutex);
+            Forecasts found;
+            const MixedPlan plan = forecast->planner.plan(budget);
+            found.mixed = plan.recipe;
+            found.recipes[rulesHash(plan.recipe)] = plan.prediction;
+            found.tensorsOf = rulesHash(plan.recipe);
+            found.tensors = tensorLosses(forecast->predictor, plan.recipe, plan.prediction.kld);
+            return found;
+        },
+        [this, generation = m_generation, step = m_budgetStep](Forecasts found) {
+            if (generation != m_generation)
+                return;
+            Recipe recipe = *found.mixed;
+            found.mixed.reset();
+            take(std::move(found));
+            recipe.kFormat = m_recipe.kFormat;
+            recipe.vFormat = m_recipe.vFormat;
+            for (const TensorKey key : m_locked)
+                if (const auto now = choice(key))
+                    recipe.set(key, ruleFor(key, QString::fromUtf8(now->format->name),
+                                            now->method ? QString::fromUtf8(now->method->name)
+                                                        : QString()));
+            if (recipe != m_recipe)
+                m_undo.push(new RecipeStep(*this, m_recipe, recipe, recipeTitle(recipe), step));
+        },
+        [this](const Failure& failure) {
+            if (!failure.cancelled())
+                emit problem(Concern::Tune, failure.sentence);
+        });
+}
+
+} // namespace nibble

@@ -1,0 +1,332 @@
+#include "core/evaluate/sensitivity.h"
+
+#include "core/base/error.h"
+#include "core/base/parallel.h"
+#include "core/evaluate/score.h"
+#include "core/quant/apply.h"
+#include "core/quant/output_error.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace nibble {
+namespace {
+
+/// Probes from coarse to fine: the first is coarse enough that a loss stands out of the rounding of
+/// floats. A matrix that loses more than kMostLoss with it gets a finer one, because loss grows
+/// with the square of the error only while it is small.
+constexpr std::array kProbeFormats = {"int3_g128", "int4_g128", "int5_g128", "int6_g128"};
+constexpr double kMostLoss = 4e-3;
+/// What is rounded together: several formats plainly, one with a method that takes longer.
+struct Whole {
+    const char *method, *format;
+};
+constexpr std::array kWholes = {Whole{"rtn", "int6_g128"}, Whole{"rtn", "int4_g128"},
+                                Whole{"rtn", "int3_g128"}, Whole{"gptq", "int4_g128"}};
+/// Of the base's logits kept.
+constexpr uint64_t kLogitBytes = 1ull << 30;
+
+/// The text's windows at the entry of one layer after the other, and what the base makes of them in
+/// the end.
+class Windows {
+public:
+    Windows(Runner& runner, const EvaluationTokens& text, const SensitivityOptions& options)
+        : m_runner(runner), m_context(options.context) {
+        const auto context = static_cast<size_t>(options.context);
+        const ModelConfig& config = runner.model().config;
+        const uint64_t logitBytes = static_cast<uint64_t>(m_context - firstScored() - 1) *
+                                    static_cast<uint64_t>(config.vocabulary) * sizeof(float);
+        const size_t affordable =
+            std::max<size_t>(1, kLogitBytes / std::max<uint64_t>(1, logitBytes));
+        const size_t count = std::min(
+            {text.tokens.size() / context, affordable, static_cast<size_t>(options.windows)});
+        if (count == 0)
+            fail(ErrorKind::BadInput,
+                 "{} has {} tokens; at least one window of {} is needed. Use a longer text or a "
+                 "shorter context.",
+                 printable(text.label), text.tokens.size(), options.context);
+        for (size_t i = 0; i < count; ++i) {
+            Window& window = m_windows.emplace_back();
+            const auto at = text.tokens.begin() + static_cast<ptrdiff_t>(i * context);
+            window.tokens.assign(at, at + static_cast<ptrdiff_t>(context));
+            if (text.bos >= 0)
+                window.tokens[0] = text.bos;
+        }
+    }
+
+    size_t count() const { return m_windows.size(); }
+
+    /// The base's logits. The runner has the base's tensors.
+    void runBase(const Progress& progress) {
+        for (Window& window : m_windows) {
+            progress.check();
+            forward(window, 0, m_runner.model().config.layers, &window.logits, nullptr, progress);
+        }
+    }
+
+    /// Takes the hidden values on to the entry of `layer`.
+    void advance(int32_t layer, const Progress& progress) {
+        for (; m_layer < layer; ++m_layer)
+            for (Window& window : m_windows) {
+                progress.check();
+                std::vector<float> out;
+                forward(window, m_layer, m_layer + 1, nullptr, &out, progress);
+                window.next = std::move(out);
+                if (&window == &m_windows.back())
+                    for (Window& each : m_windows)
+                        each.hidden = std::move(each.next);
+            }
+    }
+
+    /// The runner's KLD against the base, when what differs lies in `from` or after it.
+    Mean kld(int32_t from, const Progress& progress) {
+        const auto vocabulary = static_cast<size_t>(m_runner.model().config.vocabulary);
+        std::vector<Scored> all;
+        std::vector<float> logits;
+        for (const Window& window : m_windows) {
+            progress.check();
+            forward(window, from, m_runner.model().config.layers, &logits, nullptr, progress);
+            const size_t rows = logits.size() / vocabulary, at = all.size();
+            all.resize(at + rows);
+            parallelFor(rows, 1, [&](size_t begin, size_t end) {
+                for (size_t i = begin; i < end; ++i)
+                    all[at + i] = score(logits.data() + i * vocabulary,
+                                        window.logits.data() + i * vocabulary, vocabulary,
+                                        window.tokens[static_cast<size_t>(firstScored()) + i + 1]);
+            });
+        }
+        m_tokens = static_cast<int64_t>(all.size());
+        return meanOf(all, [](const Scored& s) { return s.kld; });
+    }
+    int64_t tokens() const { return m_tokens; }
+
+private:
+    struct Window {
+        std::vector<TokenId> tokens;
+        std::vector<float> hidden, next; ///< [token][width] at the entry of m_layer
+        std::vector<float> logits;       ///< the base's, of the scored positions
+    };
+    int32_t firstScored() const { return m_context / 2; }
+
+    /// Layers [from, to): from the tokens, or from the hidden values at m_layer == from.
+    void forward(const Window& window, int32_t from, int32_t to, std::vector<float>* logits,
+                 std::vector<float>* hidden, const Progress& progress) {
+        Session session = m_runner.newSession();
+        std::vector<ForwardRow> rows;
+        for (int32_t i = 0; i < m_context; ++i)
+            rows.push_back({.session = &session,
+                            .token = window.tokens[static_cast<size_t>(i)],
+                            .position = -1,
+                            .wantLogits = logits && i >= firstScored() && i + 1 < m_context});
+        ForwardIo io;
+        io.layers = {from, to};
+        if (from > 0)
+            io.hiddenIn = window.hidden;
+        io.hiddenOut = hidden;
+        io.logits = logits;
+        io.cancel = progress.cancel.get();
+        m_runner.forward(rows, io);
+    }
+
+    Runner& m_runner;
+    int32_t m_context, m_layer = 0;
+    int64_t m_tokens = 0;
+    std::vector<Window> m_windows;
+};
+
+/// The matrices in the order in which their first layer comes; the head's is the last one.
+std::vector<TensorKey> matrices(const Model& model) {
+    std::vector<TensorKey> keys;
+    for (const TensorKey key : model.keys())
+        if (isMatrix(key.role))
+            keys.push_back(key);
+    return keys;
+}
+int32_t firstLayer(const Model& model, TensorKey key) {
+    if (key.layer >= 0)
+        return key.layer;
+    return key.role == Role::TokenEmbedding ? 0 : model.config.layers - 1;
+}
+
+/// Rounds one matrix at a time in a runner that otherwise has the base's.
+class Probing {
+public:
+    Probing(Runner& runner, const std::shared_ptr<const Model>& model,
+            std::shared_ptr<const Calibration> calibration)
+        : m_runner(runner), m_model(model), m_calibration(std::move(calibration)) {}
+
+    TensorSensitivity measure(TensorKey key, Windows& windows, const Progress& progress) {
+        TensorSensitivity found{.key = key};
+        std::vector<Probe> probes;
+        for (const char* format : kProbeFormats) {
+            probes.push_back(probe(key, {.match = "*", .format = format}, windows, progress));
+            if (probes.back().kld.value <= kMostLoss)
+                break;
+        }
+        const Probe& fine = probes.back();
+        found.relativeError = fine.kld.value > 0 ? fine.kld.error / fine.kld.value : 1;
+        if (key.role == Role::TokenEmbedding && m_model->headKey() == key)
+            found.lookupWeight = lookupWeight(
+                fine,
+                probe(key,
+                      {.match = "*", .format = kProbeFormats[probes.size() - 1], .method = "gptq"},
+                      windows, progress));
+        for (auto each = probes.rbegin(); each != probes.rend(); ++each)
+            found.points.push_back({found.errorOf(each->error), each->kld.value});
+        m_runner.setTensor(key, m_model->load(key));
+        return found;
+    }
+
+    /// All matrices but the embedding and the head, which outweigh the others in small models.
+    Together together(const Whole& whole, const Sensitivities& known, Windows& windows,
+                      const Progress& progress) {
+        Recipe recipe;
+        recipe.rules.push_back({.match = "blk.*", .format = whole.format, .method = whole.method});
+        Quantizer quantizer(*m_model, recipe, m_calibration);
+        double sum = 0;
+        for (const TensorSensitivity& tensor : known.tensors) {
+            if (tensor.key.layer < 0)
+                continue;
+            m_runner.setTensor(tensor.key, quantizer.tensor(tensor.key, progress));
+            sum += tensor.kld(tensor.errorOf(outputError(
+                quantizer, *m_model, recipe, *m_calibration, tensor.key, 64, progress)));
+        }
+        const double kld = windows.kld(0, progress).value;
+        for (const TensorSensitivity& tensor : known.tensors)
+            m_runner.setTensor(tensor.key, m_model->load(tensor.key));
+        return {whole.method, sum, kld};
+    }
+
+private:
+    struct Probe {
+        Mean kld;
+        OutputError error;
+    };
+    Probe probe(TensorKey key, RecipeRule rule, Windows& windows, const Progress& progress) {
+        Recipe recipe;
+        recipe.rules.push_back(std::move(rule));
+        Quantizer quantizer(*m_model, recipe, m_calibration);
+        m_runner.setTensor(key, quantizer.tensor(key, progress));
+        return {windows.kld(firstLayer(*m_model, key), progress),
+                outputError(quantizer, *m_model, recipe, *m_calibration, key, 64, progress)};
+    }
+
+    /// Two unknowns, what the product's and the look-up's error cost, take two probes in which they
+    /// stand in different proportions: error feedback favours the product. Neither is negative.
+    static double lookupWeight(const Probe& plain, const Probe& fed) {
+        const double determinant =
+            plain.error.product * fed.error.lookup - plain.error.lookup * fed.error.product;
+        if (determinant <= 0)
+            return 1;
+        const double product =
+            std::max(0.0, plain.kld.value * fed.error.lookup - plain.error.lookup * fed.kld.value);
+        const double lookup = std::max(0.0, plain.error.product * fed.kld.value -
+                                                plain.kld.value * fed.error.product);
+        constexpr double kMost = 100;
+        return product * kMost > lookup ? lookup / product : kMost;
+    }
+
+    Runner& m_runner;
+    std::shared_ptr<const Model> m_model;
+    std::shared_ptr<const Calibration> m_calibration;
+};
+
+} // namespace
+
+double TensorSensitivity::kld(double error) const {
+    if (error <= points.front().error || points.size() == 1)
+        return points.front().error > 0 ? points.front().kld * error / points.front().error : 0;
+    if (error >= points.back().error)
+        return points.back().kld * error / points.back().error;
+    size_t i = 1;
+    while (points[i].error < error)
+        ++i;
+    const Point &low = points[i - 1], &high = points[i];
+    if (low.kld <= 0 || high.kld <= 0 || low.error <= 0 || high.error <= low.error)
+        return high.kld;
+    const double at = std::log(error / low.error) / std::log(high.error / low.error);
+    return low.kld * std::pow(high.kld / low.kld, at);
+}
+
+const TensorSensitivity* Sensitivities::find(TensorKey key) const {
+    const auto at = std::find_if(tensors.begin(), tensors.end(),
+                                 [&](const TensorSensitivity& t) { return t.key == key; });
+    return at == tensors.end() ? nullptr : &*at;
+}
+
+double Sensitivities::correction(std::string_view method, double predicted) const {
+    // Ratios of plain rounding at ascending losses, on straight lines over the logarithm of loss.
+    const auto plain = [&](double loss) {
+        const Together* low = nullptr;
+        for (const Together& at : together) {
+            if (at.method != "rtn" || at.predicted <= 0 || at.measured <= 0)
+                continue;
+            const double ratio = at.measured / at.predicted;
+            if (loss <= at.predicted || loss <= 0) {
+                if (!low)
+                    return ratio;
+                const double part =
+                    std::log(loss / low->predicted) / std::log(at.predicted / low->predicted);
+                const double before = low->measured / low->predicted;
+                return before + part * (ratio - before);
+            }
+            low = &at;
+        }
+        return low ? low->measured / low->predicted : 1.0;
+    };
+    for (const Together& at : together)
+        if (at.method == method && method != "rtn" && at.predicted > 0 && at.measured > 0)
+            return plain(predicted) * at.measured / at.predicted / plain(at.predicted);
+    return plain(predicted);
+}
+
+Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,
+                                   const EvaluationText& text, const CalibrationSource& calibration,
+                                   const SensitivityOptions& options, Sensitivities known,
+                                   const Progress& progress,
+                                   const std::function<void(const Sensitivities&)>& onLayer) {
+    const std::vector<TensorKey> keys = matrices(*model);
+    if (known.tensors.size() == keys.size() && known.together.size() == kWholes.size())
+        return known;
+    model->requireRunnable();
+    if (!model->tokenizer)
+        fail(ErrorKind::BadInput,
+             "{} has no tokenizer, so text cannot be measured. Use a file with a vocabulary.",
+             printable(model->name));
+    RunOptions run;
+    run.placement = placeAll(*model, openDevice(options.device));
+    run.context = options.context;
+    Runner runner(model, run);
+    Progress quiet = progress;
+    quiet.onReport = {};
+    applyRecipe(runner, Recipe{}, nullptr, quiet);
+
+    Windows windows(runner, tokenize(*model->tokenizer, text), options);
+    windows.runBase(quiet);
+    known.text = text.label;
+    known.windows = static_cast<int32_t>(windows.count());
+    known.context = options.context;
+    const auto total = static_cast<double>(keys.size() + kWholes.size());
+    Probing probing(runner, model, calibration(quiet));
+    for (size_t i = 0; i < keys.size(); ++i) {
+        progress.report(static_cast<double>(i), total, "sensitivity");
+        if (known.find(keys[i]))
+            continue;
+        windows.advance(firstLayer(*model, keys[i]), quiet);
+        known.tensors.push_back(probing.measure(keys[i], windows, quiet));
+        known.tokens = windows.tokens();
+        if (onLayer && (i + 1 == keys.size() || keys[i + 1].layer != keys[i].layer))
+            onLayer(known);
+    }
+    for (size_t i = known.together.size(); i < kWholes.size(); ++i) {
+        progress.report(static_cast<double>(keys.size() + i), total, "sensitivity");
+        known.together.push_back(probing.together(kWholes[i], known, windows, quiet));
+    }
+    if (onLayer)
+        onLayer(known);
+    progress.report(total, total, "sensitivity");
+    return known;
+}
+
+} // namespace nibble
