@@ -159,7 +159,7 @@ public slots:
     void measureLadder(int chunks = kLadderWindows, const QString& questions = {});
     /// Finds what each tensor costs, then predicts every level; the first time for a model, it
     /// takes a pass over some text for each tensor.
-    void predictLosses();
+    void predictLosses(int windows = SensitivityOptions{}.windows);
     /// Makes the best recipe for a budget the edited one, when canPredict(). Of a slider's requests
     /// the newest wins, and together they are one undoable step until endBudget().
     void setBudget(const nibble::Budget& budget);

@@ -102,12 +102,12 @@ void Workbench::measureLadder(int chunks, const QString& questions) {
                 [post, land](const LadderRow& row) { post([land, row] { land(row); }); });
             return 0;
         },
-        [this](int) {
+        [this, windows = options.sensitivityWindows()](int) {
             m_ladderJob = 0;
             emit ladderChanged();
             emit notice(tr("All levels are measured"));
             if (!canPredict()) // what the mixed level needed is kept, so that this is quick
-                predictLosses();
+                predictLosses(windows);
         },
         [this](const Failure& failure) {
             m_ladderJob = 0;

@@ -76,12 +76,13 @@ void Workbench::take(Forecasts forecasts) {
     emit predictionsChanged();
 }
 
-void Workbench::predictLosses() {
+void Workbench::predictLosses(int windows) {
     if (!m_model || isPredicting())
         return;
     PredictorOptions options;
     const auto on = device();
     options.sensitivity.device = on ? on->id : m_options.device;
+    options.sensitivity.windows = windows;
     options.sensitivity.context = std::min(512, std::max(16, m_model->config.contextLength));
     m_forecastJob = m_jobs.onDevice<Forecasts>(
         Priority::Calibrate, QStringLiteral("forecast"), tr("Finding what each tensor costs"), this,

@@ -70,6 +70,10 @@ std::vector<std::string> ladderLevels() {
     return names;
 }
 
+std::string ladderTitle(std::string_view level) {
+    return level == kMixedLevel ? "Mixed" : getLevel(level).title;
+}
+
 std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const EvaluationText& text,
                                      const LadderOptions& options, const Progress& progress,
                                      const std::function<void(const LadderRow&)>& onRow) {
@@ -126,6 +130,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                 PredictorOptions predictor;
                 predictor.sensitivity.device = options.device;
                 predictor.sensitivity.context = context;
+                predictor.sensitivity.windows = options.sensitivityWindows();
                 predictor.calibration = options.calibration;
                 row.recipe = mixedPlan(model, options.mixed, predictor, part).recipe;
                 size(row);

@@ -4,6 +4,8 @@
 #include "core/evaluate/probes.h"
 #include "core/evaluate/quality.h"
 
+#include <algorithm>
+
 namespace nibble {
 
 /// Windows that a ladder scores unless told: enough to rank levels, in seconds for a small model.
@@ -47,10 +49,18 @@ struct LadderOptions {
     std::vector<Probe> probes;         ///< questions that every level answers, too
     std::filesystem::path calibration; ///< a text or an importance matrix; empty = what ships
     bool speed = true;
+
+    /// Windows that the mixed level's sensitivities are measured on: no more than levels are.
+    int32_t sensitivityWindows() const {
+        const int32_t usual = SensitivityOptions{}.windows;
+        return evaluate.chunks > 0 ? std::min(evaluate.chunks, usual) : usual;
+    }
 };
 
 /// The names that a ladder knows: all of levels(), and "mixed".
 std::vector<std::string> ladderLevels();
+/// "INT4 g128"; "Mixed" for that one.
+std::string ladderTitle(std::string_view level);
 
 /// Measures every level on the same windows. The base runs once on the windows whose logits fit
 /// BaseLogits::kLimit, and in lockstep with each level on the others; one variant is loaded and

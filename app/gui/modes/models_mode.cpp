@@ -331,7 +331,7 @@ void ModelsMode::refreshMeasured() {
     for (const LadderRow& row : m_workbench.ladder()) {
         FoundVariant variant;
         variant.level = QString::fromStdString(row.level);
-        variant.title = QString::fromUtf8(getLevel(row.level).title);
+        variant.title = QString::fromStdString(ladderTitle(row.level));
         variant.bytes = row.size.bytes;
         variant.bitsPerWeight = row.size.bitsPerWeight;
         variant.needs =

@@ -25,10 +25,7 @@ QString categoriesText(const ProbeReport& report) {
 }
 
 QString levelTitle(const std::string& name) {
-    for (const Level& level : levels())
-        if (name == level.name)
-            return QString::fromUtf8(level.title);
-    return name == kMixedLevel ? LevelsPanel::tr("Mixed") : QString::fromStdString(name);
+    return QString::fromStdString(ladderTitle(name));
 }
 
 /// "● measured  ○ predicted".
