@@ -169,6 +169,8 @@ constexpr const char* kRowPath = "avx512, rows";
 } // namespace nibble
 
 #include "core/runtime/cpu/lanes.inl"
+// What follows is written with it.
+#include "core/runtime/cpu/attend.inl"
 
 #pragma GCC pop_options
 
