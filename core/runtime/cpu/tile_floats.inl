@@ -143,9 +143,10 @@ void floatTileProduct(const WeightView& weights, const ActivationRows& input, in
     const TileGroups groups = placeGroups(tiles, room);
     float* sums = room + groupRoom(tiles);
     const CodeDecoder<bits, table> decoder(format);
+    Tile tile(tiles);
     alignas(64) float stored[kBlocks * 32 * kLanes];
     for (int64_t first = begin; first < end; first += kLanes) {
-        const Tile tile(tiles, first / 16, static_cast<int>(first % 16));
+        tile.moveTo(first);
         loadGroups(tile, groups);
         const DecodedWeights<bits, table> decoded{tile, groups, decoder,
                                                   format.offset == OffsetKind::Value ||

@@ -119,11 +119,12 @@ void tileProduct(const WeightView& weights, const ActivationRows& input, int64_t
     const TiledPlanes& tiles = *weights.tiles;
     const DotCodes<bits, table> codes(*tiles.format);
     TileTask task{input.int8(weights.activations), input.stride(), nullptr, stride, 0};
+    Tile tile(tiles);
     TileGroups made{};
     if constexpr (scales == Scales::Made)
         made = placeGroups(tiles, threadScratch(size_t(groupRoom(tiles))));
     for (int64_t first = begin; first < end; first += kLanes) {
-        const Tile tile(tiles, first / 16, static_cast<int>(first % 16));
+        tile.moveTo(first);
         task.out = out + first;
         task.count = end - first;
         if constexpr (scales == Scales::Made) {

@@ -9,22 +9,30 @@ enum class Offsets { None, Value, Zero };
 
 /// Half or all of a tile's rows: the lanes that a register holds.
 struct Tile {
+    const TiledPlanes& tiles;
     const Format* format;
-    const uint32_t *low, *high; ///< code planes, from the first lane on
-    const uint8_t *scales, *superScales, *offsets, *superOffsets;
     int64_t blocks, groups, supers;
-    int lane;       ///< of the tile's 16, the first
     int groupShift; ///< log2 of the 16-value parts in a group
+    int scaleWidth, offsetWidth;
+    int lane = 0;                                   ///< of the tile's 16, the first
+    const uint32_t *low = nullptr, *high = nullptr; ///< code planes, from the first lane on
+    const uint8_t *scales = nullptr, *superScales = nullptr;
+    const uint8_t *offsets = nullptr, *superOffsets = nullptr;
 
-    Tile(const TiledPlanes& tiles, int64_t index, int firstLane)
-        : format(tiles.format), blocks(tiles.blocks()), groups(format->groupCount(tiles.cols)),
-          supers(format->superCount(tiles.cols)), lane(firstLane),
-          groupShift(format->group == 0 ? 62 : __builtin_ctz(format->group) - 4) {
+    explicit Tile(const TiledPlanes& from)
+        : tiles(from), format(from.format), blocks(from.blocks()),
+          groups(format->groupCount(from.cols)), supers(format->superCount(from.cols)),
+          groupShift(format->group == 0 ? 62 : __builtin_ctz(format->group) - 4),
+          scaleWidth(scaleBytes(*format)), offsetWidth(offsetBytes(*format)) {}
+    /// To the lanes from `row` on.
+    void moveTo(int64_t row) {
+        const int64_t index = row / 16;
+        lane = static_cast<int>(row % 16);
         const uint32_t* codes = tiles.codes.data() + lane;
         low = codes + index * blocks * format->lowBits() * 16;
         high = codes + int64_t(tiles.highPlane) + index * blocks * format->highBits() * 16;
-        scales = tiles.scales.data() + index * groups * 16 * scaleBytes(*format);
-        offsets = tiles.offsets.data() + index * groups * 16 * offsetBytes(*format);
+        scales = tiles.scales.data() + index * groups * 16 * scaleWidth;
+        offsets = tiles.offsets.data() + index * groups * 16 * offsetWidth;
         superScales = tiles.superScales.data() + index * supers * 32;
         superOffsets = tiles.superOffsets.data() + index * supers * 32;
     }
@@ -86,7 +94,7 @@ struct PlainGroups {
 
     explicit PlainGroups(const Tile& tile)
         : scales(tile.scales + tile.lane * (wide ? 4 : 2)),
-          offsets(tile.offsets + tile.lane * offsetBytes(*tile.format)) {}
+          offsets(tile.offsets + tile.lane * tile.offsetWidth) {}
     V scale(int64_t group) const {
         if constexpr (wide)
             return load(reinterpret_cast<const float*>(scales) + group * 16);
