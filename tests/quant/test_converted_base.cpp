@@ -21,7 +21,7 @@ Recipe all(const char* format) {
     return recipe;
 }
 
-/// On the scalar kernels, which multiply every format as it is (the others keep some as f16).
+/// On the scalar kernels, which add up in double.
 std::unique_ptr<Runner> running(const std::shared_ptr<const Model>& model) {
     RunOptions options;
     options.placement = placeAll(*model, openCpu(CpuMode::Scalar));

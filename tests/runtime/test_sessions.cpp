@@ -4,6 +4,7 @@
 
 #include <QTest>
 
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -32,6 +33,31 @@ struct Collector : Tap {
             last.assign(values, values + rows * width);
     }
 };
+
+/// Int8 of a row's largest magnitude, plane column j holding column (j · step + 1) mod cols; step
+/// 0: no column order.
+Tensor int8Tensor(const Tensor& from, int64_t step) {
+    TensorBuilder builder(from.name, getFormat("int8"), from.rows, from.cols);
+    const std::vector<float> values = decode(from);
+    std::vector<int32_t> order(size_t(from.cols));
+    for (int64_t j = 0; j < from.cols; ++j)
+        order[size_t(j)] = static_cast<int32_t>(step == 0 ? j : (j * step + 1) % from.cols);
+    std::vector<uint8_t> codes(order.size());
+    for (int64_t row = 0; row < from.rows; ++row) {
+        const float* value = values.data() + row * from.cols;
+        float scale = 1e-20f;
+        for (int64_t i = 0; i < from.cols; ++i)
+            scale = std::max(scale, std::fabs(value[i]) / 127);
+        for (size_t j = 0; j < codes.size(); ++j)
+            codes[j] = static_cast<uint8_t>(int(std::round(value[order[j]] / scale)));
+        builder.setCodes(row, codes.data());
+        builder.setScale(row, 0, std::bit_cast<uint32_t>(scale));
+    }
+    Tensor tensor = builder.finish();
+    if (step != 0)
+        tensor.columnOrder = std::make_shared<const std::vector<int32_t>>(std::move(order));
+    return tensor;
+}
 
 } // namespace
 
@@ -264,6 +290,51 @@ private slots:
         QCOMPARE(session.length(), 0);
         Session fresh = runner->newSession();
         QVERIFY(runner->append(session, tokens) == runner->append(fresh, tokens));
+    }
+
+    /// Every product of a step reads its input in its own order, also where they share it.
+    void columnOrdersInEveryStep_data() {
+        QTest::addColumn<bool>("simd");
+        QTest::addColumn<int>("activations");
+        for (const bool simd : {false, true})
+            for (const auto format : {ActivationFormat::Float, ActivationFormat::Int8Token})
+                QTest::addRow("%d %d", simd, int(format)) << simd << int(format);
+    }
+    void columnOrdersInEveryStep() {
+        QFETCH(bool, simd);
+        QFETCH(int, activations);
+        const auto backend = openCpu(simd ? CpuMode::Simd : CpuMode::Scalar);
+        std::vector<float> logits[2];
+        uint64_t scratch[2] = {};
+        for (const bool ordered : {false, true}) {
+            const auto runner = makeRunner(m_model, placeAll(*m_model, backend));
+            int64_t step = 5; // of its own for every tensor
+            for (const TensorKey key : m_model->keys())
+                if (isMatrix(key.role)) {
+                    const Tensor tensor = m_model->load(key);
+                    do
+                        step += 2;
+                    while (std::gcd(step, tensor.cols) != 1);
+                    runner->setTensor(key, int8Tensor(tensor, ordered ? step : 0),
+                                      static_cast<ActivationFormat>(activations));
+                }
+            Session session = runner->newSession();
+            logits[ordered] = runner->append(session, someTokens(9, 3), true);
+            scratch[ordered] = runner->memory().scratch;
+            for (const PathReport& path : runner->paths())
+                QCOMPARE(path.path.find("in column order") != std::string::npos, ordered);
+        }
+        QVERIFY(scratch[1] > scratch[0]); // the inputs in other orders are accounted for
+        float largest = 0, worst = 0;
+        for (size_t i = 0; i < logits[0].size(); ++i) {
+            largest = std::max(largest, std::fabs(logits[0][i]));
+            worst = std::max(worst, std::fabs(logits[0][i] - logits[1][i]));
+        }
+        // The same products added up in another order: some hundred roundings, or for the codes of
+        // the next product's input a step of 1/127 that went the other way.
+        const float bound =
+            ActivationFormat(activations) == ActivationFormat::Float ? 1024 * 0x1p-24f : 1.0f / 127;
+        QVERIFY2(worst < bound * largest, qPrintable(QString::number(worst / largest)));
     }
 
     void pathsNameTheCodeThatRan() {

@@ -25,7 +25,7 @@ void ActivationRows::allow(ActivationFormat format) {
     const auto values = static_cast<size_t>(m_maxRows * m_maxStride);
     codes.codes = AlignedBuffer<int8_t>(values);
     codes.scales = AlignedBuffer<float>(values / 32);
-    codes.sums = AlignedBuffer<int32_t>(values / 32);
+    codes.sums = AlignedBuffer<int32_t>(values / 16);
     if (format == ActivationFormat::Int8Outliers)
         m_outliers.resize(static_cast<size_t>(m_maxRows));
 }
@@ -65,7 +65,7 @@ void ActivationRows::quantize(ActivationFormat format, const CpuKernels& kernels
             kernels.quantize(rest.empty() ? row(i) : rest.data(), m_stride, block,
                              codes.codes.data() + i * m_stride,
                              codes.scales.data() + i * (m_stride / 32),
-                             codes.sums.data() + i * (m_stride / 32));
+                             codes.sums.data() + i * (m_stride / 16));
         }
     };
     if (m_rows * m_stride < kParallelValues)
@@ -88,7 +88,7 @@ uint64_t ActivationRows::bytes() const {
 
 uint64_t ActivationRows::bytesFor(int32_t maxRows, int64_t maxCols, int int8Formats) {
     const auto values = static_cast<uint64_t>(maxRows * strideOf(maxCols));
-    return values * 4 + static_cast<uint64_t>(int8Formats) * (values + values / 32 * 8);
+    return values * 4 + static_cast<uint64_t>(int8Formats) * (values + values / 32 * 12);
 }
 
 } // namespace nibble

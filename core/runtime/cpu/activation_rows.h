@@ -10,12 +10,12 @@ namespace nibble {
 
 struct CpuKernels;
 
-/// The int8 form of activation rows, per 32 values: codes, the scale of the block that they are
-/// in, and the sum of their codes.
+/// The int8 form of activation rows: codes, for each 32 the scale of the block that they are in,
+/// and for each 16 their sum (the smallest groups of weights have as many).
 struct Int8Rows {
     const int8_t* codes = nullptr; ///< [rows][stride]
     const float* scales = nullptr; ///< [rows][stride / 32]
-    const int32_t* sums = nullptr; ///< [rows][stride / 32]
+    const int32_t* sums = nullptr; ///< [rows][stride / 16]
 };
 
 /// A value that is multiplied as a float beside the int8 codes, which have 0 in its place.

@@ -90,18 +90,6 @@ inline V loadBfloat(const uint16_t* p) {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
-inline V loadInt8(const uint8_t* p) {
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-}
-/// Eight bytes' low (part 0) or high (part 1) halves.
-inline V loadNibbles(const uint8_t* p, int part) {
-    __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-    if (part == 1)
-        bytes = _mm_srli_epi16(bytes, 4);
-    bytes = _mm_and_si128(bytes, _mm_set1_epi8(15));
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-}
 /// Stores whole numbers as bytes and gives their sum.
 inline int32_t storeCodes(int8_t* p, V whole) {
     const I codes = _mm256_cvtps_epi32(whole);
@@ -126,50 +114,115 @@ inline I loadBytesAsInts(const uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
 
-/// A block of 32 columns of half a tile: register d holds columns 4d…4d+3 of a row in each lane.
+inline V asFloat(I a) {
+    return _mm256_castsi256_ps(a);
+}
+inline I addi(I a, I b) {
+    return _mm256_add_epi32(a, b);
+}
+inline I andi(I a, I b) {
+    return _mm256_and_si256(a, b);
+}
+inline I ori(I a, I b) {
+    return _mm256_or_si256(a, b);
+}
+inline I xori(I a, I b) {
+    return _mm256_xor_si256(a, b);
+}
+inline I setBytes(int x) {
+    return _mm256_set1_epi8(static_cast<char>(x));
+}
+inline I loadWords(const uint32_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const I*>(p));
+}
+inline void storeWords(uint32_t* p, I words) {
+    _mm256_storeu_si256(reinterpret_cast<I*>(p), words);
+}
+/// Shifts to the right by `count` bits, to the left when negative: 16-bit and 32-bit elements.
+template <int count>
+inline I shifted16(I a) {
+    if constexpr (count == 0)
+        return a;
+    else if constexpr (count > 0)
+        return _mm256_srli_epi16(a, count);
+    else
+        return _mm256_slli_epi16(a, -count);
+}
+template <int count>
+inline I shifted32(I a) {
+    if constexpr (count == 0)
+        return a;
+    else if constexpr (count > 0)
+        return _mm256_srli_epi32(a, count);
+    else
+        return _mm256_slli_epi32(a, -count);
+}
+/// Byte `index` of each 32 bits.
+template <int index>
+inline I signedByte(I a) {
+    return _mm256_srai_epi32(shifted32<8 * index - 24>(a), 24);
+}
+/// Sixteen bytes, and the entries that the bytes of `indices` name.
+inline I loadTable(const int8_t* p) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline I entriesAt(I table, I indices) {
+    return _mm256_shuffle_epi8(table, indices);
+}
+/// Zero where an element is `value`.
+inline I clearedWhere(I a, int32_t value) {
+    return _mm256_andnot_si256(_mm256_cmpeq_epi32(a, _mm256_set1_epi32(value)), a);
+}
+/// Sixteen floats, and the entries that the low four bits of each element name.
+struct FloatTable {
+    V low, high;
+};
+inline FloatTable loadFloatTable(const float* p) {
+    return {load(p), load(p + 8)};
+}
+inline V entriesAt(const FloatTable& table, I indices) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, indices),
+                            _mm256_permutevar8x32_ps(table.high, indices),
+                            asFloat(_mm256_slli_epi32(indices, 28)));
+}
+
+/// A block of 32 columns: register d holds columns 4d…4d+3 of a row in each lane.
 struct TileBlock {
     I words[8];
 };
-template <int bits>
-inline TileBlock loadBlock(const uint32_t* words) {
-    TileBlock block;
-    const I mask = _mm256_set1_epi8(15);
-#pragma GCC unroll 8
-    for (int d = 0; d < bits; ++d) {
-        const I packed = _mm256_loadu_si256(reinterpret_cast<const I*>(words + d * 16));
-        if constexpr (bits == 8) {
-            block.words[d] = packed;
-        } else {
-            block.words[d] = _mm256_and_si256(packed, mask);
-            block.words[d + 4] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
-        }
-    }
-    return block;
+struct Halves {
+    I first, second;
+};
+/// What dot() has a kernel for: codes of at least so many bits.
+constexpr int dotBits(int bits) {
+    return bits < 4 ? 4 : bits;
 }
-/// 4-bit codes: eight pairs of at most 2 · 15 · 127 fit 16 bits. 8-bit codes: the sign goes to
-/// the activation, so that a pair is at most 2 · 128 · 127.
-template <int bits>
-inline I dot(const TileBlock& block, const int8_t* x, I start) {
+/// Σ codes · activations of 32 columns added to `first`, or of 16 each to both. Pairs of unsigned
+/// codes fit 16 bits, as many as kPairs of them. 8-bit codes: the sign goes to the activation, so
+/// that a pair is at most 2 · 128 · 127.
+template <int bits, bool halves>
+inline Halves dot(const TileBlock& block, const int8_t* x, I first, I second) {
+    constexpr int kPairs = 32767 / (2 * 127 * ((1 << (bits == 8 ? 7 : bits)) - 1)) / 2 * 2;
+    static_assert(bits == 8 || kPairs >= 2);
     int32_t words[8];
     std::memcpy(words, x, sizeof words);
     const I ones = _mm256_set1_epi16(1);
-    if constexpr (bits == 4) {
-        I pairs = _mm256_setzero_si256();
+    I sums[2] = {first, second};
+    I pairs = _mm256_setzero_si256();
 #pragma GCC unroll 8
-        for (int d = 0; d < 8; ++d)
-            pairs = _mm256_add_epi16(
-                pairs, _mm256_maddubs_epi16(block.words[d], _mm256_set1_epi32(words[d])));
-        return _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones));
-    } else {
-#pragma GCC unroll 8
-        for (int d = 0; d < 8; ++d) {
-            const I w = block.words[d];
-            const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w),
-                                                 _mm256_sign_epi8(_mm256_set1_epi32(words[d]), w));
-            start = _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones));
+    for (int d = 0; d < 8; ++d) {
+        const I w = block.words[d], values = _mm256_set1_epi32(words[d]);
+        if constexpr (bits == 8)
+            pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(values, w));
+        else
+            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w, values));
+        if (bits == 8 || (d + 1) % kPairs == 0 || d == 7 || (halves && d == 3)) {
+            I& sum = sums[halves ? d / 4 : 0];
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+            pairs = _mm256_setzero_si256();
         }
-        return start;
     }
+    return {sums[0], sums[1]};
 }
 
 bool supported() {
@@ -178,12 +231,13 @@ bool supported() {
 }
 
 constexpr const char* kTilePath = "avx2, tiles";
+constexpr const char* kFloatTilePath = "avx2, tiles";
 constexpr const char* kRowPath = "avx2, rows";
 
 } // namespace
 } // namespace nibble
 
-#include "core/runtime/cpu/lanes.inl"
+#include "core/runtime/cpu/choose.inl"
 
 #pragma GCC pop_options
 

@@ -86,18 +86,6 @@ inline V loadBfloat(const uint16_t* p) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
-inline V loadInt8(const uint8_t* p) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-}
-/// Sixteen bytes' low (part 0) or high (part 1) halves.
-inline V loadNibbles(const uint8_t* p, int part) {
-    __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    if (part == 1)
-        bytes = _mm_srli_epi16(bytes, 4);
-    bytes = _mm_and_si128(bytes, _mm_set1_epi8(15));
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-}
 /// Stores whole numbers as bytes and gives their sum.
 inline int32_t storeCodes(int8_t* p, V whole) {
     const I codes = _mm512_cvtps_epi32(whole);
@@ -120,40 +108,96 @@ inline I loadBytesAsInts(const uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 
-/// A block of 32 columns of a tile's rows: register d holds columns 4d…4d+3 of a row in each lane.
+inline V asFloat(I a) {
+    return _mm512_castsi512_ps(a);
+}
+inline I addi(I a, I b) {
+    return _mm512_add_epi32(a, b);
+}
+inline I andi(I a, I b) {
+    return _mm512_and_si512(a, b);
+}
+inline I ori(I a, I b) {
+    return _mm512_or_si512(a, b);
+}
+inline I xori(I a, I b) {
+    return _mm512_xor_si512(a, b);
+}
+inline I setBytes(int x) {
+    return _mm512_set1_epi8(static_cast<char>(x));
+}
+inline I loadWords(const uint32_t* p) {
+    return _mm512_loadu_si512(p);
+}
+inline void storeWords(uint32_t* p, I words) {
+    _mm512_storeu_si512(p, words);
+}
+/// Shifts to the right by `count` bits, to the left when negative: 16-bit and 32-bit elements.
+template <int count>
+inline I shifted16(I a) {
+    if constexpr (count == 0)
+        return a;
+    else if constexpr (count > 0)
+        return _mm512_srli_epi16(a, count);
+    else
+        return _mm512_slli_epi16(a, -count);
+}
+template <int count>
+inline I shifted32(I a) {
+    if constexpr (count == 0)
+        return a;
+    else if constexpr (count > 0)
+        return _mm512_srli_epi32(a, count);
+    else
+        return _mm512_slli_epi32(a, -count);
+}
+/// Byte `index` of each 32 bits.
+template <int index>
+inline I signedByte(I a) {
+    return _mm512_srai_epi32(shifted32<8 * index - 24>(a), 24);
+}
+/// Sixteen bytes, and the entries that the bytes of `indices` name.
+inline I loadTable(const int8_t* p) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline I entriesAt(I table, I indices) {
+    return _mm512_shuffle_epi8(table, indices);
+}
+/// Zero where an element is `value`.
+inline I clearedWhere(I a, int32_t value) {
+    return _mm512_maskz_mov_epi32(_mm512_cmpneq_epi32_mask(a, _mm512_set1_epi32(value)), a);
+}
+/// Sixteen floats, and the entries that the low four bits of each element name.
+using FloatTable = V;
+inline FloatTable loadFloatTable(const float* p) {
+    return load(p);
+}
+inline V entriesAt(const FloatTable& table, I indices) {
+    return _mm512_permutexvar_ps(indices, table);
+}
+
+/// A block of 32 columns: register d holds columns 4d…4d+3 of a row in each lane.
 struct TileBlock {
     I words[8];
 };
-template <int bits>
-inline TileBlock loadBlock(const uint32_t* words) {
-    TileBlock block;
-    if constexpr (bits == 8) {
-#pragma GCC unroll 8
-        for (int d = 0; d < 8; ++d)
-            block.words[d] =
-                _mm512_xor_si512(_mm512_loadu_si512(words + d * 16), _mm512_set1_epi8(-128));
-    } else {
-        const I mask = _mm512_set1_epi8(15);
-#pragma GCC unroll 8
-        for (int d = 0; d < 4; ++d) {
-            const I packed = _mm512_loadu_si512(words + d * 16);
-            block.words[d] = _mm512_and_si512(packed, mask);
-            block.words[d + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
-        }
-    }
-    return block;
+struct Halves {
+    I first, second;
+};
+/// What dot() has a kernel for: codes that fit unsigned bytes as they are, or with kCodeBias8.
+constexpr int dotBits(int bits) {
+    return bits == 8 ? 8 : 4;
 }
-template <int bits>
-inline I dot(const TileBlock& block, const int8_t* x, I start) {
+/// Σ codes · activations of 32 columns added to `first`, or of 16 each to both.
+template <int, bool halves>
+inline Halves dot(const TileBlock& block, const int8_t* x, I first, I second) {
     int32_t words[8];
     std::memcpy(words, x, sizeof words);
-    I even = start, odd = _mm512_setzero_si512();
-#pragma GCC unroll 8
-    for (int d = 0; d < 8; d += 2) {
-        even = _mm512_dpbusd_epi32(even, block.words[d], _mm512_set1_epi32(words[d]));
-        odd = _mm512_dpbusd_epi32(odd, block.words[d + 1], _mm512_set1_epi32(words[d + 1]));
+#pragma GCC unroll 4
+    for (int d = 0; d < 4; ++d) {
+        first = _mm512_dpbusd_epi32(first, block.words[d], _mm512_set1_epi32(words[d]));
+        second = _mm512_dpbusd_epi32(second, block.words[d + 4], _mm512_set1_epi32(words[d + 4]));
     }
-    return _mm512_add_epi32(even, odd);
+    return {halves ? first : _mm512_add_epi32(first, second), second};
 }
 
 bool supported() {
@@ -163,12 +207,13 @@ bool supported() {
 }
 
 constexpr const char* kTilePath = "avx512-vnni, tiles";
+constexpr const char* kFloatTilePath = "avx512, tiles";
 constexpr const char* kRowPath = "avx512, rows";
 
 } // namespace
 } // namespace nibble
 
-#include "core/runtime/cpu/lanes.inl"
+#include "core/runtime/cpu/choose.inl"
 
 #pragma GCC pop_options
 

@@ -8,7 +8,7 @@
 namespace nibble {
 
 /// A weight matrix as one kernel set multiplies with it: canonical planes (shared with the caller,
-/// not copied), tiles, or f16 where the set has no kernel for the format.
+/// not copied) or tiles, in its own format.
 class CpuMatrix {
 public:
     /// Rows that are handed out together.
@@ -22,10 +22,16 @@ public:
     /// What the kernel reads: Float for float weights, whatever was asked for.
     ActivationFormat activations() const { return m_activations; }
 
+    /// Whether the input's columns have to be put into the order of the planes first, by gather():
+    /// once for all products of an input, as it costs a pass over it.
+    bool needsGather() const { return m_columnOrder != nullptr; }
+    /// The floats of `input` in the order of this matrix' planes.
+    void gather(const ActivationRows& input, ActivationRows& out) const;
+
     /// out[m · stride + row] for the rows of units [begin, end) and every input row m.
     void multiply(const ActivationRows& input, int64_t begin, int64_t end, float* out,
                   int64_t stride) const;
-    /// One row as floats.
+    /// One row as floats, in the order of the values' columns.
     void decodeRow(int64_t row, float* out) const;
 
     uint64_t bytes() const;
@@ -34,13 +40,15 @@ public:
     const std::string& path() const { return m_path; }
 
 private:
+    void decodePlaneRow(int64_t row, float* out) const;
     void addOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
                      int64_t stride) const;
 
-    const Format* m_format; ///< as it was given, before any conversion
+    const Format* m_format;
     int64_t m_rows, m_cols;
     ActivationFormat m_activations;
-    ProductKernel m_kernel;
+    std::shared_ptr<const std::vector<int32_t>> m_columnOrder;
+    ProductKernel m_kernel = nullptr;
     Tensor m_tensor; ///< without planes when tiled
     std::optional<TiledPlanes> m_tiles;
     std::string m_path;

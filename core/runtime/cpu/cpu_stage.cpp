@@ -88,6 +88,8 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat a
         }
         m_input.allow(activations);
         m_inner.allow(activations);
+        if (tensor.columnOrder)
+            allowGathers(activations);
         m_layerMatrices[at][role] = nullptr;
         m_matrices.erase(key);
         const auto placed = m_matrices.try_emplace(key, tensor, activations, m_kernels).first;
@@ -95,6 +97,18 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat a
     } catch (const std::bad_alloc&) {
         fail(ErrorKind::OutOfMemory, "Tensor \"{}\" does not fit into this computer's memory.",
              tensorName(key));
+    }
+}
+
+/// Room for inputs in the column orders of a step's matrices; the first is also that of `down`.
+void CpuStage::allowGathers(ActivationFormat activations) {
+    for (size_t i = 0; i < m_gathered.size(); ++i) {
+        if (m_gathered[i].bytes() == 0)
+            m_gathered[i] =
+                ActivationRows(m_options.maxRows,
+                               i == 0 ? std::max<int64_t>(innerCols(m_config), m_config.feedForward)
+                                      : innerCols(m_config));
+        m_gathered[i].allow(activations);
     }
 }
 
@@ -173,15 +187,27 @@ void CpuStage::normRows(std::span<const int32_t> which, const float* weight) {
     parallelFor(which.size(), 8, std::ref(body));
 }
 
-/// The int8 forms that the users read.
-void CpuStage::prepare(ActivationRows& input, std::initializer_list<const CpuMatrix*> users) {
+/// What each user multiplies with: the input, or a copy in the user's column order; with the int8
+/// forms that they read. Valid until the next call.
+CpuStage::Inputs CpuStage::prepare(ActivationRows& input,
+                                   std::initializer_list<const CpuMatrix*> users) {
+    Inputs inputs{};
     unsigned done = 0;
+    size_t i = 0;
     for (const CpuMatrix* user : users) {
         const auto format = user->activations();
-        if (!(done >> static_cast<unsigned>(format) & 1u))
+        inputs[i] = &input;
+        if (user->needsGather()) {
+            user->gather(input, m_gathered[i]);
+            m_gathered[i].quantize(format, m_kernels);
+            inputs[i] = &m_gathered[i];
+        } else if (!(done >> static_cast<unsigned>(format) & 1u)) {
             input.quantize(format, m_kernels);
-        done |= 1u << static_cast<unsigned>(format);
+            done |= 1u << static_cast<unsigned>(format);
+        }
+        ++i;
     }
+    return inputs;
 }
 
 /// Rotates `count` heads of one row by its position.
@@ -210,14 +236,14 @@ void CpuStage::qkv(int32_t layer) {
     const std::array<const float*, 3> biases{vector(Role::QueryBias, layer),
                                              vector(Role::KeyBias, layer),
                                              vector(Role::ValueBias, layer)};
-    prepare(m_input, {weights[0], weights[1], weights[2]});
+    const Inputs inputs = prepare(m_input, {weights[0], weights[1], weights[2]});
     const auto multiply = [&](size_t begin, size_t end) {
         int64_t first = 0;
         for (size_t i = 0; i < weights.size(); ++i) {
             const int64_t from = std::max<int64_t>(int64_t(begin) - first, 0);
             const int64_t to = std::min(int64_t(end) - first, weights[i]->units());
             if (from < to)
-                weights[i]->multiply(m_input, from, to, outs[i], weights[i]->rows());
+                weights[i]->multiply(*inputs[i], from, to, outs[i], weights[i]->rows());
             first += weights[i]->units();
         }
     };
@@ -284,9 +310,10 @@ void CpuStage::attention(int32_t layer) {
 
 /// hidden += weights · input (+ bias, when not null)
 void CpuStage::addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias) {
-    prepare(input, {&weights});
+    const Inputs inputs = prepare(input, {&weights});
     const auto body = [&](size_t begin, size_t end) {
-        weights.multiply(input, int64_t(begin), int64_t(end), m_product.data(), m_config.width);
+        weights.multiply(*inputs[0], int64_t(begin), int64_t(end), m_product.data(),
+                         m_config.width);
         const int64_t last = std::min(weights.rows(), int64_t(end) * CpuMatrix::kUnitRows);
         for (int64_t row = 0; row < input.rows(); ++row)
             for (int64_t i = int64_t(begin) * CpuMatrix::kUnitRows; i < last; ++i)
@@ -307,12 +334,12 @@ void CpuStage::gateUp(int32_t layer) {
     tap(TapSite::What::ProductInput, {Role::Gate, layer}, m_input);
     const CpuMatrix& gate = matrix(Role::Gate, layer);
     const CpuMatrix& up = matrix(Role::Up, layer);
-    prepare(m_input, {&gate, &up});
+    const Inputs inputs = prepare(m_input, {&gate, &up});
     m_inner.begin(rows(), m_config.feedForward);
     const auto body = [&](size_t begin, size_t end) {
         const auto from = int64_t(begin), to = int64_t(end);
-        gate.multiply(m_input, from, to, m_inner.row(0), m_inner.stride());
-        up.multiply(m_input, from, to, m_product.data(), m_config.feedForward);
+        gate.multiply(*inputs[0], from, to, m_inner.row(0), m_inner.stride());
+        up.multiply(*inputs[1], from, to, m_product.data(), m_config.feedForward);
         const int64_t first = from * CpuMatrix::kUnitRows;
         const int64_t count = std::min(gate.rows(), to * CpuMatrix::kUnitRows) - first;
         for (int64_t row = 0; row < rows(); ++row)
@@ -335,7 +362,7 @@ void CpuStage::logits() {
     normRows(m_batch->logitRows, vector(Role::OutputNorm, -1));
     const Role head = m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output;
     tap(TapSite::What::ProductInput, {head, -1}, m_input);
-    prepare(m_input, {&matrix(head, -1)});
+    m_headInput = prepare(m_input, {&matrix(head, -1)})[0];
 }
 
 void CpuStage::end() {}
@@ -348,7 +375,7 @@ void CpuStage::readLogits(std::span<float> out) {
     const CpuMatrix& head =
         matrix(m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output, -1);
     const auto body = [&](size_t begin, size_t end) {
-        head.multiply(m_input, int64_t(begin), int64_t(end), out.data(), m_config.vocabulary);
+        head.multiply(*m_headInput, int64_t(begin), int64_t(end), out.data(), m_config.vocabulary);
     };
     parallelFor(size_t(head.units()), 1, std::ref(body));
 }
@@ -363,6 +390,8 @@ MemoryUse CpuStage::memory() const {
     use.scratch = m_hidden.bytes() + m_product.bytes() + m_query.bytes() + m_key.bytes() +
                   m_value.bytes() + m_cosines.bytes() + m_sines.bytes() + m_input.bytes() +
                   m_inner.bytes();
+    for (const ActivationRows& gathered : m_gathered)
+        use.scratch += gathered.bytes();
     return use;
 }
 

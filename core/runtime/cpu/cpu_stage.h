@@ -38,10 +38,14 @@ private:
         int32_t sequence = 0, firstRow = 0, rows = 0;
     };
 
+    /// One for each matrix that a step multiplies its input with.
+    using Inputs = std::array<const ActivationRows*, 3>;
+
+    void allowGathers(ActivationFormat activations);
     const CpuMatrix& matrix(Role role, int32_t layer) const;
     const float* vector(Role role, int32_t layer) const;
     void normRows(std::span<const int32_t> rows, const float* weight);
-    void prepare(ActivationRows& input, std::initializer_list<const CpuMatrix*> users);
+    Inputs prepare(ActivationRows& input, std::initializer_list<const CpuMatrix*> users);
     void addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias);
     void rotate(float* heads, int32_t count, int32_t row) const;
     void tap(TapSite::What what, TensorKey key, const ActivationRows& input);
@@ -63,6 +67,8 @@ private:
     AlignedBuffer<std::byte> m_kv;
     AlignedBuffer<float> m_hidden, m_query, m_key, m_value, m_product, m_cosines, m_sines;
     ActivationRows m_input, m_inner;
+    std::array<ActivationRows, 3> m_gathered;
+    const ActivationRows* m_headInput = nullptr; ///< of logits(), for readLogits()
 
     const Batch* m_batch = nullptr;
     Tap* m_tap = nullptr;

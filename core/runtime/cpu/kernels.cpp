@@ -16,13 +16,6 @@ std::span<const CpuKernels* const> kernelSets() {
     return kSets;
 }
 
-bool isPlainInteger(const Format& format) {
-    return format.code == CodeKind::Uniform && (format.bits == 4 || format.bits == 8) &&
-           format.unit == 1 && format.group % 32 == 0 &&
-           (format.scale == ScaleKind::F16 || format.scale == ScaleKind::F32) &&
-           format.offset != OffsetKind::Code;
-}
-
 float* threadScratch(size_t count) {
     thread_local AlignedBuffer<float> scratch;
     if (scratch.size() < count)

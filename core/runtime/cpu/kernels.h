@@ -20,7 +20,7 @@ struct WeightView {
 using ProductKernel = void (*)(const WeightView& weights, const ActivationRows& input,
                                int64_t begin, int64_t end, float* out, int64_t stride);
 
-/// How a kernel set multiplies with a format; a null kernel means that it cannot.
+/// How a kernel set multiplies with a format.
 struct ProductChoice {
     ProductKernel kernel = nullptr;
     bool tiled = false;
@@ -51,16 +51,14 @@ struct CpuKernels {
     /// gate = gate / (1 + e^−gate) · up
     void (*gate)(float* gate, const float* up, int64_t count);
     /// Int8 codes of `count` values (a multiple of 32) in blocks (0 = one for all), with each
-    /// 32 values' scale and sum.
+    /// 32 values' scale and each 16 codes' sum.
     void (*quantize)(const float* x, int64_t count, int block, int8_t* codes, float* scales,
                      int32_t* sums);
     void (*attend)(const AttendTask& task);
-    ProductChoice (*choose)(const Format& format, int64_t cols, ActivationFormat activations);
+    /// The kernel for a format: there is one for each.
+    ProductChoice (*choose)(const Format& format, ActivationFormat activations);
 };
 
-/// Formats that the vector kernels multiply as integers: 4- or 8-bit codes, a plain scale for at
-/// least 32 values, with or without offsets.
-bool isPlainInteger(const Format& format);
 /// Scratch of the calling thread, `count` floats; valid until the next call.
 float* threadScratch(size_t count);
 

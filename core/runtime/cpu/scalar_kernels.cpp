@@ -43,14 +43,14 @@ void quantize(const float* x, int64_t count, int block, int8_t* codes, float* sc
         const float kept = broken       ? std::nanf("")
                            : block == 0 ? scale
                                         : halfToFloat(floatToHalf(scale));
-        for (int64_t at = from; at < end; at += 32) {
+        for (int64_t at = from; at < end; at += 16) {
             int32_t sum = 0;
-            for (int64_t i = at; i < at + 32; ++i) {
+            for (int64_t i = at; i < at + 16; ++i) {
                 codes[i] = broken ? int8_t(0) : static_cast<int8_t>(std::round(x[i] * inverse));
                 sum += codes[i];
             }
             scales[at / 32] = kept;
-            sums[at / 32] = sum;
+            sums[at / 16] = sum;
         }
     }
 }
@@ -96,7 +96,7 @@ void attend(const AttendTask& task) {
     }
 }
 
-ProductChoice choose(const Format& format, int64_t, ActivationFormat activations) {
+ProductChoice choose(const Format& format, ActivationFormat activations) {
     if (format.isFloat() || activations == ActivationFormat::Float)
         return {scalarFloatProduct, false, "scalar"};
     return {scalarIntegerProduct, false, "scalar"};

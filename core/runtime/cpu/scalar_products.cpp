@@ -1,6 +1,5 @@
 #include "core/runtime/cpu/scalar_products.h"
 
-#include "core/base/half.h"
 #include "core/tensor/planes.h"
 
 #include <cmath>
@@ -20,32 +19,6 @@ void integerCodes(const Tensor& tensor, int64_t row, std::vector<uint8_t>& raw,
                                       : format.bits == 8 ? static_cast<int8_t>(code)
                                                          : static_cast<int>(code);
     }
-}
-
-/// One group's numbers for the integer kernels: q · (Σcx − zΣx) · scale + m · offset · Σx.
-struct GroupFactors {
-    int32_t q = 1, zero = 0, m = 1;
-    float scale = 1, offset = 0;
-};
-
-GroupFactors groupFactors(const Tensor& tensor, int64_t row, int64_t group) {
-    const Format& f = *tensor.format;
-    const GroupValues values = groupValues(tensor, row, group);
-    const int64_t super = f.super == 0 ? 0 : group * f.groupLength(tensor.cols) / f.super;
-    GroupFactors factors{.zero = values.zero,
-                         .scale = static_cast<float>(f.unit * values.scale),
-                         .offset = values.offset};
-    if (f.scale == ScaleKind::Code) {
-        const uint32_t raw = rawScale(tensor, row, group);
-        const int code = f.scaleBits == 8 ? static_cast<int8_t>(raw) : static_cast<int>(raw);
-        factors.q = code - f.scaleZero;
-        factors.scale = f.unit * halfToFloat(rawSuperScale(tensor, row, super));
-    }
-    if (f.offset == OffsetKind::Code) {
-        factors.m = rawOffset(tensor, row, group);
-        factors.offset = halfToFloat(rawSuperOffset(tensor, row, super));
-    }
-    return factors;
 }
 
 /// Σ codes · activations and Σ activations over [begin, end).
@@ -70,7 +43,6 @@ void scalarIntegerProduct(const WeightView& weights, const ActivationRows& input
     const Format& format = *tensor.format;
     const Int8Rows x = input.int8(weights.activations);
     const int64_t length = format.groupLength(tensor.cols);
-    const bool hasOffset = format.offset == OffsetKind::Value || format.offset == OffsetKind::Code;
     std::vector<uint8_t> raw(static_cast<size_t>(tensor.cols));
     std::vector<int32_t> codes(static_cast<size_t>(tensor.cols));
     for (int64_t row = begin; row < end; ++row) {
@@ -80,31 +52,18 @@ void scalarIntegerProduct(const WeightView& weights, const ActivationRows& input
             const float* xScales = x.scales + m * (input.stride() / 32);
             float sum = 0;
             for (int64_t block = 0; block < tensor.blocks(); ++block) {
-                // Parts of a block with scales of their own (groups of 16) are added before the
-                // activation scale is applied.
+                // Groups of 16: two of a block are added before the activation scale is applied.
                 const int64_t blockEnd = std::min(tensor.cols, block * 32 + 32);
                 float value = 0;
-                int32_t scaled = 0;
-                float superScale = 0;
-                bool coded = false;
                 for (int64_t at = block * 32; at < blockEnd;) {
                     const int64_t partEnd = std::min(blockEnd, (at / length + 1) * length);
-                    const GroupFactors g = groupFactors(tensor, row, at / length);
+                    const GroupValues g = groupValues(tensor, row, at / length);
                     const IntegerSums s = integerSums(codes, xm, at, partEnd);
-                    const int32_t centred = g.q * (s.product - g.zero * s.sum);
-                    if (format.scale == ScaleKind::Code) {
-                        coded = true;
-                        scaled += centred;
-                        superScale = g.scale;
-                    } else {
-                        value += static_cast<float>(centred) * g.scale;
-                    }
-                    if (hasOffset)
-                        value = std::fma(g.offset, static_cast<float>(g.m * s.sum), value);
+                    const auto scale = static_cast<float>(format.unit * g.scale);
+                    value = std::fma(static_cast<float>(s.product - g.zero * s.sum), scale, value);
+                    value = std::fma(g.offset, static_cast<float>(s.sum), value);
                     at = partEnd;
                 }
-                if (coded)
-                    value += static_cast<float>(scaled) * superScale;
                 sum = std::fma(value, xScales[block], sum);
             }
             out[m * stride + row] = sum;
