@@ -1,5 +1,7 @@
 #include "app/gui/jobs.h"
 
+#include <QThread>
+
 #include <algorithm>
 #include <new>
 
@@ -19,8 +21,14 @@ struct Jobs::Job {
     std::function<void(const Failure&)> failed;
     std::shared_ptr<Shared> shared = std::make_shared<Shared>();
     std::shared_ptr<std::atomic<bool>> cancel = std::make_shared<std::atomic<bool>>(false);
+    std::shared_ptr<std::atomic<bool>> pause = std::make_shared<std::atomic<bool>>(false);
     DeviceQueue::Ticket ticket;
-    QElapsedTimer clock;
+    QElapsedTimer clock, pausedClock;
+    qint64 pausedMs = 0; ///< before the present pause
+
+    qint64 elapsedMs() const {
+        return clock.elapsed() - pausedMs - (pause->load() ? pausedClock.elapsed() : 0);
+    }
 };
 
 namespace {
@@ -116,6 +124,16 @@ quint64 Jobs::startOnPool(const QString& tag, const QString& title, QObject* rec
     auto job = add(tag, title, receiver, std::move(failed));
     Progress progress;
     progress.cancel = job->cancel;
+    progress.onCheck = [this, cancel = job->cancel, pause = job->pause] {
+        if (!pause->load())
+            return;
+        m_pool.releaseThread(); // others may use it meanwhile
+        while (pause->load() && !cancel->load())
+            QThread::msleep(30);
+        m_pool.reserveThread();
+        if (cancel->load())
+            fail(ErrorKind::Cancelled, "Cancelled.");
+    };
     progress.onReport = [shared = job->shared](double done, double total, std::string_view what) {
         const std::scoped_lock lock(shared->mutex);
         shared->done = done;
@@ -171,6 +189,19 @@ std::function<void(std::function<void()>)> Jobs::poster(QObject* receiver) {
     };
 }
 
+void Jobs::setPaused(quint64 id, bool paused) {
+    for (const auto& job : m_jobs)
+        if (job->id == id && job->pause->load() != paused) {
+            if (paused)
+                job->pausedClock.start();
+            else
+                job->pausedMs += job->pausedClock.elapsed();
+            job->pause->store(paused);
+            job->ticket.setPaused(paused);
+            emit changed();
+        }
+}
+
 void Jobs::cancel(quint64 id) {
     for (const auto& job : m_jobs)
         if (job->id == id) {
@@ -196,7 +227,8 @@ std::vector<Jobs::Info> Jobs::list() const {
     for (const auto& job : m_jobs) {
         const std::scoped_lock lock(job->shared->mutex);
         result.push_back({job->id, job->title, QString::fromStdString(job->shared->stage),
-                          job->shared->done, job->shared->total, job->clock.elapsed()});
+                          job->shared->done, job->shared->total, job->elapsedMs(),
+                          job->pause->load()});
     }
     return result;
 }

@@ -39,7 +39,8 @@ public:
         QString title; ///< "Measuring levels"; empty for work that is not shown
         QString stage; ///< what the job itself says it is at
         double done = 0, total = 0;
-        qint64 elapsedMs = 0;
+        qint64 elapsedMs = 0; ///< without the time that it was paused
+        bool paused = false;
         /// Estimated from what is done so far; negative while unknown.
         double secondsLeft() const;
     };
@@ -66,6 +67,8 @@ public:
     /// lives: for partial results.
     std::function<void(std::function<void()>)> poster(QObject* receiver);
 
+    /// Holds a job where it next looks for being cancelled, or lets it go on.
+    void setPaused(quint64 id, bool paused);
     void cancel(quint64 id);
     void cancelAll();
     bool isRunning(quint64 id) const;

@@ -24,6 +24,7 @@ StatusLine::StatusLine(Workbench& workbench, QWidget* parent)
       m_memory(new Label({}, Type::Secondary, Ink::SecondaryText)),
       m_context(new Label({}, Type::Secondary, Ink::SecondaryText)),
       m_speed(new Label({}, Type::Secondary, Ink::SecondaryText)), m_bar(new QProgressBar),
+      m_pause(makeIconButton(QStringLiteral("pause"), tr("Pause this job"))),
       m_cancel(makeIconButton(QStringLiteral("close"), tr("Cancel this job"))),
       m_fade(new QTimer(this)) {
     auto* layout = new QHBoxLayout(this);
@@ -39,6 +40,7 @@ StatusLine::StatusLine(Workbench& workbench, QWidget* parent)
     m_bar->setTextVisible(false);
     m_bar->setAccessibleName(tr("Progress of the running job"));
     layout->addWidget(m_bar);
+    layout->addWidget(m_pause);
     layout->addWidget(m_cancel);
     setMinimumHeight(Theme::get().px(26));
     m_fade->setSingleShot(true);
@@ -46,6 +48,8 @@ StatusLine::StatusLine(Workbench& workbench, QWidget* parent)
         m_notice.clear();
         refreshJobs();
     });
+    connect(m_pause, &QToolButton::clicked, this,
+            [this] { m_workbench.jobs().setPaused(m_shownJob, !m_paused); });
     connect(m_cancel, &QToolButton::clicked, this, [this] { m_workbench.cancel(m_shownJob); });
     connect(&workbench, &Workbench::modelChanged, this, &StatusLine::refresh);
     connect(&workbench, &Workbench::runningChanged, this, &StatusLine::refresh);
@@ -107,6 +111,15 @@ void StatusLine::refreshJobs() {
         }
     m_bar->setVisible(shown && shown->total > 0);
     m_cancel->setVisible(shown != nullptr);
+    m_pause->setVisible(shown != nullptr);
+    if (const bool paused = shown && shown->paused; paused != m_paused) {
+        m_paused = paused;
+        const QString name = paused ? tr("Go on with this job") : tr("Pause this job");
+        m_pause->setIcon(
+            Theme::get().icon(paused ? QStringLiteral("play") : QStringLiteral("pause")));
+        m_pause->setAccessibleName(name);
+        m_pause->setToolTip(name);
+    }
     m_shownJob = shown ? shown->id : 0;
     if (!shown) {
         m_job->setInk(m_bad ? Ink::Bad : Ink::SecondaryText);
@@ -117,7 +130,9 @@ void StatusLine::refreshJobs() {
     if (shown->total > 0) {
         text += tr(": %1 of %2")
                     .arg(units::count(int64_t(shown->done)), units::count(int64_t(shown->total)));
-        if (shown->secondsLeft() >= 0)
+        if (shown->paused)
+            text += tr(" · paused");
+        else if (shown->secondsLeft() >= 0)
             text += tr(" · %1 left").arg(units::duration(shown->secondsLeft()));
         m_bar->setRange(0, 1000);
         m_bar->setValue(int(1000 * shown->done / shown->total));

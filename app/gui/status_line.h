@@ -13,7 +13,7 @@ class Label;
 class Workbench;
 
 /// The foot of the window: model and variant · device · memory · context · tokens/s · the running
-/// job with its time left and a cancel button.
+/// job with its time left and buttons to pause and to cancel it.
 class StatusLine : public QWidget {
     Q_OBJECT
 public:
@@ -31,10 +31,10 @@ private:
     ElidedLabel *m_model, *m_job;
     Label *m_device, *m_memory, *m_context, *m_speed;
     QProgressBar* m_bar;
-    QToolButton* m_cancel;
+    QToolButton *m_pause, *m_cancel;
     QTimer* m_fade;
     QString m_notice;
-    bool m_bad = false;
+    bool m_bad = false, m_paused = false;
     quint64 m_shownJob = 0;
 };
 

@@ -60,6 +60,13 @@ QString bytes(uint64_t bytes) {
     return with(b, "B");
 }
 
+QString signedBytes(int64_t change) {
+    if (change == 0)
+        return QCoreApplication::translate("units", "same size");
+    return (change < 0 ? QString(QChar(0x2212)) : QStringLiteral("+")) +
+           bytes(static_cast<uint64_t>(change < 0 ? -change : change));
+}
+
 QString count(int64_t value) {
     return minus(QLocale(QLocale::English).toString(qlonglong(value)));
 }

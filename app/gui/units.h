@@ -15,6 +15,8 @@ QString bytes(uint64_t bytes);
 QString number(double value, int digits = 3);
 /// With separators: "131,072".
 QString count(int64_t value);
+/// "+8 kB", "−1.2 MB", "same size".
+QString signedBytes(int64_t bytes);
 /// "0.0163 ± 0.0006": the value to the error's precision.
 QString withError(double value, double error);
 /// "3.21 billion", "15.2 million".

@@ -192,6 +192,8 @@ void Workbench::forgetMeasurements() {
     m_tensorLossRecipe = 0;
     m_budgetRange = {};
     m_mixed.reset();
+    m_promptLoss.reset();
+    m_lastRequest.reset();
     m_predicted.reset();
     m_used.reset();
     m_paths.clear();

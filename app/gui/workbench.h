@@ -99,6 +99,9 @@ public:
     std::optional<Recipe> mixedRecipe() const { return m_mixed; }
     /// What one tensor of the edited recipe is predicted to add to it.
     std::optional<Prediction> tensorLoss(TensorKey key) const;
+    /// Loss of the running variant over the last prompt and its answer; nothing until a tensor's
+    /// format was changed after it. Signal: qualityChanged.
+    const std::optional<PromptLoss>& promptLoss() const { return m_promptLoss; }
     /// Bytes of the smallest and of the best recipe that a budget can have.
     std::pair<uint64_t, uint64_t> budgetRange() const { return m_budgetRange; }
 
@@ -130,7 +133,9 @@ public slots:
     /// Edits the recipe as one undoable step.
     void setRecipe(const nibble::Recipe& recipe, const QString& stepName = {});
     void setLevel(const QString& levelName);
-    /// Adds the rule for exactly this tensor. Method empty = "rtn"; format empty = the base's own.
+    /// Adds the rule for exactly this tensor. Method empty = its present one, or "rtn" where that
+    /// cannot make the format; format empty = the base's own. Applied at once where nothing else is
+    /// pending, and undone as well.
     void setTensorFormat(nibble::TensorKey key, const QString& format, const QString& method = {});
     /// The same for several, as one step; locked ones are left as they are.
     void setTensorFormats(const std::vector<nibble::TensorKey>& keys, const QString& format,
@@ -146,6 +151,8 @@ public slots:
 
     /// Makes the edited recipe and options the running ones.
     void apply();
+    /// The same, and measures the last prompt again.
+    void applyLive();
     /// Sets a recipe and applies it: "use this level".
     void applyRecipe(const nibble::Recipe& recipe);
     void applyLevel(const QString& levelName);
@@ -218,6 +225,7 @@ private:
     void predictLedger();
     void sizeLevels();
     void predictRecipe();
+    void measurePrompt();
     void adopt(std::shared_ptr<const Model> model, const QString& path);
     friend class RecipeStep;
 
@@ -245,6 +253,9 @@ private:
     uint64_t m_tensorLossRecipe = 0;
     std::pair<uint64_t, uint64_t> m_budgetRange;
     std::optional<Recipe> m_mixed;
+    std::optional<PromptLoss> m_promptLoss;
+    bool m_live = false;                      ///< the next apply is followed by measurePrompt()
+    std::optional<ChatRequest> m_lastRequest; ///< with its answer
     int m_budgetStep = 1;
     std::optional<Ledger> m_predicted, m_used;
     std::vector<PathReport> m_paths;

@@ -146,6 +146,25 @@ void Workbench::predictRecipe() {
         });
 }
 
+/// Of what runs now, on the last prompt.
+void Workbench::measurePrompt() {
+    m_promptLoss.reset();
+    emit qualityChanged();
+    if (!m_lastRequest)
+        return;
+    m_jobs.onDevice<PromptLoss>(
+        Priority::Measure, QStringLiteral("prompt"), {}, this,
+        [engine = m_engine, request = *m_lastRequest](const Progress& p) {
+            return engine->promptLoss(request, p);
+        },
+        [this, generation = m_generation, hash = m_runningRecipe.hash()](PromptLoss loss) {
+            if (generation != m_generation || hash != m_runningRecipe.hash())
+                return;
+            m_promptLoss = loss;
+            emit qualityChanged();
+        });
+}
+
 void Workbench::setBudget(const Budget& budget) {
     if (!m_forecast)
         return;

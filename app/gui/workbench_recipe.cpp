@@ -1,3 +1,4 @@
+#include "app/gui/recipe_step.h"
 #include "app/gui/workbench.h"
 
 #include "core/model/names.h"
@@ -35,7 +36,14 @@ void Workbench::setLevel(const QString& levelName) {
 RecipeRule Workbench::ruleFor(TensorKey key, const QString& format, const QString& method) const {
     RecipeRule rule;
     rule.match = tensorName(key);
-    rule.method = method.isEmpty() ? "rtn" : method.toStdString();
+    rule.method = method.toStdString();
+    if (method.isEmpty()) { // as it is made now, where that can make the format, too
+        const TensorChoice now = m_recipe.choose(*m_model, key);
+        const Format* wanted = findFormat(format.toStdString());
+        const bool goesOn =
+            now.method && !now.method->inputScales && wanted && !now.method->refuses(*wanted);
+        rule.method = goesOn ? now.method->name : "rtn";
+    }
     rule.activations = std::string(name(m_recipe.choose(*m_model, key).activations));
     rule.format = format.toStdString();
     if (format.isEmpty()) {
@@ -69,8 +77,13 @@ void Workbench::setTensorFormats(const std::vector<TensorKey>& keys, const QStri
             return;
         const QString what = changed == 1 ? QString::fromStdString(tensorName(keys.front()))
                                           : tr("%n tensors", nullptr, changed);
-        setRecipe(recipe, format.isEmpty() ? tr("%1 to the base").arg(what)
-                                           : tr("%1 to %2").arg(what, format));
+        // Where the edited recipe is what runs, one tensor's change is heard at once.
+        const bool live = isRunning() && !hasPendingChange();
+        if (recipe != m_recipe)
+            m_undo.push(new RecipeStep(*this, m_recipe, recipe,
+                                       format.isEmpty() ? tr("%1 to the base").arg(what)
+                                                        : tr("%1 to %2").arg(what, format),
+                                       0, live));
     } catch (const Error& error) {
         emit problem(Concern::Inspect, QString::fromStdString(error.what()));
     }

@@ -160,6 +160,10 @@ void Workbench::apply() {
                 return;
             take(s);
             emit notice(tr("%1 is running").arg(runningTitle()));
+            m_promptLoss.reset();
+            if (m_live)
+                measurePrompt();
+            m_live = false;
         },
         [this](const Failure& failure) {
             m_applyJob = 0;
@@ -168,6 +172,11 @@ void Workbench::apply() {
                 emit problem(Concern::Tune, failure.sentence);
         });
     emit runningChanged();
+}
+
+void Workbench::applyLive() {
+    m_live = true;
+    apply();
 }
 
 void Workbench::applyRecipe(const Recipe& recipe) {
@@ -247,9 +256,15 @@ quint64 Workbench::chat(const ChatRequest& request) {
             answer.after = snapshot(*engine);
             return answer;
         },
-        [this, number, generation = m_generation](Answer answer) {
+        [this, number, generation = m_generation, request](Answer answer) {
             if (number == m_chatRequest)
                 m_chatJob = 0;
+            if (generation == m_generation) {
+                m_lastRequest = request;
+                m_lastRequest->messages.push_back({"assistant", answer.result.text});
+                m_promptLoss.reset();
+                emit qualityChanged();
+            }
             m_tokensPerSecond = answer.result.generateTps;
             if (generation == m_generation)
                 take(answer.after);

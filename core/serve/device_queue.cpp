@@ -1,6 +1,7 @@
 #include "core/serve/device_queue.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <list>
 #include <mutex>
@@ -12,13 +13,16 @@ namespace nibble {
 
 namespace {
 
+/// How often a paused job looks whether it goes on.
+constexpr std::chrono::milliseconds kPausedLook{30};
+
 struct Job {
     Priority priority{};
     std::string tag;
     std::function<void(const Progress&)> work;
     std::function<void(const Error*)> finished;
     std::function<void(double, double, std::string_view)> onReport;
-    std::shared_ptr<std::atomic<bool>> cancel;
+    std::shared_ptr<std::atomic<bool>> cancel, pause;
     bool replaced = false; ///< a newer job with its tag was posted
 
     bool dropped() const { return replaced || cancel->load(); }
@@ -81,7 +85,7 @@ struct DeviceQueue::State {
             Progress progress;
             progress.cancel = job.cancel;
             progress.onReport = job.onReport;
-            progress.onCheck = [this, limit = static_cast<int>(job.priority)] { yield(limit); };
+            progress.onCheck = [this, &job] { yield(job); };
             error = run(job.work, progress);
         }
         if (job.finished)
@@ -93,11 +97,18 @@ struct DeviceQueue::State {
             running.pop_back();
     }
 
-    /// Runs waiting work that is more urgent than the priority `limit`.
-    void yield(int limit) {
+    /// Runs waiting work that is more urgent than a running job, and holds the job while it is
+    /// paused.
+    void yield(const Job& held) {
+        const int limit = static_cast<int>(held.priority);
         std::unique_lock lock(mutex);
-        for (auto job = next(limit); job != waiting.end(); job = next(limit))
-            perform(lock, job);
+        for (;;) {
+            for (auto job = next(limit); job != waiting.end(); job = next(limit))
+                perform(lock, job);
+            if (!held.pause->load() || held.cancel->load() || stopping)
+                return;
+            arrived.wait_for(lock, kPausedLook);
+        }
     }
 
     void loop() {
@@ -135,7 +146,8 @@ DeviceQueue::Ticket
 DeviceQueue::post(Priority priority, std::string tag, std::function<void(const Progress&)> work,
                   std::function<void(const Error*)> finished,
                   std::function<void(double done, double total, std::string_view what)> onReport) {
-    Ticket ticket{std::make_shared<std::atomic<bool>>(false)};
+    Ticket ticket{std::make_shared<std::atomic<bool>>(false),
+                  std::make_shared<std::atomic<bool>>(false)};
     {
         const std::lock_guard lock(m_state->mutex);
         if (!tag.empty())
@@ -143,7 +155,7 @@ DeviceQueue::post(Priority priority, std::string tag, std::function<void(const P
                 if (job.tag == tag)
                     job.replaced = true;
         m_state->waiting.push_back({priority, std::move(tag), std::move(work), std::move(finished),
-                                    std::move(onReport), ticket.cancel});
+                                    std::move(onReport), ticket.cancel, ticket.pause});
     }
     m_state->arrived.notify_all();
     return ticket;

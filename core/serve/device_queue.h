@@ -21,10 +21,16 @@ public:
     ~DeviceQueue();
 
     struct Ticket {
-        std::shared_ptr<std::atomic<bool>> cancel;
+        std::shared_ptr<std::atomic<bool>> cancel, pause;
         void requestCancel() const {
             if (cancel)
                 cancel->store(true);
+        }
+        /// A paused job stands still at its next Progress::check(), where more urgent work may
+        /// still run; cancelling ends it all the same.
+        void setPaused(bool paused) const {
+            if (pause)
+                pause->store(paused);
         }
     };
     /// `finished` (may be empty, must not throw) is called on the device thread with what `work`

@@ -1,6 +1,7 @@
 #include "core/serve/engine.h"
 
 #include "core/calibrate/calibrate.h"
+#include "core/evaluate/score.h"
 #include "core/quant/apply.h"
 
 #include <algorithm>
@@ -89,8 +90,10 @@ struct Engine::State {
     Recipe effective; ///< what the runner has
     EngineOptions options;
     std::unique_ptr<Runner> runner;
-    Conversation conversation; ///< after the runner: a session dies before its runner
-    bool deviceLost = false;   ///< the runner's device went away: it can only be made anew
+    Conversation conversation;         ///< after the runner: a session dies before its runner
+    std::vector<TokenId> promptTokens; ///< that `promptBase` belongs to
+    std::vector<float> promptBase;     ///< the base's logits after each of them
+    bool deviceLost = false;           ///< the runner's device went away: it can only be made anew
 
     Runner& running() const {
         if (!runner)
@@ -113,6 +116,8 @@ void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
     state.recipe = recipe;
     state.effective = effectiveRecipe(recipe, options);
     state.options = options;
+    state.promptTokens.clear();
+    state.promptBase.clear();
     state.deviceLost = false;
     state.conversation.session = state.runner->newSession();
 }
@@ -215,6 +220,40 @@ QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,
     report.level = recipe.name;
     report.recipeHash = fmt::format("{:016x}", recipe.hash());
     return report;
+}
+
+PromptLoss Engine::promptLoss(const ChatRequest& request, const Progress& progress) {
+    constexpr int32_t kMostTokens = 256;
+    State& state = *m_state;
+    Runner& runner = state.running();
+    const Progress alone = undisturbed(progress);
+    std::vector<TokenId> tokens = encodePrompt(*state.model, request);
+    const auto most = static_cast<size_t>(std::min(kMostTokens, state.options.context));
+    if (tokens.size() > most)
+        tokens.erase(tokens.begin(), tokens.end() - static_cast<ptrdiff_t>(most));
+    if (tokens != state.promptTokens) {
+        EngineOptions plain = state.options;
+        plain.context = static_cast<int32_t>(tokens.size());
+        plain.activations.reset();
+        plain.kv.reset();
+        const auto base = loadRunner(state.model, Recipe{}, plain, alone);
+        Session session = base->newSession();
+        state.promptBase = base->append(session, tokens, true, nullptr, progress.cancel.get());
+        state.promptTokens = tokens;
+    }
+    Session& session = state.conversation.session;
+    session.truncate(0);
+    const std::vector<float> logits =
+        runner.append(session, tokens, true, nullptr, progress.cancel.get());
+    session.truncate(0);
+    const auto vocabulary = static_cast<size_t>(state.model->config.vocabulary);
+    std::vector<Scored> scored;
+    for (size_t i = 0; i + 1 < tokens.size(); ++i)
+        scored.push_back(score(logits.data() + i * vocabulary,
+                               state.promptBase.data() + i * vocabulary, vocabulary,
+                               tokens[i + 1]));
+    const Mean kld = meanOf(scored, [](const Scored& s) { return s.kld; });
+    return {kld.value, kld.error, static_cast<int64_t>(scored.size())};
 }
 
 Ledger Engine::usedMemory() const {

@@ -58,6 +58,12 @@ std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request
 /// for. Error{BadInput} when that one is not among the built-in formats.
 const ChatTemplate& chatTemplateFor(const Model& model, std::string_view name);
 
+/// How far a variant's next-token probabilities move from the base's over a conversation.
+struct PromptLoss {
+    double kld = 0, error = 0; ///< mean over the tokens, and its standard error
+    int64_t tokens = 0;
+};
+
 /// A base model with its running variant: what the window and the command line both drive. Used
 /// from the device thread only; takes and returns plain structs. While measure() runs, more urgent
 /// work may use the same engine from Progress::check(); open() and apply() never let any in.
@@ -92,6 +98,10 @@ public:
     QualityReport measure(const Recipe& recipe, const EvaluationText& text,
                           const EvaluateOptions& options, const Progress& progress = {},
                           const std::function<void(const QualityReport&)>& onPartial = {});
+
+    /// The running variant's loss over the end of a conversation. The base is loaded beside it once
+    /// for each conversation; the variant's own cache is computed again with the next answer.
+    PromptLoss promptLoss(const ChatRequest& request, const Progress& progress = {});
 
     /// What the running variant takes. `other` counts what the device holds beyond it.
     Ledger usedMemory() const;

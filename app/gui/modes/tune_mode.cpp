@@ -375,18 +375,26 @@ void TuneMode::refreshFigures() {
         quality = &level->quality;
     const QualityReport* otherQuality = compares ? m_workbench.quality(baseline.hash()) : nullptr;
     const QString unit = tr("KLD ×10⁻³");
+    const auto& prompt = m_workbench.promptLoss();
+    const QString onPrompt =
+        prompt && !m_workbench.hasPendingChange()
+            ? tr("on your last prompt %1")
+                  .arg(units::withError(prompt->kld * 1e3, prompt->error * 1e3))
+            : QString();
     if (quality && quality->hasReference)
         m_quality->set(loss(*quality), unit,
-                       otherQuality ? beside + loss(*otherQuality)
-                                    : tr("same top token %1 %, %2 tokens")
-                                          .arg(units::number(quality->sameTop * 100),
-                                               units::count(quality->tokens)));
+                       !onPrompt.isEmpty() ? onPrompt
+                       : otherQuality      ? beside + loss(*otherQuality)
+                                           : tr("same top token %1 %, %2 tokens")
+                                            .arg(units::number(quality->sameTop * 100),
+                                                 units::count(quality->tokens)));
     else if (const auto predicted = m_workbench.prediction(recipe); predicted && predicted->kld > 0)
         m_quality->set(QStringLiteral("≈ ") +
                            units::withError(predicted->kld * 1e3, predicted->error * 1e3),
-                       unit, tr("predicted, not measured"));
+                       unit, onPrompt.isEmpty() ? tr("predicted, not measured") : onPrompt);
     else
-        m_quality->set(QStringLiteral("–"), unit, tr("not measured"));
+        m_quality->set(QStringLiteral("–"), unit,
+                       onPrompt.isEmpty() ? tr("not measured") : onPrompt);
 
     if (level && level->generateTps > 0)
         m_speed->set(units::number(level->generateTps), tr("tokens/s"),

@@ -24,6 +24,20 @@ std::vector<const Format*> commonFormats(const Model& model, const std::vector<T
     return common;
 }
 
+/// Bytes that the tensors take more in another format.
+int64_t changeOf(const Workbench& workbench, const std::vector<TensorKey>& keys,
+                 const Format& format) {
+    double more = 0;
+    for (const TensorKey key : keys) {
+        const TensorInfo& info = workbench.model()->get(key);
+        const auto now = workbench.choice(key);
+        if (now)
+            more += (format.bitsPerWeight(info.cols()) - now->format->bitsPerWeight(info.cols())) *
+                    static_cast<double>(info.values()) / 8;
+    }
+    return static_cast<int64_t>(more);
+}
+
 std::vector<TensorKey> matrices(const Workbench& workbench, const std::vector<TensorKey>& keys) {
     std::vector<TensorKey> found;
     for (const TensorKey key : keys)
@@ -44,8 +58,10 @@ void addFormatActions(QMenu* menu, Workbench& workbench, const std::vector<Tenso
     const auto choice = workbench.choice(wanted.front());
     for (const Format* format : commonFormats(*workbench.model(), wanted)) {
         const QString name = QString::fromUtf8(format->name);
-        auto* action = menu->addAction(
-            QObject::tr("%1   %2 bits").arg(name, units::number(format->bitsPerWeight(cols))));
+        auto* action =
+            menu->addAction(QObject::tr("%1   %2 bits, %3")
+                                .arg(name, units::number(format->bitsPerWeight(cols)),
+                                     units::signedBytes(changeOf(workbench, wanted, *format))));
         action->setCheckable(true);
         action->setChecked(wanted.size() == 1 && choice && choice->format == format);
         QObject::connect(action, &QAction::triggered, &workbench,
