@@ -40,6 +40,10 @@ void RecipeArguments::addTo(CLI::App& app) {
     auto* named = app.add_option("--level", level, "A level by its name, such as int4_g128");
     app.add_option("--recipe", file, "A recipe as a JSON file")->excludes(named);
     addCalibration(app, calibration);
+    app.add_option("--outlier-threshold", outlierThreshold,
+                   "Activations of this magnitude and more are outliers for LLM.int8() (default: "
+                   "as the recipe says, or 6)")
+        ->check(CLI::PositiveNumber);
 }
 
 void addCalibration(CLI::App& app, std::string& file) {
@@ -50,11 +54,14 @@ void addCalibration(CLI::App& app, std::string& file) {
 }
 
 Recipe RecipeArguments::recipe(const Model& model) const {
+    Recipe recipe;
     if (!level.empty())
-        return levelRecipe(level, model);
-    if (!file.empty())
-        return Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
-    return {};
+        recipe = levelRecipe(level, model);
+    else if (!file.empty())
+        recipe = Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
+    if (outlierThreshold)
+        recipe.outlierThreshold = *outlierThreshold;
+    return recipe;
 }
 
 std::string levelName(const Recipe& recipe) {

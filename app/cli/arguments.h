@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace nibble::cli {
@@ -19,9 +20,10 @@ std::shared_ptr<const Model> openModelArgument(const std::string& argument);
 /// Error{Usage} for an id that is no token of the model's vocabulary of `size`.
 void requireTokens(const std::vector<TokenId>& tokens, int32_t size);
 
-/// --level and --recipe, at most one of them, and --calibration.
+/// --level and --recipe, at most one of them, --calibration and --outlier-threshold.
 struct RecipeArguments {
     std::string level, file, calibration;
+    std::optional<float> outlierThreshold;
 
     void addTo(CLI::App& app);
     bool given() const { return !level.empty() || !file.empty(); }

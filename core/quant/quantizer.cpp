@@ -199,15 +199,21 @@ Tensor Quantizer::tensor(TensorKey key, const Progress& progress) {
                         .values = [&base](int64_t begin, int64_t end, float* out) {
                             decodeRows(base, begin, end, out);
                         }};
-    std::vector<float> importance;
+    std::vector<float> importance, inputMax;
+    input.outlierThreshold = choice.outlierThreshold;
     std::shared_ptr<const Moments> moments;
     if (m_calibration && !wanted->isFloat() && method.needs != Needs::Nothing) {
         if (const InputStatistics* statistics = m_calibration->find(key)) {
             importance = statistics->meanSquare;
-            if (columns)
+            inputMax = statistics->absMax;
+            if (columns) {
                 for (size_t i = 0; i < importance.size(); ++i)
                     importance[i] /= (*columns)[i] * (*columns)[i];
+                for (size_t i = 0; i < inputMax.size(); ++i)
+                    inputMax[i] /= (*columns)[i];
+            }
             input.importance = importance;
+            input.inputMax = inputMax;
         }
         // The table of embeddings is also the head when tied, and is calibrated there.
         if (method.needs == Needs::Moments && m_calibration->moments) {

@@ -36,50 +36,88 @@ Tensor toHalf(const Tensor& tensor) {
 
 } // namespace
 
-CpuMatrix::CpuMatrix(const Tensor& tensor, ActivationFormat activations, const CpuKernels& kernels)
+CpuMatrix::CpuMatrix(const Tensor& tensor, const Activations& activations,
+                     const CpuKernels& kernels)
     : m_format(tensor.format), m_rows(tensor.rows), m_cols(tensor.cols),
-      m_activations(tensor.format->isFloat() ? ActivationFormat::Float : activations) {
-    ProductChoice choice = kernels.choose(*tensor.format, m_cols, m_activations);
+      m_form(inputForm(tensor, activations)) {
+    ProductChoice choice = kernels.choose(*tensor.format, m_cols, m_form.format);
     if (choice.kernel && !tensor.columnOrder) {
-        m_path = fmt::format("{} × {}, {}", m_format->name, name(m_activations), choice.path);
+        m_path = fmt::format("{} × {}, {}", m_format->name, m_form.text(), choice.path);
         m_tensor = tensor;
+        takeOutliers();
         if (choice.tiled) {
-            m_tiles = toTiles(tensor, TileOrder::Words);
+            m_tiles = toTiles(m_tensor, TileOrder::Words);
             m_tensor = {};
         }
     } else {
-        m_activations = ActivationFormat::Float;
+        m_form = {};
         m_tensor = toHalf(tensor);
-        choice = kernels.choose(*m_tensor.format, m_cols, m_activations);
+        choice = kernels.choose(*m_tensor.format, m_cols, m_form.format);
         m_path = fmt::format("{}{} as f16 × float, {}", m_format->name,
                              tensor.columnOrder ? " in column order" : "", choice.path);
     }
     m_kernel = choice.kernel;
 }
 
+/// What the kernels multiply has no outlier columns: addColumns() does, in floats, since converting
+/// the halves for each product would cost more than it saves.
+void CpuMatrix::takeOutliers() {
+    const auto halves = m_tensor.outliers.as<uint16_t>();
+    m_outliers.resize(halves.size());
+    std::transform(halves.begin(), halves.end(), m_outliers.begin(), halfToFloat);
+    m_tensor.outliers = {};
+    m_tensor.outlierColumns = nullptr;
+}
+
 void CpuMatrix::multiply(const ActivationRows& input, int64_t begin, int64_t end, float* out,
                          int64_t stride) const {
-    const WeightView view{&m_tensor, m_tiles ? &*m_tiles : nullptr, m_activations};
+    const WeightView view{&m_tensor, m_tiles ? &*m_tiles : nullptr, m_form};
     const int64_t first = begin * kUnitRows, last = std::min(end * kUnitRows, m_rows);
     m_kernel(view, input, first, last, out, stride);
-    if (m_activations == ActivationFormat::Int8Outliers)
+    if (m_form.columns)
+        addColumns(input, first, last, out, stride);
+    if (m_form.threshold > 0)
         addOutliers(input, first, last, out, stride);
 }
 
-/// The few values that the codes leave out, times the weights as they decode.
+/// The outlier columns, in which the codes are 0, times floats.
+void CpuMatrix::addColumns(const ActivationRows& input, int64_t first, int64_t last, float* out,
+                           int64_t stride) const {
+    const std::vector<int32_t>& columns = *m_form.columns;
+    std::vector<float> x(columns.size());
+    for (int64_t m = 0; m < input.rows(); ++m) {
+        for (size_t k = 0; k < x.size(); ++k)
+            x[k] = input.row(m)[columns[k]];
+        for (int64_t row = first; row < last; ++row) {
+            const float* weights = m_outliers.data() + row * int64_t(x.size());
+            double sum = 0;
+            for (size_t k = 0; k < x.size(); ++k)
+                sum += double(x[k]) * double(weights[k]);
+            out[m * stride + row] += static_cast<float>(sum);
+        }
+    }
+}
+
+/// The values beyond the threshold, which the codes leave out, times the weights as they decode.
+/// There are few, so that their columns alone are decoded.
 void CpuMatrix::addOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
                             int64_t stride) const {
-    bool any = false;
-    for (int64_t m = 0; m < input.rows() && !any; ++m)
-        any = !input.outliers(m).empty();
-    if (!any)
+    std::vector<int32_t> columns;
+    for (int64_t m = 0; m < input.rows(); ++m)
+        for (const OutlierValue& outlier : input.outliers(m_form, m))
+            columns.push_back(outlier.col);
+    if (columns.empty())
         return;
+    std::sort(columns.begin(), columns.end());
+    columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
     std::vector<float> weights(static_cast<size_t>(m_cols));
     for (int64_t row = first; row < last; ++row) {
-        decodeRow(row, weights.data());
+        for (const int32_t column : columns)
+            weights[static_cast<size_t>(column)] = m_tiles ? decodeTiledCode(*m_tiles, row, column)
+                                                           : decodeValue(m_tensor, row, column);
         for (int64_t m = 0; m < input.rows(); ++m) {
             double sum = 0;
-            for (const OutlierValue& outlier : input.outliers(m))
+            for (const OutlierValue& outlier : input.outliers(m_form, m))
                 sum += double(outlier.value) * double(weights[static_cast<size_t>(outlier.col)]);
             out[m * stride + row] += static_cast<float>(sum);
         }
@@ -91,10 +129,14 @@ void CpuMatrix::decodeRow(int64_t row, float* out) const {
         decodeTiledRow(*m_tiles, row, out);
     else
         decodeRows(m_tensor, row, row + 1, out);
+    if (m_form.columns)
+        for (size_t k = 0; k < m_form.columns->size(); ++k)
+            out[(*m_form.columns)[k]] =
+                m_outliers[static_cast<size_t>(row) * m_form.columns->size() + k];
 }
 
 uint64_t CpuMatrix::bytes() const {
-    return m_tiles ? m_tiles->bytes() : m_tensor.planeBytes();
+    return (m_tiles ? m_tiles->bytes() : m_tensor.planeBytes()) + m_outliers.size() * sizeof(float);
 }
 
 } // namespace nibble
