@@ -58,6 +58,13 @@ constexpr Level kLevels[] = {
          return made("smoothquant",
                      uniform("smoothquant", "int8", "int8_token", "int8_g32", "int8"));
      }},
+    {"smoothquant_static", "SmoothQuant static", "S8",
+     "SmoothQuant with one activation scale for all tokens, found on the calibration text: what "
+     "engines run fastest, and nothing is measured while running.",
+     [](const Model&) {
+         return made("smoothquant",
+                     uniform("smoothquant_static", "int8", "int8_static", "int8_g32", "int8"));
+     }},
     {"nibble8", "Nibble 8", "G8",
      "8-bit weights with an 8-bit scale for every 128, rounded so that errors cancel on a "
      "calibration text: smaller than Q8_0.",

@@ -1,7 +1,9 @@
 #include "core/quant/quantizer.h"
 
 #include "core/base/error.h"
+#include "core/files/packings.h"
 #include "core/model/names.h"
+#include "core/quant/input_scales.h"
 
 #include <algorithm>
 #include <cmath>
@@ -180,6 +182,44 @@ Tensor Quantizer::inBaseScale(TensorKey key, const Tensor& made, const Progress&
 Tensor Quantizer::tensor(TensorKey key, const Progress& progress) {
     const TensorChoice choice = m_recipe.choose(m_model, key);
     const auto [columns, rows] = scalesOf(key, progress);
+    Tensor made = make(key, choice, columns, rows, progress);
+    if (choice.activations == ActivationFormat::Int8Static && !made.format->isFloat() &&
+        made.inputScale == 0)
+        setInputScale(made, key, columns, progress);
+    return made;
+}
+
+/// One for all products that share the input, which engines that multiply them as one matrix want.
+void Quantizer::setInputScale(Tensor& tensor, TensorKey key, const std::vector<float>* columns,
+                              const Progress& progress) {
+    constexpr int64_t kTrialRows = 64;
+    const TensorKey site = inputKey(key);
+    if (const auto found = m_inputScales.find(site); found != m_inputScales.end()) {
+        tensor.inputScale = found->second;
+        return;
+    }
+    const InputStatistics* statistics = m_calibration ? m_calibration->find(key) : nullptr;
+    if (!statistics || statistics->absMax.empty() || statistics->samples.empty())
+        fail(ErrorKind::Usage,
+             "The activations int8_static of \"{}\" need one scale for all tokens, and no "
+             "calibration says how large they get; calibrate the model with a text.",
+             tensorName(key));
+    FoldInput input;
+    input.statistics = statistics;
+    std::vector<Tensor> bases;
+    for (const TensorKey other : m_model.keys())
+        if (isMatrix(other.role) && inputKey(other) == site)
+            bases.push_back(m_model.load(other));
+    for (const Tensor& base : bases)
+        input.consumers.push_back({&base, base.format});
+    progress.check();
+    const std::vector<float> ones(columns ? 0 : static_cast<size_t>(statistics->channels()), 1.0f);
+    tensor.inputScale = m_inputScales[site] =
+        staticStep(ScaleTrial(input, kTrialRows), columns ? *columns : ones);
+}
+
+Tensor Quantizer::make(TensorKey key, const TensorChoice& choice, const std::vector<float>* columns,
+                       const std::vector<float>* rows, const Progress& progress) {
     Tensor base = m_model.load(key);
     const Format* stored = base.format;
     if (!isMatrix(key.role))
@@ -234,6 +274,12 @@ Needs neededCalibration(const Model& model, const Recipe& recipe) {
         const TensorChoice choice = recipe.choose(model, key);
         if (choice.format && !choice.format->isFloat() && choice.method)
             most = std::max(most, choice.method->needs);
+        const TensorInfo& info = model.get(key);
+        const Format* format = choice.format ? choice.format : info.format();
+        const bool isKnown = !choice.format && info.packed && info.packed->staticActivations;
+        if (choice.activations == ActivationFormat::Int8Static && format && !format->isFloat() &&
+            !isKnown)
+            most = std::max(most, Needs::Statistics);
     }
     return most;
 }

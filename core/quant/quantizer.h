@@ -33,6 +33,11 @@ private:
     Scales scalesOf(TensorKey key, const Progress& progress);
     const std::vector<float>* scales(const Fold& fold, int32_t layer, const Progress& progress);
     std::vector<float> makeScales(const Fold& fold, int32_t layer, const Progress& progress);
+    /// Sets Tensor::inputScale of a tensor of codes that multiplies with int8_static.
+    void setInputScale(Tensor& tensor, TensorKey key, const std::vector<float>* columns,
+                       const Progress& progress);
+    Tensor make(TensorKey key, const TensorChoice& choice, const std::vector<float>* columns,
+                const std::vector<float>* rows, const Progress& progress);
     Tensor folded(Tensor base, const std::vector<float>* columns, const std::vector<float>* rows,
                   TensorKey key) const;
 
@@ -40,6 +45,7 @@ private:
     const Recipe& m_recipe;
     std::shared_ptr<const Calibration> m_calibration;
     std::map<std::pair<const Fold*, int32_t>, std::vector<float>> m_scales; ///< empty = none
+    std::map<TensorKey, float> m_inputScales;                               ///< by inputKey()
 };
 
 /// What of a calibration the recipe's methods need, over all tensors.

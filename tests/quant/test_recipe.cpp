@@ -237,8 +237,10 @@ private slots:
     void sizesAreThoseOfTheTensors() {
         for (const Level& level : levels()) {
             Recipe recipe = level.make(tiny());
-            for (RecipeRule& rule : recipe.rules)
-                rule.method = "rtn"; // sizes do not depend on how codes are chosen
+            for (RecipeRule& rule : recipe.rules) { // sizes do not depend on how codes are chosen
+                rule.method = "rtn";
+                rule.activations = "float";
+            }
             uint64_t stored = 0, resident = 0;
             int64_t values = 0;
             for (const TensorKey key : tiny().keys()) {

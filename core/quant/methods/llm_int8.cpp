@@ -5,6 +5,9 @@
 #include "core/quant/row_fit.h"
 #include "core/tensor/planes.h"
 
+#include <algorithm>
+#include <functional>
+
 namespace nibble {
 namespace {
 
@@ -15,16 +18,30 @@ const char* refusesLlmInt8(const Format& format) {
     return cannotFit(format);
 }
 
+/// At most one column in so many is kept, those with the largest inputs: where nearly all reach the
+/// threshold once, as the inputs of second feed-forward matrices may, 16 bits for each of them
+/// would be another level. What the others hold is found while running.
+constexpr int64_t kMostShare = 32;
+
 std::vector<int32_t> outlierColumns(const QuantizeInput& input) {
     if (input.inputMax.size() != static_cast<size_t>(input.cols))
         fail(ErrorKind::Usage,
              "LLM.int8() has to know how large the inputs of \"{}\" get, and this calibration does "
              "not say; calibrate the model with a text.",
              printable(input.name));
+    const auto largest = [&](int32_t column) {
+        return input.inputMax[static_cast<size_t>(column)];
+    };
     std::vector<int32_t> columns;
-    for (size_t i = 0; i < input.inputMax.size(); ++i)
-        if (input.inputMax[i] >= input.outlierThreshold)
-            columns.push_back(static_cast<int32_t>(i));
+    for (int32_t i = 0; i < static_cast<int32_t>(input.cols); ++i)
+        if (largest(i) >= input.outlierThreshold)
+            columns.push_back(i);
+    const auto most = static_cast<size_t>((input.cols + kMostShare - 1) / kMostShare);
+    if (columns.size() > most) {
+        std::ranges::stable_sort(columns, std::greater{}, largest);
+        columns.resize(most);
+        std::ranges::sort(columns);
+    }
     return columns;
 }
 

@@ -76,7 +76,10 @@ void CpuMatrix::multiply(const ActivationRows& input, int64_t begin, int64_t end
     m_kernel(view, input, first, last, out, stride);
     if (m_form.columns)
         addColumns(input, first, last, out, stride);
-    if (m_form.threshold > 0)
+    if (m_form.threshold > 0 && m_tiles && m_tiles->format->bits == 8 &&
+        zeroCodeIsZero(*m_tiles->format))
+        addTiledOutliers(input, first, last, out, stride);
+    else if (m_form.threshold > 0)
         addOutliers(input, first, last, out, stride);
 }
 
@@ -94,6 +97,55 @@ void CpuMatrix::addColumns(const ActivationRows& input, int64_t first, int64_t l
             for (size_t k = 0; k < x.size(); ++k)
                 sum += double(x[k]) * double(weights[k]);
             out[m * stride + row] += static_cast<float>(sum);
+        }
+    }
+}
+
+/// As addOutliers, of plain 8-bit codes: the rows of a tile at once, with the same numbers.
+void CpuMatrix::addTiledOutliers(const ActivationRows& input, int64_t first, int64_t last,
+                                 float* out, int64_t stride) const {
+    constexpr int64_t kRows = TiledPlanes::kRows;
+    const Format& f = *m_tiles->format;
+    const int64_t groups = f.groupCount(m_cols), length = f.groupLength(m_cols);
+    const auto* codes = reinterpret_cast<const int8_t*>(m_tiles->codes.data());
+    const auto scaleAt = [&](int64_t at) {
+        if (f.scale == ScaleKind::F16) {
+            uint16_t half;
+            std::memcpy(&half, m_tiles->scales.data() + at * 2, 2);
+            return halfToFloat(half);
+        }
+        float scale;
+        std::memcpy(&scale, m_tiles->scales.data() + at * 4, 4);
+        return scale;
+    };
+    for (int64_t m = 0; m < input.rows(); ++m) {
+        const auto& outliers = input.outliers(m_form, m);
+        if (outliers.empty())
+            continue;
+        for (int64_t tile = first / kRows; tile * kRows < last; ++tile) {
+            double sums[kRows] = {};
+            float scales[kRows];
+            int64_t scaled = -1; // the group that scales are of
+            for (const OutlierValue& outlier : outliers) {
+                if (const int64_t group = outlier.col / length; group != scaled) {
+                    scaled = group;
+                    for (int64_t lane = 0; lane < kRows; ++lane)
+                        scales[lane] = scaleAt((tile * groups + group) * kRows + lane);
+                }
+                // Word by word of a record, the words of all rows, four codes each.
+                const int8_t* column =
+                    codes +
+                    ((tile * m_tiles->blocks() + outlier.col / 32) * 8 + outlier.col % 32 / 4) *
+                        kRows * 4 +
+                    outlier.col % 4;
+                for (int64_t lane = 0; lane < kRows; ++lane) {
+                    const float weight = scales[lane] * static_cast<float>(column[lane * 4]);
+                    sums[lane] += double(outlier.value) * double(weight);
+                }
+            }
+            const int64_t rows = std::min(kRows, last - tile * kRows);
+            for (int64_t lane = 0; lane < rows; ++lane)
+                out[m * stride + tile * kRows + lane] += static_cast<float>(sums[lane]);
         }
     }
 }

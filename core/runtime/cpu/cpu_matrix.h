@@ -38,6 +38,8 @@ private:
     void takeOutliers();
     void addColumns(const ActivationRows& input, int64_t first, int64_t last, float* out,
                     int64_t stride) const;
+    void addTiledOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
+                          int64_t stride) const;
     void addOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
                      int64_t stride) const;
 
