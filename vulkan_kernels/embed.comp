@@ -6,6 +6,7 @@
 layout(local_size_x = WORKGROUP) in;
 
 layout(push_constant) uniform Arguments { EmbedArguments a; };
+layout(constant_id = ID_OUTLIERS) const uint OUTLIERS = 0u;
 
 layout(std430, binding = 1) readonly buffer Step { uint step_[]; };
 layout(std430, binding = 2) writeonly buffer Result { float result[]; };
@@ -34,5 +35,10 @@ void main() {
                 v += i < 16u ? s.o0 : s.o1;
         }
         result[to * a.outStride + block * 32u + i] = v;
+    }
+    for (uint k = 0u; OUTLIERS != 0u && k < a.planes.columns; ++k) {
+        uint column = w1[a.planes.columnsAt + k];
+        if (column / 32u == block)
+            result[to * a.outStride + column] = outlierWeight(a.planes, tile, row, k);
     }
 }

@@ -14,6 +14,8 @@ layout(std430, binding = 2) readonly buffer NormWeight { float normWeight[]; };
 layout(std430, binding = 3) readonly buffer Step { uint step_[]; };
 layout(std430, binding = 4) writeonly buffer Words { uint words[]; };
 layout(std430, binding = 5) writeonly buffer Info { uvec4 info[]; };
+layout(std430, binding = 5) writeonly buffer List { uint list[]; };
+layout(std430, binding = 7) readonly buffer Form { uint form[]; };
 layout(std430, binding = 6) writeonly buffer Kept { float kept[]; };
 
 float sourceAt(uint i) { return source[i]; }
@@ -21,7 +23,9 @@ float secondAt(uint i) { return second[i]; }
 float normWeightAt(uint i) { return normWeight[i]; }
 void storeWord(uint i, uint word) { words[i] = word; }
 void storeInfo(uint i, uvec4 value) { info[i] = value; }
+void storeListWord(uint i, uint word) { list[i] = word; }
 void keepFloat(uint i, float value) { kept[i] = value; }
+uint formAt(uint i) { return form[i]; }
 
 #include "prepare.glsl"
 

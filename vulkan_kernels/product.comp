@@ -19,6 +19,7 @@ layout(constant_id = ID_KV) const uint KV = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
 layout(constant_id = ID_TILES) const uint TILES = 1u;
 layout(constant_id = ID_SUMS) const uint SUMS = 1u;
+layout(constant_id = ID_OUTLIERS) const uint OUTLIERS = 0u;
 
 layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
 layout(std430, binding = 1) readonly buffer Floats { vec4 floats[]; };
@@ -126,6 +127,25 @@ void addFloatBlock(uint record, BlockScale s, uint t, uint x, uint stride,
     }
 }
 
+// What the codes leave out of activation rows, times floats: outlier columns with weights of their
+// own, other values with the weights that they would have met as codes. A slice takes every fourth.
+void addOutliers(uint slice, uint firstRow, uint tiles[TILES], uint row, inout float sums[SUMS]) {
+    uint columns = (OUTLIERS & OUTLIERS_COLUMNS) != 0u ? a.planes.columns : 0u;
+    for (uint m = 0u; m < M; ++m) {
+        uint at = OUTLIER_LISTS(a.stepRows, a.planes.blocks) +
+                  (firstRow + m) * OUTLIER_LIST_WORDS(a.planes.blocks);
+        uint end = columns + ((OUTLIERS & OUTLIERS_VALUES) != 0u ? info[at] : 0u);
+        for (uint k = slice; k < end; k += SLICES) {
+            uint pair = at + OUTLIER_PAIRS + 2u * k;
+            float x = uintBitsToFloat(info[pair + 1u]);
+            for (uint t = 0u; t < TILES; ++t)
+                sums[m * TILES + t] +=
+                    x * (k < columns ? outlierWeight(a.planes, tiles[t], row, k)
+                                     : weightAt(a.planes, tiles[t], row, info[pair]));
+        }
+    }
+}
+
 void storeCache(uint row, uint n, vec2 v) {
     uint position = step_[STEP_POSITIONS(a.stepRows) + row];
     uint pages = step_[STEP_PAGES(a.stepRows) + row];
@@ -200,6 +220,8 @@ void main() {
             for (uint t = 0u; t < TILES; ++t)
                 addFloatBlock(records[t], s[t], t, x, a.planes.blocks, sums);
     }
+    if (OUTLIERS != 0u)
+        addOutliers(slice, firstRow, tiles, row, sums);
     for (uint i = 0u; i < SUMS; ++i)
         sPartial[i * WORKGROUP + lane] = sums[i];
     barrier();

@@ -54,6 +54,10 @@ void RecipeArguments::addTo(CLI::App& app) {
             if (one != other)
                 one->excludes(other);
     addCalibration(app, calibration);
+    app.add_option("--outlier-threshold", outlierThreshold,
+                   "Activations of this magnitude and more are outliers for LLM.int8() (default: "
+                   "as the recipe says, or 6)")
+        ->check(CLI::PositiveNumber);
 }
 
 void addCalibration(CLI::App& app, std::string& file) {
@@ -89,11 +93,14 @@ Recipe RecipeArguments::recipe(const std::shared_ptr<const Model>& model,
                          .c_str());
         return plan.recipe;
     }
+    Recipe recipe;
     if (!level.empty())
-        return levelRecipe(level, *model);
-    if (!file.empty())
-        return Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
-    return {};
+        recipe = levelRecipe(level, *model);
+    else if (!file.empty())
+        recipe = Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
+    if (outlierThreshold)
+        recipe.outlierThreshold = *outlierThreshold;
+    return recipe;
 }
 
 std::string levelName(const Recipe& recipe) {

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace nibble::cli {
@@ -21,11 +22,12 @@ std::shared_ptr<const Model> openModelArgument(const std::string& argument);
 void requireTokens(const std::vector<TokenId>& tokens, int32_t size);
 
 /// --level, --recipe, or a budget (--budget, --bits, --memory, --kld), at most one of them; and
-/// --calibration.
+/// --calibration and --outlier-threshold.
 struct RecipeArguments {
     std::string level, file, calibration;
     std::optional<uint64_t> bytes, memory;
     std::optional<double> bits, kld;
+    std::optional<float> outlierThreshold;
 
     void addTo(CLI::App& app);
     bool given() const { return !level.empty() || !file.empty() || budget(); }

@@ -157,6 +157,8 @@ std::string LossPredictor::choiceName(const Recipe& recipe, TensorKey key) const
         return {};
     std::string made =
         fmt::format("{} {} {}", choice.format->name, choice.method->name, name(choice.activations));
+    if (choice.outlierThreshold != kOutlierThreshold)
+        made += fmt::format(" {}", choice.outlierThreshold);
     if (choice.method->inputScales) // what its neighbours are made of counts, too
         made += " " + hashName(recipe.hash());
     return made;

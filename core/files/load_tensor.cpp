@@ -113,6 +113,12 @@ Bytes toStoredBytes(const Tensor& tensor, const BlockType& type) {
              "Tensor \"{}\" has its columns in another order (act-order), which {} cannot say; "
              "choose another format for it, so that it is quantized again.",
              printable(tensor.name), type.name);
+    if (tensor.outlierColumns)
+        fail(
+            ErrorKind::Usage,
+            "Tensor \"{}\" has {} outlier columns, which {} cannot hold; choose another method for "
+            "it than LLM.int8().",
+            printable(tensor.name), tensor.outlierCount(), type.name);
     if (!type.format || type.decode || std::string_view(type.format->name) != tensor.format->name)
         fail(ErrorKind::Internal, "Tensor \"{}\" has format {} and cannot be stored as {}.",
              printable(tensor.name), tensor.format->name, type.name);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 /// compressed-tensors, as llm-compressor writes and vLLM reads it, for `out` rows and `in` columns.
 /// pack-quantized:
@@ -19,6 +20,7 @@
 /// int-quantized:
 ///   weight             i8 [out, in]
 ///   weight_scale, weight_zero_point (i8)   [out, groups]
+///   input_scale        f16, bf16 or f32 [1]   the step of the input's codes, where it is static
 /// w = scale · (code − zero point).
 namespace nibble {
 namespace {
@@ -30,7 +32,8 @@ struct Compressed {
     const Format* format;
     int bits;
     int64_t rows, cols, group, groups;
-    bool bytes; ///< int-quantized
+    bool bytes;       ///< int-quantized
+    float inputScale; ///< 0 where activations have a scale a token
     TensorInfo codes, zeros, scales, order;
 
     int64_t perWord() const { return 32 / bits; }
@@ -85,6 +88,7 @@ Tensor load(const Compressed& c, const std::string& name) {
         releasePages(c.codes.bytes.view());
     Tensor tensor = builder.finish();
     tensor.columnOrder = order;
+    tensor.inputScale = c.inputScale;
     return tensor;
 }
 
@@ -131,6 +135,27 @@ private:
     std::string m_prefix;
 };
 
+/// The one scale that a folder gives the input of a weight, or 0 where it has a scale a token, or a
+/// zero point, with which nothing here runs.
+float readInputScale(PackedParts& parts, const GroupConfig& config) {
+    const TensorInfo* zero = parts.find(".input_zero_point");
+    if (!parts.find(".input_scale") || config.boolean("input_activations.dynamic", false) ||
+        config.integer("input_activations.num_bits", 0) != 8)
+        return 0;
+    const auto isZero = [](std::byte byte) { return byte == std::byte{0}; };
+    if (!config.boolean("input_activations.symmetric", true) ||
+        (zero && !std::ranges::all_of(zero->bytes.view(), isZero)))
+        return 0;
+    const TensorInfo& stored = parts.get(".input_scale", {"f16", "bf16", "f32"});
+    const float scale = stored.values() == 1 ? decode(loadTensor(stored)).front() : 0;
+    if (!(scale > 0) || !std::isfinite(scale))
+        parts.damaged(stored.name,
+                      stored.values() == 1 ? fmt::format("the value {}", scale)
+                                           : fmt::format("{} values", stored.values()),
+                      "one number larger than 0");
+    return scale;
+}
+
 /// Fills in scales, groups, zero points and format of a weight whose codes are known.
 PackedWeight complete(PackedParts& parts, const GroupConfig& config, Compressed c) {
     const std::string strategy = config.text("weights.strategy");
@@ -166,11 +191,12 @@ PackedWeight complete(PackedParts& parts, const GroupConfig& config, Compressed 
     if (!c.format)
         parts.unread(fmt::format("{} bits with scales of type {}", c.bits, c.scales.type->name));
     PackedWeight weight;
-    if (parts.find(".input_scale"))
+    c.inputScale = readInputScale(parts, config);
+    weight.staticActivations = c.inputScale > 0;
+    if (!weight.staticActivations && parts.find(".input_scale"))
         weight.note = "The folder fixes the scales of activations; here they get one for each "
                       "token instead.";
-    for (const char* unused : {".input_zero_point", ".input_global_scale"})
-        parts.find(unused);
+    parts.find(".input_global_scale");
     weight.format = c.format;
     weight.rows = c.rows;
     weight.cols = c.cols;
@@ -302,9 +328,25 @@ std::vector<Bytes> packBytes(const Tensor& t) {
     return {Bytes::of(std::move(scales)), Bytes::of(std::move(codes))};
 }
 
+std::vector<PackedPart> staticByteParts(const Format& f, int64_t rows, int64_t cols, bool ordered) {
+    std::vector<PackedPart> parts = byteParts(f, rows, cols, ordered);
+    parts.insert(parts.begin(), {".input_scale", "F32", {1}});
+    return parts;
+}
+
+std::vector<Bytes> packStaticBytes(const Tensor& t) {
+    if (!(t.inputScale > 0))
+        fail(ErrorKind::Internal, "Tensor \"{}\" has no scale for its input.", printable(t.name));
+    std::vector<Bytes> parts = packBytes(t);
+    parts.insert(parts.begin(), Bytes::of(std::vector<float>{t.inputScale}));
+    return parts;
+}
+
 } // namespace
 
 const PackingWriter kPackQuantizedWriter{"pack-quantized", refusesPacked, packedParts, pack};
 const PackingWriter kIntQuantizedWriter{"int-quantized", refusesBytes, byteParts, packBytes};
+const PackingWriter kStaticIntQuantizedWriter{"int-quantized", refusesBytes, staticByteParts,
+                                              packStaticBytes};
 
 } // namespace nibble

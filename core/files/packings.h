@@ -22,8 +22,9 @@ struct PackedWeight {
     int64_t rows = 0, cols = 0;
     uint64_t bytes = 0; ///< of all its tensors
     Bytes codes;        ///< as they are stored, for what tells files apart
-    /// The folder was made for activations of 8 bits with one scale a token.
-    bool tokenActivations = false;
+    /// The folder was made for activations of 8 bits with one scale a token, or with one scale that
+    /// `load` puts into Tensor::inputScale.
+    bool tokenActivations = false, staticActivations = false;
     /// A sentence on what of the folder is not used; empty as a rule.
     std::string note;
     std::function<Tensor(const std::string& name)> load;
@@ -62,6 +63,7 @@ struct PackingWriter {
     /// The parts' bytes in the same order; Error{Usage} for values that the packing cannot hold.
     std::vector<Bytes> (*pack)(const Tensor& tensor);
 };
-extern const PackingWriter kGptqWriter, kAwqWriter, kPackQuantizedWriter, kIntQuantizedWriter;
+extern const PackingWriter kGptqWriter, kAwqWriter, kPackQuantizedWriter, kIntQuantizedWriter,
+    kStaticIntQuantizedWriter;
 
 } // namespace nibble

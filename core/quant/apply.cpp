@@ -44,8 +44,9 @@ int applyRecipe(Runner& runner, const Recipe& recipe, const Recipe* previous,
     for (size_t i = 0; i < todo.size(); ++i) {
         progress.check();
         progress.report(static_cast<double>(i), total, model.get(todo[i]).name);
+        const TensorChoice choice = recipe.choose(model, todo[i]);
         runner.setTensor(todo[i], quantizer.tensor(todo[i], silent(progress)),
-                         recipe.choose(model, todo[i]).activations);
+                         {choice.activations, choice.outlierThreshold});
     }
     returnFreedMemory();
     progress.report(total, total, "");

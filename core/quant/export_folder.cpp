@@ -146,6 +146,11 @@ private:
     }
     void addQuantized(Item& item, const TensorChoice& choice, const Format& format) {
         const TensorInfo& info = m_model.get(item.key);
+        if (choice.format && choice.method && choice.method->keepsOutliers)
+            refuse(
+                item.key, format,
+                fmt::format("it has no place for the outlier columns of {}", choice.method->title),
+                "the method rtn");
         TensorChoice actual = choice;
         actual.format = &format;
         item.writer = &m_target.writerOf(actual);

@@ -161,6 +161,15 @@ private:
     }
     void add(Entry entry, std::string name) {
         const TensorInfo& info = *entry.source;
+        const TensorChoice choice =
+            entry.key ? m_recipe.choose(m_model, *entry.key) : TensorChoice{};
+        if (choice.format && !choice.format->isFloat() && choice.method &&
+            choice.method->keepsOutliers && !isKept(entry.key))
+            fail(
+                ErrorKind::Usage,
+                "Tensor \"{}\" is made by {} in this recipe, and no GGUF file can hold its outlier "
+                "columns; choose rtn and q8_0 for it.",
+                printable(name), choice.method->title);
         const BlockType* type = isKept(entry.key)
                                     ? info.type
                                     : blockTypeOf(*m_recipe.choose(m_model, *entry.key).format);

@@ -42,7 +42,8 @@ Json awqConfig(const FolderScheme& scheme) {
 
 Json compressedConfig(const FolderScheme& scheme) {
     const Format& f = *scheme.format;
-    const bool bytes = scheme.writer == &kIntQuantizedWriter;
+    const bool isStatic = scheme.writer == &kStaticIntQuantizedWriter;
+    const bool bytes = isStatic || scheme.writer == &kIntQuantizedWriter;
     const Json group = f.group == 0 ? Json() : Json(f.group);
     const Json weights = {
         {"num_bits", f.bits},         {"type", "int"},
@@ -53,12 +54,12 @@ Json compressedConfig(const FolderScheme& scheme) {
     const Json activations = {{"num_bits", 8},
                               {"type", "int"},
                               {"symmetric", true},
-                              {"strategy", "token"},
+                              {"strategy", isStatic ? "tensor" : "token"},
                               {"group_size", nullptr},
                               {"actorder", nullptr},
                               {"block_structure", nullptr},
-                              {"dynamic", true},
-                              {"observer", nullptr},
+                              {"dynamic", !isStatic},
+                              {"observer", isStatic ? Json("minmax") : Json()},
                               {"observer_kwargs", Json::object()}};
     Json layers = {{"targets", {"Linear"}}, {"weights", weights}};
     layers["input_activations"] = bytes ? activations : Json();
@@ -73,9 +74,16 @@ Json compressedConfig(const FolderScheme& scheme) {
 }
 
 const PackingWriter& compressedWriter(const TensorChoice& choice) {
-    const bool bytes = choice.format->bits == 8 && choice.format->group == 0 &&
-                       choice.activations == ActivationFormat::Int8Token;
-    return bytes ? kIntQuantizedWriter : kPackQuantizedWriter;
+    if (choice.format->bits != 8 || choice.format->group != 0)
+        return kPackQuantizedWriter;
+    switch (choice.activations) {
+    case ActivationFormat::Int8Token:
+        return kIntQuantizedWriter;
+    case ActivationFormat::Int8Static:
+        return kStaticIntQuantizedWriter;
+    default:
+        return kPackQuantizedWriter;
+    }
 }
 
 constexpr ExportTarget kTargets[] = {
@@ -87,7 +95,7 @@ constexpr ExportTarget kTargets[] = {
      [](const TensorChoice&) -> const PackingWriter& { return kAwqWriter; }, awqConfig, nullptr},
     {"compressed-tensors", "compressed-tensors",
      "int4_g128, int4_g64, int4_g32, int4 or int8_g128 (also with z for zero points), or int8 with "
-     "activations int8_token",
+     "activations int8_token or int8_static",
      true, compressedWriter, compressedConfig, nullptr},
 };
 

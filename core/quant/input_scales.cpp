@@ -8,6 +8,17 @@
 #include <numeric>
 
 namespace nibble {
+namespace {
+
+/// Inputs x / s in steps, clamped to ±127, and times s again.
+void roundTo(const float* x, std::span<const float> scales, float step, float* out) {
+    for (size_t c = 0; c < scales.size(); ++c)
+        out[c] = step > 0 ? std::clamp(std::round(x[c] / scales[c] / step), -127.0f, 127.0f) *
+                                step * scales[c]
+                          : 0.0f;
+}
+
+} // namespace
 
 ScaleTrial::ScaleTrial(const FoldInput& input, int64_t rows) : m_input(input) {
     m_channels = input.statistics->channels();
@@ -92,8 +103,10 @@ double ScaleTrial::weightError(std::span<const float> scales) const {
     return m_power > 0 ? error / m_power : error;
 }
 
-double ScaleTrial::productError(std::span<const float> scales) const {
-    const auto rows = quantized(scales);
+/// Error of the outputs on the sampled tokens over the outputs' mean square, where the weights are
+/// `rows` and `round` makes of a token's inputs what the product sees.
+double ScaleTrial::sampledError(std::span<const float> rows,
+                                const std::function<void(const float*, float*)>& round) const {
     const auto channels = static_cast<size_t>(m_channels);
     const auto tokens = static_cast<size_t>(m_input.statistics->sampleRows());
     const std::vector<float>& samples = m_input.statistics->samples;
@@ -102,13 +115,7 @@ double ScaleTrial::productError(std::span<const float> scales) const {
         std::vector<float> rounded(channels);
         for (size_t t = begin; t < end; ++t) {
             const float* x = samples.data() + t * channels;
-            float most = 0;
-            for (size_t c = 0; c < channels; ++c)
-                most = std::max(most, std::abs(x[c] / scales[c]));
-            const float step = most / 127;
-            for (size_t c = 0; c < channels; ++c)
-                rounded[c] =
-                    step > 0 ? std::round(x[c] / scales[c] / step) * step * scales[c] : 0.0f;
+            round(x, rounded.data());
             for (size_t i = 0; i < m_count; ++i) {
                 double exact = 0, got = 0;
                 for (size_t c = 0; c < channels; ++c) {
@@ -123,6 +130,46 @@ double ScaleTrial::productError(std::span<const float> scales) const {
     const double power = std::accumulate(powers.begin(), powers.end(), 0.0);
     const double error = std::accumulate(errors.begin(), errors.end(), 0.0);
     return power > 0 ? error / power : error;
+}
+
+double ScaleTrial::productError(std::span<const float> scales) const {
+    const bool isStatic = m_input.activations == ActivationFormat::Int8Static;
+    const float most = isStatic ? inputMax(scales) : 0;
+    return sampledError(quantized(scales), [&](const float* x, float* rounded) {
+        float largest = most;
+        for (size_t c = 0; c < scales.size() && !isStatic; ++c)
+            largest = std::max(largest, std::abs(x[c] / scales[c]));
+        roundTo(x, scales, largest / 127, rounded);
+    });
+}
+
+double ScaleTrial::inputError(std::span<const float> scales, float step) const {
+    return sampledError(m_rows,
+                        [&](const float* x, float* rounded) { roundTo(x, scales, step, rounded); });
+}
+
+float ScaleTrial::inputMax(std::span<const float> scales) const {
+    float most = 0;
+    for (size_t c = 0; c < scales.size(); ++c)
+        most = std::max(most, m_input.statistics->absMax[c] / scales[c]);
+    return most;
+}
+
+float staticStep(const ScaleTrial& trial, std::span<const float> scales) {
+    constexpr int kParts = 10, kFewest = 2;
+    const float whole = trial.inputMax(scales) / 127;
+    if (!(whole > 0))
+        return 1; // an input that is always 0
+    float best = whole;
+    double least = HUGE_VAL;
+    for (int parts = kParts; parts >= kFewest; --parts) {
+        const float step = whole * static_cast<float>(parts) / kParts;
+        if (const double error = trial.inputError(scales, step); error < least) {
+            least = error;
+            best = step;
+        }
+    }
+    return best;
 }
 
 void centre(std::vector<float>& scales) {

@@ -2,6 +2,8 @@
 
 #include "core/quant/method.h"
 
+#include <functional>
+
 namespace nibble {
 
 /// A few rows of each consumer of an input, with which scales of its channels are tried: a search
@@ -18,11 +20,18 @@ public:
     const std::vector<float>& relativeWeight() const { return m_relativeWeight; }
     /// Mean square error of the outputs when W · diag(s) is rounded, over the outputs' mean square.
     double weightError(std::span<const float> scales) const;
-    /// The same where the inputs x / s are rounded as well, to int8 with one scale a token.
+    /// The same where the inputs x / s are rounded as well: to int8 with one scale a token, or one
+    /// for all where FoldInput::activations is Int8Static.
     double productError(std::span<const float> scales) const;
+    /// Of exact weights with inputs x / s in int8 steps of this size, clamped to ±127.
+    double inputError(std::span<const float> scales, float step) const;
+    /// Largest magnitude that an input x / s had in the calibration.
+    float inputMax(std::span<const float> scales) const;
 
 private:
     std::vector<float> quantized(std::span<const float> scales) const;
+    double sampledError(std::span<const float> rows,
+                        const std::function<void(const float*, float*)>& round) const;
     double errorOf(std::span<const float> differences) const;
 
     const FoldInput& m_input;
@@ -33,6 +42,10 @@ private:
     std::vector<float> m_weightMax, m_relativeWeight;
     double m_power = 0;
 };
+
+/// The step of the int8 codes of an input x / s: of some, down from the one that clamps nothing on
+/// the calibration text, the one with the least error on its sampled tokens.
+float staticStep(const ScaleTrial& trial, std::span<const float> scales);
 
 /// Scales whose product of least and greatest is 1, none below 1e-4 of that middle.
 void centre(std::vector<float>& scales);

@@ -44,16 +44,26 @@ constexpr Level kLevels[] = {
      "8-bit weights with one scale a row, multiplied with 8-bit activations with one scale a "
      "token; embedding and head in 8 bits with a scale for 32 weights.",
      [](const Model&) { return uniform("int8", "int8", "int8_token", "int8_g32", "int8"); }},
-    {"llm_int8", "LLM.int8()", "I8",
-     "INT8 as above, but activations of magnitude 6 and more are multiplied as floats: for models "
-     "with a few very large channels.",
-     [](const Model&) { return uniform("llm_int8", "int8", "int8_outliers", "int8_g32", "int8"); }},
+    {"llm_int8", "LLM.int8()", "L8",
+     "INT8 as above, but channels whose activations reached magnitude 6 on a calibration text keep "
+     "their weights in 16 bits, and other activations that reach it are multiplied as floats: for "
+     "models with a few very large channels.",
+     [](const Model&) {
+         return made("llm_int8", uniform("llm_int8", "int8", "int8_outliers", "int8_g32", "int8"));
+     }},
     {"smoothquant", "SmoothQuant", "S8",
      "INT8 weights and activations after a calibration text has shown where activations stick out: "
      "scales move those outliers into the weights.",
      [](const Model&) {
          return made("smoothquant",
                      uniform("smoothquant", "int8", "int8_token", "int8_g32", "int8"));
+     }},
+    {"smoothquant_static", "SmoothQuant static", "S8",
+     "SmoothQuant with one activation scale for all tokens, found on the calibration text: what "
+     "engines run fastest, and nothing is measured while running.",
+     [](const Model&) {
+         return made("smoothquant",
+                     uniform("smoothquant_static", "int8", "int8_static", "int8_g32", "int8"));
      }},
     {"nibble8", "Nibble 8", "G8",
      "8-bit weights with an 8-bit scale for every 128, rounded so that errors cancel on a "

@@ -6,6 +6,7 @@
 #include "core/quant/methods/awq.h"
 #include "core/quant/methods/gptq.h"
 #include "core/quant/methods/hqq.h"
+#include "core/quant/methods/llm_int8.h"
 #include "core/quant/methods/rtn.h"
 #include "core/quant/methods/smoothquant.h"
 
@@ -70,7 +71,7 @@ Tensor convert(const QuantizeInput& input, const Format& format, const Progress&
     return tensor;
 }
 
-const Method kMethods[] = {kRtn, kImatrix, kGptq, kAwq, kSmoothQuant, kHqq};
+const Method kMethods[] = {kRtn, kImatrix, kGptq, kAwq, kSmoothQuant, kHqq, kLlmInt8};
 
 } // namespace
 

@@ -20,6 +20,10 @@ struct QuantizeInput {
     std::function<void(int64_t begin, int64_t end, float* out)> values;
     /// Mean square of each input channel from calibration; empty = all channels count the same.
     std::span<const float> importance = {};
+    /// Largest magnitude of each input channel from calibration; empty = not known.
+    std::span<const float> inputMax = {};
+    /// What llm_int8 calls an outlier.
+    float outlierThreshold = kOutlierThreshold;
     /// For methods that need them (Needs::Moments), else null.
     const Moments* moments = nullptr;
     /// Method::feedback of these moments, where the caller has it from another matrix.
@@ -56,6 +60,8 @@ struct Method {
     /// What the method derives from an input's moments, and matrices that share the input share; or
     /// null.
     FeedbackFactor (*feedback)(const Moments& moments) = nullptr;
+    /// Its tensors have outlier columns, which no file of other engines holds.
+    bool keepsOutliers = false;
 };
 std::span<const Method> methods();
 /// Error{Usage} that lists the known names.

@@ -10,16 +10,17 @@
 namespace nibble {
 namespace {
 
-/// x as its int8 form gives it back: one scale for each `block` values (0 = all).
-void roundActivations(std::span<float> x, ActivationFormat format) {
+/// x as its int8 form gives it back: one scale for each block of values, or for all.
+void roundActivations(std::span<float> x, const TensorChoice& choice, float inputScale) {
+    const ActivationFormat format = choice.activations;
     const auto block = static_cast<size_t>(activationBlock(format));
     const size_t length = block ? block : x.size();
-    const bool spares = format == ActivationFormat::Int8Outliers;
+    const auto counts = [&](float value) {
+        return format != ActivationFormat::Int8Outliers ||
+               std::abs(value) < choice.outlierThreshold;
+    };
     for (size_t at = 0; at < x.size(); at += length) {
         const auto part = x.subspan(at, std::min(length, x.size() - at));
-        const auto counts = [&](float value) {
-            return !spares || std::abs(value) < kOutlierThreshold;
-        };
         float most = 0;
         for (const float value : part)
             if (counts(value))
@@ -27,15 +28,18 @@ void roundActivations(std::span<float> x, ActivationFormat format) {
         float step = most / 127;
         if (block)
             step = halfToFloat(floatToHalf(step));
+        if (format == ActivationFormat::Int8Static)
+            step = inputScale;
         for (float& value : part)
             if (counts(value))
-                value = step > 0 ? std::round(value / step) * step : 0.0f;
+                value =
+                    step > 0 ? std::clamp(std::round(value / step), -127.0f, 127.0f) * step : 0.0f;
     }
 }
 
 /// Σ over rows of E(ŵ · (x̂ − x))², over the inputs that the calibration kept.
 double activationError(const Quantizer::RowSample& sample, const InputStatistics& statistics,
-                       ActivationFormat format) {
+                       const TensorChoice& choice) {
     const auto cols = static_cast<size_t>(sample.cols);
     const auto tokens = static_cast<size_t>(statistics.sampleRows());
     const size_t rows = sample.made.size() / cols;
@@ -46,7 +50,7 @@ double activationError(const Quantizer::RowSample& sample, const InputStatistics
             const float* input = statistics.samples.data() + t * cols;
             for (size_t c = 0; c < cols; ++c)
                 x[c] = sample.inputScales.empty() ? input[c] : input[c] / sample.inputScales[c];
-            roundActivations(x, format);
+            roundActivations(x, choice, sample.inputScale);
             for (size_t c = 0; c < cols; ++c)
                 difference[c] =
                     (sample.inputScales.empty() ? x[c] : x[c] * sample.inputScales[c]) - input[c];
@@ -109,7 +113,7 @@ OutputError outputError(Quantizer& quantizer, const Model& model, const Recipe& 
     const bool rounds =
         choice.activations != ActivationFormat::Float && choice.format && !choice.format->isFloat();
     if (rounds)
-        error += activationError(sample, statistics, choice.activations);
+        error += activationError(sample, statistics, choice);
     found.product = relative(error, power(sample.base, moments.get(), &statistics));
     return found;
 }

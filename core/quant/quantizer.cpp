@@ -1,7 +1,9 @@
 #include "core/quant/quantizer.h"
 
 #include "core/base/error.h"
+#include "core/files/packings.h"
 #include "core/model/names.h"
+#include "core/quant/input_scales.h"
 
 #include <algorithm>
 #include <cmath>
@@ -196,11 +198,44 @@ Tensor Quantizer::tensor(TensorKey key, const Progress& progress) {
     Tensor base = m_model.load(key);
     if (!isMatrix(key.role))
         requireFiniteVector(base);
-    const Format* wanted = m_recipe.choose(m_model, key).format;
-    const bool kept = !wanted || wanted == base.format;
-    if (kept && !columns && !rows)
-        return base;
-    return made(key, folded(std::move(base), columns, rows, key), columns, progress);
+    const TensorChoice choice = m_recipe.choose(m_model, key);
+    const bool kept = !choice.format || choice.format == base.format;
+    Tensor out = kept && !columns && !rows
+                     ? std::move(base)
+                     : made(key, folded(std::move(base), columns, rows, key), columns, progress);
+    if (choice.activations == ActivationFormat::Int8Static && !out.format->isFloat() &&
+        out.inputScale == 0)
+        setInputScale(out, key, columns, progress);
+    return out;
+}
+
+/// One for all products that share the input, which engines that multiply them as one matrix want.
+void Quantizer::setInputScale(Tensor& tensor, TensorKey key, const std::vector<float>* columns,
+                              const Progress& progress) {
+    constexpr int64_t kTrialRows = 64;
+    const TensorKey site = inputKey(key);
+    if (const auto found = m_inputScales.find(site); found != m_inputScales.end()) {
+        tensor.inputScale = found->second;
+        return;
+    }
+    const InputStatistics* statistics = m_calibration ? m_calibration->find(key) : nullptr;
+    if (!statistics || statistics->absMax.empty() || statistics->samples.empty())
+        fail(ErrorKind::Usage,
+             "The activations int8_static of \"{}\" need one scale for all tokens, and no "
+             "calibration says how large they get; calibrate the model with a text.",
+             tensorName(key));
+    FoldInput input;
+    input.statistics = statistics;
+    std::vector<Tensor> bases;
+    for (const TensorKey other : m_model.keys())
+        if (isMatrix(other.role) && inputKey(other) == site)
+            bases.push_back(m_model.load(other));
+    for (const Tensor& base : bases)
+        input.consumers.push_back({&base, base.format});
+    progress.check();
+    const std::vector<float> ones(columns ? 0 : static_cast<size_t>(statistics->channels()), 1.0f);
+    tensor.inputScale = m_inputScales[site] =
+        staticStep(ScaleTrial(input, kTrialRows), columns ? *columns : ones);
 }
 
 /// A matrix (or some of its rows), whose scales are already folded in, in the recipe's format.
@@ -221,15 +256,21 @@ Tensor Quantizer::made(TensorKey key, const Tensor& base, const std::vector<floa
                         .values = [&base](int64_t begin, int64_t end, float* out) {
                             decodeRows(base, begin, end, out);
                         }};
-    std::vector<float> importance;
+    std::vector<float> importance, inputMax;
+    input.outlierThreshold = choice.outlierThreshold;
     std::shared_ptr<const Moments> moments;
     if (m_calibration && !wanted->isFloat() && method.needs != Needs::Nothing) {
         if (const InputStatistics* statistics = m_calibration->find(key)) {
             importance = statistics->meanSquare;
-            if (columns)
+            inputMax = statistics->absMax;
+            if (columns) {
                 for (size_t i = 0; i < importance.size(); ++i)
                     importance[i] /= (*columns)[i] * (*columns)[i];
+                for (size_t i = 0; i < inputMax.size(); ++i)
+                    inputMax[i] /= (*columns)[i];
+            }
             input.importance = importance;
+            input.inputMax = inputMax;
         }
         // The table of embeddings is also the head when tied, and is calibrated there.
         if (method.needs == Needs::Moments && m_calibration->moments) {
@@ -253,6 +294,11 @@ Quantizer::RowSample Quantizer::sample(TensorKey key, std::span<const int64_t> r
     RowSample out;
     out.cols = base.cols;
     out.base = decode(base);
+    if (m_recipe.choose(m_model, key).activations == ActivationFormat::Int8Static) {
+        Tensor scaled;
+        setInputScale(scaled, key, columns, progress);
+        out.inputScale = scaled.inputScale;
+    }
     if (!columns && !rowScales) {
         out.made = decode(made(key, base, nullptr, progress));
         return out;
@@ -287,6 +333,12 @@ Needs neededCalibration(const Model& model, const Recipe& recipe) {
         const TensorChoice choice = recipe.choose(model, key);
         if (choice.format && !choice.format->isFloat() && choice.method)
             most = std::max(most, choice.method->needs);
+        const TensorInfo& info = model.get(key);
+        const Format* format = choice.format ? choice.format : info.format();
+        const bool isKnown = !choice.format && info.packed && info.packed->staticActivations;
+        if (choice.activations == ActivationFormat::Int8Static && format && !format->isFloat() &&
+            !isKnown)
+            most = std::max(most, Needs::Statistics);
     }
     return most;
 }

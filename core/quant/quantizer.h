@@ -43,6 +43,7 @@ public:
         std::vector<float> base, made; ///< [rows][cols], both in the base's scale
         /// What the product's input is divided by, channel by channel; empty = nothing.
         std::vector<float> inputScales;
+        float inputScale = 0; ///< Tensor::inputScale
     };
     /// As tensor() would make them, without making the others.
     RowSample sample(TensorKey key, std::span<const int64_t> rows, const Progress& progress = {});
@@ -56,6 +57,9 @@ private:
     Scales scalesOf(TensorKey key, const Progress& progress);
     const std::vector<float>* scales(const Fold& fold, int32_t layer, const Progress& progress);
     std::vector<float> makeScales(const Fold& fold, int32_t layer, const Progress& progress);
+    /// Sets Tensor::inputScale of a tensor of codes that multiplies with int8_static.
+    void setInputScale(Tensor& tensor, TensorKey key, const std::vector<float>* columns,
+                       const Progress& progress);
     Tensor folded(Tensor base, const std::vector<float>* columns, const std::vector<float>* rows,
                   TensorKey key) const;
     Tensor made(TensorKey key, const Tensor& base, const std::vector<float>* columns,
@@ -66,6 +70,7 @@ private:
     std::shared_ptr<const Calibration> m_calibration;
     std::map<std::pair<const Fold*, int32_t>, std::vector<float>> m_scales; ///< empty = none
     std::shared_ptr<FeedbackCache> m_feedback;
+    std::map<TensorKey, float> m_inputScales; ///< by inputKey()
 };
 
 /// What of a calibration the recipe's methods need, over all tensors.

@@ -84,7 +84,8 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
     if (rule == rules.rend()) {
         const auto& packed = model.get(key).packed;
         if (packed && packed->tokenActivations)
-            choice.activations = ActivationFormat::Int8Token;
+            choice.activations = packed->staticActivations ? ActivationFormat::Int8Static
+                                                           : ActivationFormat::Int8Token;
         return choice;
     }
     choice.method = &getMethod(rule->method);
@@ -98,6 +99,12 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
         choice.activations = ActivationFormat::Int8Token;
     if (choice.format && choice.format->isFloat())
         choice.activations = ActivationFormat::Float;
+    // What is only looked up in has no input that a scale could be found for.
+    if (choice.activations == ActivationFormat::Int8Static && key.role == Role::TokenEmbedding &&
+        model.headKey() != key)
+        choice.activations = ActivationFormat::Int8Token;
+    if (choice.activations == ActivationFormat::Int8Outliers || choice.method->keepsOutliers)
+        choice.outlierThreshold = outlierThreshold;
     return choice;
 }
 

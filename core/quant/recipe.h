@@ -15,6 +15,7 @@ struct TensorChoice {
     const Format* format = nullptr; ///< null: as the base stores it
     const Method* method = nullptr;
     ActivationFormat activations = ActivationFormat::Float;
+    float outlierThreshold = kOutlierThreshold; ///< where the method or activations have one
     friend bool operator==(const TensorChoice&, const TensorChoice&) = default;
 };
 
@@ -31,6 +32,9 @@ struct Recipe {
     std::string name; ///< level name, or the user's own
     std::vector<RecipeRule> rules;
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
+    /// Activations of this magnitude and more are outliers for LLM.int8(): its columns (method
+    /// llm_int8) and its activations (int8_outliers). Larger than 0.
+    float outlierThreshold = kOutlierThreshold;
     friend bool operator==(const Recipe&, const Recipe&) = default;
 
     /// What this recipe says of a tensor of this model; where it says nothing, the tensor stays as
@@ -69,7 +73,8 @@ std::string formatGlyph(const Format& format, std::string_view method);
 /// method makes and whose groups divide the row, from small to large.
 std::vector<const Format*> choosableFormats(int64_t cols);
 
-/// Size of a model under a recipe, from shapes alone.
+/// Size of a model under a recipe, from shapes alone: outlier columns, which only a calibration
+/// finds, come on top.
 struct RecipeSize {
     uint64_t bytes = 0; ///< all tensors by exact bits (what a file needs, without its header)
     uint64_t residentBytes = 0; ///< planes as kept in memory

@@ -3,6 +3,8 @@
 #include "core/files/json_text.h"
 #include "core/quant/recipe.h"
 
+#include <cmath>
+
 namespace nibble {
 namespace {
 
@@ -75,6 +77,14 @@ RecipeRule readRule(const Json& json, const Place& at) {
     return rule;
 }
 
+float readThreshold(const Json& json, const Place& top) {
+    const float value = json.is_number() ? json.get<float>() : 0;
+    if (!(value > 0) || !std::isfinite(value))
+        top.refuse("outlier_threshold",
+                   fmt::format("is {}, but a number larger than 0 was expected", json.dump()));
+    return value;
+}
+
 } // namespace
 
 std::string Recipe::toJson() const {
@@ -86,6 +96,9 @@ std::string Recipe::toJson() const {
                                  {"format", rule.format},
                                  {"method", rule.method},
                                  {"activations", rule.activations}});
+    // Recipes that say nothing of it keep the text, and so the hash, that they always had.
+    if (outlierThreshold != kOutlierThreshold)
+        json["outlier_threshold"] = outlierThreshold;
     json["k"] = nibble::name(kFormat);
     json["v"] = nibble::name(vFormat);
     // Names come from people: bytes that are no text must not make saving fail.
@@ -96,7 +109,7 @@ Recipe Recipe::fromJson(std::string_view text, std::string_view source) {
     const Json json = parseJson(text, std::string(source), limits::kJsonDepth);
     Place top{std::string(source), ""};
     top.requireObject(json);
-    top.allowOnly(json, {"name", "rules", "k", "v"});
+    top.allowOnly(json, {"name", "rules", "k", "v", "outlier_threshold"});
     Recipe recipe;
     recipe.name = top.text(json, "name", "");
     if (!json.contains("rules") || !json["rules"].is_array())
@@ -113,6 +126,8 @@ Recipe Recipe::fromJson(std::string_view text, std::string_view source) {
     };
     recipe.kFormat = kv("k");
     recipe.vFormat = kv("v");
+    if (json.contains("outlier_threshold"))
+        recipe.outlierThreshold = readThreshold(json["outlier_threshold"], top);
     return recipe;
 }
 

@@ -79,7 +79,7 @@ public:
 
     /// Uploads or replaces one tensor. Norms, biases and RoPE factors are f32. A format without
     /// kernels is converted to f16 and its path says so. Error{OutOfMemory} when it does not fit.
-    virtual void setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) = 0;
+    virtual void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) = 0;
 
     /// Copies a KV page (a fork's partly filled last page before it is written).
     virtual void copyPage(int32_t from, int32_t to) = 0;

@@ -79,32 +79,59 @@ private:
     }
 
     /// Whether the product was right.
-    bool checkProduct(const Format& format, ActivationFormat activations, int32_t rows) {
-        const bool isFloat = activations == ActivationFormat::Float;
-        const std::string path =
-            fmt::format("matmul {} × {}, M {}{}", format.name, name(activations), rows,
-                        !m_paths || isFloat ? ""
-                        : m_paths->dot      ? ", dot"
-                                            : ", no dot");
+    bool checkProduct(const Format& format, const Activations& activations, ProductShape shape) {
+        const bool isFloat = activations.format == ActivationFormat::Float;
+        const std::string beside = shape.outlierColumns > 0
+                                       ? fmt::format(", {} outlier columns", shape.outlierColumns)
+                                       : "";
+        const std::string path = fmt::format("matmul {} × {}{}, M {}{}", format.name,
+                                             name(activations.format), beside, shape.rows,
+                                             !m_paths || isFloat ? ""
+                                             : m_paths->dot      ? ", dot"
+                                                                 : ", no dot");
         return check(path, 1,
                      [&] {
-                         return productError(m_backend, *m_reference, format, activations,
-                                             {.rows = rows})
+                         return productError(m_backend, *m_reference, format, activations, shape)
                              .value_or(0);
                      })
             .passed;
     }
 
+    /// Products of codes with outliers beside them, from a threshold that many values reach.
+    void checkOutliers() {
+        constexpr ActivationFormat kFormats[] = {
+            ActivationFormat::Int8Outliers, ActivationFormat::Int8Static,
+            ActivationFormat::Int8Block32, ActivationFormat::Float};
+        constexpr int32_t kRows[] = {1, 4, 16, 20};
+        size_t next = 0;
+        for (const char* format : {"int8", "int8_g32"})
+            for (const ActivationFormat activations : kFormats)
+                for (const int32_t columns : {0, 7}) {
+                    if (columns == 0 && activations != ActivationFormat::Int8Outliers)
+                        continue;
+                    if (m_paths && !m_paths->outliers)
+                        return;
+                    ProductShape shape{.rows = kRows[next++ % 4]};
+                    shape.outlierColumns = columns;
+                    if (checkProduct(getFormat(format), {activations, 1.5f}, shape) || !m_paths)
+                        continue;
+                    m_report.checks.back().note +=
+                        "Differs from the reference; tensors with outliers are converted before "
+                        "they are used.";
+                    m_paths->outliers = false;
+                }
+    }
+
     void judge(const Format& format, ActivationFormat activations, int32_t rows) {
         if (m_paths && m_paths->avoids(format.name))
             return;
-        if (checkProduct(format, activations, rows) || !m_paths)
+        if (checkProduct(format, activations, {.rows = rows}) || !m_paths)
             return;
         m_report.checks.back().note += "Differs from the reference; ";
         if (m_paths->dot && activations != ActivationFormat::Float) {
             m_report.checks.back().note += "the dot-product instruction is off.";
             m_paths->dot = false;
-            if (checkProduct(format, activations, rows))
+            if (checkProduct(format, activations, {.rows = rows}))
                 return;
             m_report.checks.back().note += "Differs from the reference; ";
         }
@@ -127,10 +154,12 @@ private:
             if (!format.isFloat())
                 judge(format, ActivationFormat::Int8Block32, kRows[next++ % 6]);
         }
-        for (const auto activations : {ActivationFormat::Int8Block64,
-                                       ActivationFormat::Int8Block128, ActivationFormat::Int8Token})
+        for (const auto activations :
+             {ActivationFormat::Int8Block64, ActivationFormat::Int8Block128,
+              ActivationFormat::Int8Token, ActivationFormat::Int8Static})
             for (const char* format : {"int8", "int4_g128"})
                 judge(getFormat(format), activations, kRows[next++ % 6]);
+        checkOutliers();
         if (!m_paths || !m_paths->dot)
             return;
         m_paths->dot = false;

@@ -2,6 +2,7 @@
 
 #include "core/base/half.h"
 #include "core/base/random.h"
+#include "core/runtime/input_form.h"
 #include "core/tensor/planes.h"
 
 #include <algorithm>
@@ -132,8 +133,9 @@ Tensor ones(int32_t width) {
 }
 
 /// Empty when the backend converts this format first: that is not a path of its own.
-std::vector<float> runProduct(Backend& backend, const Tensor& weight, ActivationFormat activations,
-                              const std::vector<float>& hidden, int32_t rows) {
+std::vector<float> runProduct(Backend& backend, const Tensor& weight,
+                              const Activations& activations, const std::vector<float>& hidden,
+                              int32_t rows) {
     const auto width = static_cast<int32_t>(weight.cols);
     const auto outputs = static_cast<int32_t>(weight.rows);
     const auto stage = backend.makeStage(smallConfig(width, outputs),
@@ -153,19 +155,42 @@ std::vector<float> runProduct(Backend& backend, const Tensor& weight, Activation
     return out;
 }
 
-/// Largest difference relative to (K/128 + 16) · 2⁻²⁴ · Σ |x| (|w| + 2 |o|): four partial sums of
-/// K/32 blocks each, a few roundings a block, and as much again for the reference.
+/// Puts `count` columns beside the codes, spread evenly, the last column among them.
+void addOutlierColumns(Tensor& tensor, int32_t count, Random& random) {
+    std::vector<int32_t> columns;
+    for (int32_t k = 1; k <= count; ++k)
+        columns.push_back(static_cast<int32_t>(tensor.cols * k / count) - 1);
+    std::vector<uint16_t> halves;
+    TensorBuilder cleared(tensor.name, *tensor.format, tensor.rows, tensor.cols);
+    std::vector<uint8_t> codes(static_cast<size_t>(tensor.cols));
+    for (int64_t row = 0; row < tensor.rows; ++row) {
+        unpackCodes(tensor, row, codes.data());
+        for (const int32_t column : columns) {
+            codes[static_cast<size_t>(column)] = 0;
+            halves.push_back(floatToHalf(static_cast<float>(random.normal())));
+        }
+        cleared.setCodes(row, codes.data());
+    }
+    tensor.codes = cleared.finish().codes;
+    tensor.outliers = Bytes::of(std::move(halves));
+    tensor.outlierColumns = std::make_shared<const std::vector<int32_t>>(std::move(columns));
+}
+
+/// Largest difference relative to (K/128 + N/4 + 16) · 2⁻²⁴ · Σ |x| (|w| + 2 |o|): four partial
+/// sums of K/32 blocks and the row's N outliers each, a few roundings a block, and as much again
+/// for the reference.
 double worstRatio(const std::vector<float>& got, const std::vector<float>& expected,
-                  const std::vector<float>& hidden, const Tensor& weight) {
+                  const std::vector<float>& hidden, const Tensor& weight, const InputForm& form) {
     const std::vector<float> values = decode(weight);
     const auto width = static_cast<size_t>(weight.cols), outputs = static_cast<size_t>(weight.rows);
-    const double unit = 2 * (double(width) / 128 + 16) * 0x1p-24;
     double worst = 0;
     for (size_t i = 0; i < got.size(); ++i) {
         const size_t row = i / outputs, out = i % outputs;
-        double sum = 0;
+        double sum = 0, beside = static_cast<double>(weight.outlierCount());
         for (size_t k = 0; k < width; ++k) {
             double offset = 0;
+            beside +=
+                form.threshold > 0 && std::fabs(hidden[row * width + k]) >= 128 * form.threshold;
             if (!weight.format->isFloat())
                 offset = std::fabs(
                     double(groupValues(weight, int64_t(out),
@@ -174,6 +199,7 @@ double worstRatio(const std::vector<float>& got, const std::vector<float>& expec
             sum += std::fabs(double(hidden[row * width + k])) / 128 *
                    (std::fabs(double(values[out * width + k])) + 2 * offset);
         }
+        const double unit = 2 * (double(width) / 128 + beside / 4 + 16) * 0x1p-24;
         const double error = std::fabs(double(got[i]) - double(expected[i]));
         worst = std::max(worst, std::isfinite(error) ? error / (unit * sum) : HUGE_VAL);
     }
@@ -252,15 +278,18 @@ double stepOf(KvFormat format) {
 } // namespace
 
 std::optional<double> productError(Backend& backend, Backend& reference, const Format& format,
-                                   ActivationFormat activations, ProductShape shape) {
+                                   const Activations& activations, ProductShape shape) {
     Random random(1 + static_cast<uint64_t>(shape.rows));
-    const Tensor weight = randomTensor(format, shape.outputs, shape.inputs, random);
+    Tensor weight = randomTensor(format, shape.outputs, shape.inputs, random);
+    if (shape.outlierColumns > 0)
+        addOutlierColumns(weight, shape.outlierColumns, random);
+    weight.inputScale = 0.017f; // some inputs are beyond 127 steps
     const std::vector<float> hidden = exactRows(shape.rows, shape.inputs, random);
     const auto got = runProduct(backend, weight, activations, hidden, shape.rows);
     if (got.empty())
         return std::nullopt;
     const auto expected = runProduct(reference, weight, activations, hidden, shape.rows);
-    return worstRatio(got, expected, hidden, weight);
+    return worstRatio(got, expected, hidden, weight, inputForm(weight, activations));
 }
 
 double layerError(Backend& backend, Backend& reference, int32_t rows, KvFormat k, KvFormat v) {

@@ -19,6 +19,7 @@ constexpr std::array<ActivationName, kActivationFormats> kActivations{{
     {ActivationFormat::Int8Block128, "int8_128", 128},
     {ActivationFormat::Int8Token, "int8_token", 0},
     {ActivationFormat::Int8Outliers, "int8_outliers", 0},
+    {ActivationFormat::Int8Static, "int8_static", 0},
 }};
 
 struct KvName {

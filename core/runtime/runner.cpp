@@ -65,7 +65,7 @@ Runner::Runner(std::shared_ptr<const Model> model, RunOptions options)
 
 Runner::~Runner() = default;
 
-void Runner::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) {
+void Runner::setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) {
     for (size_t i = 0; i < m_state->stages.size(); ++i)
         if (stageHolds(m_state->model->config, m_state->stageOptions[i], key))
             m_state->stages[i]->setTensor(key, tensor, activations);

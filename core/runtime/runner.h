@@ -84,8 +84,7 @@ public:
 
     /// Uploads or replaces one tensor on the stage(s) that hold it. A tied head follows the
     /// embedding.
-    void setTensor(TensorKey key, const Tensor& tensor,
-                   ActivationFormat activations = ActivationFormat::Float);
+    void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations = {});
 
     Session newSession();
 

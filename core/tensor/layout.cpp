@@ -100,6 +100,8 @@ TiledPlanes toTiles(const Tensor& tensor, TileOrder order) {
         tileFields(tensor.offsets, tensor.rows, groups, static_cast<size_t>(offsetBytes(format)));
     tiles.superScales = tileFields(tensor.superScales, tensor.rows, supers, 2);
     tiles.superOffsets = tileFields(tensor.superOffsets, tensor.rows, supers, 2);
+    tiles.outlierColumns = tensor.outlierColumns;
+    tiles.outliers = tileFields(tensor.outliers, tensor.rows, tensor.outlierCount(), 2);
     return tiles;
 }
 
@@ -126,6 +128,8 @@ Tensor fromTiles(const TiledPlanes& tiles, std::string name) {
         untileFields(tiles.offsets, tiles.rows, groups, static_cast<size_t>(offsetBytes(format)));
     tensor.superScales = untileFields(tiles.superScales, tiles.rows, supers, 2);
     tensor.superOffsets = untileFields(tiles.superOffsets, tiles.rows, supers, 2);
+    tensor.outlierColumns = tiles.outlierColumns;
+    tensor.outliers = untileFields(tiles.outliers, tiles.rows, tiles.outlierCount(), 2);
     return tensor;
 }
 
@@ -151,7 +155,43 @@ void decodeTiledRow(const TiledPlanes& tiles, int64_t row, float* out) {
     one.offsets = rowFields(tiles.offsets, row, groups, static_cast<size_t>(offsetBytes(format)));
     one.superScales = rowFields(tiles.superScales, row, supers, 2);
     one.superOffsets = rowFields(tiles.superOffsets, row, supers, 2);
+    one.outlierColumns = tiles.outlierColumns;
+    one.outliers = rowFields(tiles.outliers, row, tiles.outlierCount(), 2);
     decodeRows(one, 0, 1, out);
+}
+
+float decodeTiledCode(const TiledPlanes& tiles, int64_t row, int64_t col) {
+    const Format& f = *tiles.format;
+    const int64_t block = col / 32, lane = row % kRows, tile = row / kRows;
+    uint8_t codes[32] = {};
+    const auto unpack = [&](int bits, size_t plane, int shift) {
+        uint32_t record[8] = {};
+        for (int word = 0; word < bits; ++word)
+            record[word] =
+                tiles.codes[plane + static_cast<size_t>(wordAt(tiles, bits, row, block, word))];
+        unpackRecord(bits, reinterpret_cast<const uint8_t*>(record), shift, codes);
+    };
+    unpack(f.lowBits(), 0, 0);
+    if (f.highBits() != 0)
+        unpack(f.highBits(), tiles.highPlane, f.lowBits());
+    const auto field = [&](const std::vector<uint8_t>& plane, int64_t perRow, int64_t i,
+                           int width) {
+        uint32_t bits = 0;
+        if (!plane.empty())
+            std::memcpy(&bits,
+                        plane.data() + static_cast<size_t>((tile * perRow + i) * kRows + lane) *
+                                           static_cast<size_t>(width),
+                        static_cast<size_t>(width));
+        return bits;
+    };
+    const int64_t groups = f.groupCount(tiles.cols), supers = f.superCount(tiles.cols);
+    const int64_t group = col / f.groupLength(tiles.cols), super = f.super ? col / f.super : 0;
+    const GroupBits bits{
+        .scale = field(tiles.scales, groups, group, scaleBytes(f)),
+        .offset = static_cast<uint16_t>(field(tiles.offsets, groups, group, offsetBytes(f))),
+        .superScale = static_cast<uint16_t>(field(tiles.superScales, supers, super, 2)),
+        .superOffset = static_cast<uint16_t>(field(tiles.superOffsets, supers, super, 2))};
+    return decodeCode(f, groupValues(f, bits), codes[col % 32]);
 }
 
 } // namespace nibble

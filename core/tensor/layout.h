@@ -25,12 +25,18 @@ struct TiledPlanes {
     size_t highPlane = 0;
     /// Raw bits, [row tile][group or super-group][16 rows].
     std::vector<uint8_t> scales, superScales, offsets, superOffsets;
+    /// f16 bits of the outlier columns, [row tile][k][16 rows]; the columns as in Tensor.
+    std::vector<uint8_t> outliers;
+    std::shared_ptr<const std::vector<int32_t>> outlierColumns;
 
+    int64_t outlierCount() const {
+        return outlierColumns ? static_cast<int64_t>(outlierColumns->size()) : 0;
+    }
     int64_t rowTiles() const { return (rows + kRows - 1) / kRows; }
     int64_t blocks() const { return (cols + 31) / 32; }
     uint64_t bytes() const {
         return codes.size() * 4 + scales.size() + superScales.size() + offsets.size() +
-               superOffsets.size();
+               superOffsets.size() + outliers.size() + static_cast<uint64_t>(outlierCount()) * 4;
     }
 };
 
@@ -40,5 +46,7 @@ Tensor fromTiles(const TiledPlanes& tiles, std::string name);
 
 /// One row as float32, cols values, by the format's definition (as decodeRows gives it).
 void decodeTiledRow(const TiledPlanes& tiles, int64_t row, float* out);
+/// One value of it that is no outlier column's.
+float decodeTiledCode(const TiledPlanes& tiles, int64_t row, int64_t col);
 
 } // namespace nibble

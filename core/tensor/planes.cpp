@@ -166,6 +166,11 @@ GroupValues groupValues(const Tensor& t, int64_t row, int64_t group) {
     return groupValues(f, bits);
 }
 
+bool zeroCodeIsZero(const Format& format) {
+    return format.code == CodeKind::Uniform && format.zero == 0 &&
+           format.offset == OffsetKind::None;
+}
+
 void packRecord(int bits, const uint8_t* codes, int shift, uint8_t* record) {
     switch (bits) {
     case 8:

@@ -42,6 +42,11 @@ struct GroupBits {
     uint16_t offset = 0, superScale = 0, superOffset = 0;
 };
 GroupValues groupValues(const Format& format, const GroupBits& bits);
+/// What one raw code of such a group stands for.
+float decodeCode(const Format& format, const GroupValues& group, uint8_t code);
+
+/// Whether codes of 0 stand for the value 0 in every group, as outlier columns want it.
+bool zeroCodeIsZero(const Format& format);
 
 /// 32 codes, one a byte, to and from a record of `bits` (8, 4, 2, 1) words: value v lies in byte
 /// v mod 4·bits at bit bits·⌊v / 4·bits⌋. Unpacking adds in at bit `shift` of each code.

@@ -127,6 +127,14 @@ void decodeRow(const Tensor& t, int64_t row, float* out) {
     }
 }
 
+/// The columns that are kept beside the codes, into a row of values.
+void decodeOutliers(const Tensor& t, int64_t row, float* out) {
+    const auto halves = t.outliers.as<uint16_t>();
+    const auto count = static_cast<size_t>(t.outlierCount());
+    for (size_t k = 0; k < count; ++k)
+        out[(*t.outlierColumns)[k]] = halfToFloat(halves[static_cast<size_t>(row) * count + k]);
+}
+
 /// One plane's rows in another order.
 Bytes gather(const Bytes& plane, int64_t rows, std::span<const int64_t> order) {
     if (plane.empty())
@@ -147,12 +155,14 @@ Bytes gather(const Bytes& plane, int64_t rows, std::span<const int64_t> order) {
 } // namespace
 
 uint64_t Tensor::planeBytes() const {
-    return codes.size() + scales.size() + superScales.size() + offsets.size() + superOffsets.size();
+    return codes.size() + scales.size() + superScales.size() + offsets.size() +
+           superOffsets.size() + outliers.size() + static_cast<uint64_t>(outlierCount()) * 4;
 }
 
 uint64_t Tensor::storedBytes() const {
     const double rowBits = format->bitsPerWeight(cols) * static_cast<double>(cols);
-    return (static_cast<uint64_t>(std::llround(rowBits)) * static_cast<uint64_t>(rows) + 7) / 8;
+    return (static_cast<uint64_t>(std::llround(rowBits)) * static_cast<uint64_t>(rows) + 7) / 8 +
+           outliers.size() + static_cast<uint64_t>(outlierCount()) * 4;
 }
 
 void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out) {
@@ -165,12 +175,38 @@ void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out) {
         float* const values = out + (row - begin) * tensor.cols;
         if (!tensor.columnOrder) {
             decodeRow(tensor, row, values);
+            if (tensor.outlierColumns)
+                decodeOutliers(tensor, row, values);
             continue;
         }
         decodeRow(tensor, row, planeOrder.data());
         for (size_t j = 0; j < planeOrder.size(); ++j)
             values[(*tensor.columnOrder)[j]] = planeOrder[j];
     }
+}
+
+float decodeCode(const Format& format, const GroupValues& group, uint8_t code) {
+    float value = 0;
+    GroupDecoder(format, group).decode<1>(&code, &value);
+    return value;
+}
+
+float decodeValue(const Tensor& tensor, int64_t row, int64_t col) {
+    if (tensor.outlierColumns) {
+        const auto& columns = *tensor.outlierColumns;
+        const auto at = std::lower_bound(columns.begin(), columns.end(), col);
+        if (at != columns.end() && *at == col)
+            return halfToFloat(tensor.outliers.as<uint16_t>()[static_cast<size_t>(
+                row * tensor.outlierCount() + (at - columns.begin()))]);
+    }
+    if (tensor.columnOrder)
+        col = std::find(tensor.columnOrder->begin(), tensor.columnOrder->end(), col) -
+              tensor.columnOrder->begin();
+    uint8_t codes[32];
+    unpackBlock(tensor, row * tensor.blocks() + col / 32, codes);
+    return decodeCode(*tensor.format,
+                      groupValues(tensor, row, col / tensor.format->groupLength(tensor.cols)),
+                      codes[col % 32]);
 }
 
 std::vector<float> decode(const Tensor& tensor) {
@@ -216,6 +252,7 @@ Tensor gatherRows(const Tensor& t, std::span<const int64_t> order) {
     out.superScales = gather(t.superScales, t.rows, order);
     out.offsets = gather(t.offsets, t.rows, order);
     out.superOffsets = gather(t.superOffsets, t.rows, order);
+    out.outliers = gather(t.outliers, t.rows, order);
     return out;
 }
 

@@ -24,21 +24,32 @@ namespace nibble {
 ///  superOffsets  [row][super] f16
 /// With a column order plane column j holds the values' column order[j]: groups are then formed of
 /// columns that are not neighbours (GPTQ's act-order).
+///  outliers      [row][k] f16: LLM.int8()'s outlier columns, the columns outlierColumns[k] of the
+///                values, kept beside the codes, which have 0 there
 /// Planes keep the raw stored bits, so that containers translate to and from them bit-exactly.
 /// Float formats have only `codes`: rows × cols values.
 struct Tensor {
     std::string name;
     const Format* format = nullptr;
     int64_t rows = 0, cols = 0, experts = 1;
-    Bytes codes, scales, superScales, offsets, superOffsets;
+    Bytes codes, scales, superScales, offsets, superOffsets, outliers;
     /// cols indices, each once, shared by copies; null = plane columns are the values' columns.
     std::shared_ptr<const std::vector<int32_t>> columnOrder;
+    /// Ascending; null or at least one. Only with formats whose code 0 is the value 0, and without
+    /// a column order.
+    std::shared_ptr<const std::vector<int32_t>> outlierColumns;
+    /// What one step of the int8 codes of its input is, found by calibration; 0 = not known.
+    float inputScale = 0;
 
+    int64_t outlierCount() const {
+        return outlierColumns ? static_cast<int64_t>(outlierColumns->size()) : 0;
+    }
     int64_t values() const { return rows * cols; }
     int64_t blocks() const { return (cols + 31) / 32; }
     /// Bytes that the planes take in memory.
     uint64_t planeBytes() const;
-    /// Bytes by the format's exact bits per weight (what a file of this format needs).
+    /// Bytes by the format's exact bits per weight (what a file of this format needs), with those
+    /// of outlier columns.
     uint64_t storedBytes() const;
 };
 
@@ -48,6 +59,9 @@ void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out);
 
 /// The whole tensor as float32 [rows][cols].
 std::vector<float> decode(const Tensor& tensor);
+
+/// One value of a quantized tensor, as decodeRows gives it.
+float decodeValue(const Tensor& tensor, int64_t row, int64_t col);
 
 /// The raw codes of one row in the order of its planes, cols bytes, unsigned except for 8-bit
 /// formats (two's complement).

@@ -152,18 +152,51 @@ private slots:
         QTest::newRow("smoothquant") << "smoothquant"
                                      << "int8"
                                      << "int8_token";
+        QTest::newRow("smoothquant static") << "smoothquant"
+                                            << "int8"
+                                            << "int8_static";
+        // LLM.int8(): columns known beforehand, values found while running, and both.
+        QTest::newRow("llm_int8 static") << "llm_int8"
+                                         << "int8"
+                                         << "int8_token";
+        QTest::newRow("llm_int8 dynamic") << "rtn"
+                                          << "int8"
+                                          << "int8_outliers";
+        QTest::newRow("llm_int8") << "llm_int8"
+                                  << "int8"
+                                  << "int8_outliers";
     }
     void outliersAreTheirBusiness() {
         QFETCH(QString, method);
         QFETCH(QString, format);
         QFETCH(QString, activations);
         const QByteArray m = method.toUtf8(), f = format.toUtf8(), a = activations.toUtf8();
-        const double plain =
-            kld(planted(), recipe(f, "rtn", activations == "float" ? "float" : "int8_token"));
+        const char* rounded = activations == "float"         ? "float"
+                              : activations == "int8_static" ? "int8_static"
+                                                             : "int8_token";
+        const double plain = kld(planted(), recipe(f, "rtn", rounded));
         const double better = kld(planted(), recipe(f, m, a));
         const auto text = QString("rtn %1, %2 %3").arg(plain).arg(method).arg(better);
         QVERIFY2(better * 3 <= plain, qPrintable(text));
         qInfo("%s", qPrintable(text));
+    }
+
+    /// The outlier columns of the planted model are the planted ones, and a threshold that nothing
+    /// reaches leaves none.
+    void outlierColumnsAreThePlantedOnes() {
+        Recipe made = recipe("int8", "llm_int8", "int8_token");
+        const TensorKey gate{Role::Gate, 2};
+        const auto columns = [&] {
+            return Quantizer(*planted(), made, calibrationOf(planted())).tensor(gate);
+        };
+        const Tensor tensor = columns();
+        QVERIFY(tensor.outlierColumns);
+        for (int32_t planted : {5, 37, 69})
+            QVERIFY(std::ranges::count(*tensor.outlierColumns, planted) == 1);
+        QVERIFY(tensor.outlierCount() <= tensor.cols / 32);
+        made.outlierThreshold = 1e6f;
+        QVERIFY(!columns().outlierColumns);
+        QVERIFY_EXCEPTION_THROWN(Quantizer(*planted(), made).tensor(gate), Error);
     }
 
     /// With float weights (nothing to round) folded scales must cancel.

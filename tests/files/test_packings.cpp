@@ -476,6 +476,40 @@ private slots:
             QCOMPARE(open(fixed)->tensors.size(), size_t(1));
             QVERIFY(open(fixed)->conversionNote().find("scales of activations") !=
                     std::string::npos);
+
+            // Where the configuration says that it is static, the scale is what runs.
+            const auto config = [&](const char* activations) {
+                std::string text = compressedConfig(8, !zeros, "channel", 0, true);
+                const std::string was = "\"num_bits\":8,\"dynamic\":true,\"strategy\":\"token\"";
+                return text.replace(text.find(was), was.size(), activations);
+            };
+            constexpr const char* kStatic =
+                "\"num_bits\":8,\"dynamic\":false,\"strategy\":\"tensor\"";
+            for (const bool wide : {false, true}) {
+                PackedFolder given = f;
+                if (wide)
+                    given.add("p.input_scale", "F32", {1}, std::vector<float>{0.0125f});
+                else
+                    given.add("p.input_scale", "BF16", {1}, std::vector<uint16_t>{0x3c4d});
+                given.quantizer(config(kStatic));
+                const float expected = wide ? 0.0125f : bfloatToFloat(0x3c4d);
+                QVERIFY(open(given)->get("p.weight").packed->staticActivations);
+                QVERIFY(open(given)->conversionNote().empty());
+                QCOMPARE(load(given).inputScale, expected);
+                given.add("p.input_zero_point", "I8", {1}, std::vector<int8_t>{0});
+                QVERIFY(open(given)->get("p.weight").packed->staticActivations);
+            }
+            PackedFolder shifted = f;
+            shifted.add("p.input_scale", "F32", {1}, std::vector<float>{0.0125f});
+            shifted.add("p.input_zero_point", "I8", {1}, std::vector<int8_t>{3});
+            shifted.quantizer(config(kStatic));
+            QVERIFY(!open(shifted)->get("p.weight").packed->staticActivations);
+            for (const float bad : {0.0f, -1.0f, HUGE_VALF}) {
+                PackedFolder broken = f;
+                broken.add("p.input_scale", "F32", {1}, std::vector<float>{bad});
+                broken.quantizer(config(kStatic));
+                QVERIFY_EXCEPTION_THROWN(open(broken), Error);
+            }
         }
     }
     void nf4Decodes() {

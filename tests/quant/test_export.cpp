@@ -126,6 +126,24 @@ private slots:
         const double error = test::relativeError(logits(q8), logits(model));
         QVERIFY2(error > 0 && error < 0.05, qPrintable(QString::number(error)));
     }
+    void outlierColumnsAreRefusedByName() {
+        const auto model = makeSyntheticModel("tiny");
+        Recipe recipe = all("q8_0");
+        recipe.rules.front().method = "llm_int8";
+        try {
+            Round().trip(*model, recipe);
+            QFAIL("no error");
+        } catch (const Error& error) {
+            const std::string text = error.what();
+            QVERIFY2(text.find("token_embd") != std::string::npos, text.c_str());
+            QVERIFY2(text.find("outlier columns") != std::string::npos, text.c_str());
+        }
+        // And where a tensor with such columns comes from elsewhere.
+        Tensor tensor = variantTensor(*model, all("q8_0"), {Role::Up, 0});
+        tensor.outlierColumns =
+            std::make_shared<const std::vector<int32_t>>(std::vector<int32_t>{1});
+        QVERIFY_EXCEPTION_THROWN(toStoredBytes(tensor, *blockTypeOf(getFormat("q8_0"))), Error);
+    }
     void formatsWithoutATypeAreNamed() {
         const auto model = makeSyntheticModel("tiny");
         Round round;

@@ -1,10 +1,12 @@
 #include "core/base/error.h"
 #include "core/base/half.h"
 #include "core/base/mapped_file.h"
+#include "core/base/random.h"
 #include "core/base/resources.h"
 #include "core/files/packings.h"
 #include "core/model/names.h"
 #include "core/quant/apply.h"
+#include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 #include "core/tensor/planes.h"
 #include "tests/support/shared_data.h"
@@ -55,13 +57,14 @@ Tensor asInFolder(const Model& model, TensorKey key, const Tensor& tensor) {
     return gatherRows(tensor, order);
 }
 
-std::vector<float> logits(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
+std::vector<float> logits(const std::shared_ptr<const Model>& model, const Recipe& recipe,
+                          std::shared_ptr<const Calibration> calibration = nullptr) {
     RunOptions options;
     options.placement = placeAll(*model, openCpu(CpuMode::Scalar));
     options.context = 64;
     options.kFormat = options.vFormat = KvFormat::F32;
     Runner runner(model, options);
-    applyRecipe(runner, recipe);
+    applyRecipe(runner, recipe, nullptr, {}, std::move(calibration));
     Session session = runner.newSession();
     std::vector<TokenId> tokens;
     for (int i = 0; i < 8; ++i)
@@ -298,6 +301,65 @@ private slots:
         QCOMPARE(group["input_activations"]["strategy"].get<std::string>(), std::string("token"));
         QVERIFY(group["input_activations"]["dynamic"].get<bool>());
         QVERIFY(ct["ignore"] == Json::array({"lm_head"}));
+    }
+    /// One scale for the input of each layer: written, said so, and read again.
+    void staticActivationsKeepTheirScales() {
+        const auto model = sample();
+        const auto calibration = std::make_shared<Calibration>();
+        Random random(3);
+        for (const TensorKey key : model->keys()) {
+            if (!isMatrix(key.role))
+                continue;
+            InputStatistics& input = calibration->inputs[inputKey(key)];
+            const auto cols = static_cast<size_t>(model->get(key).cols());
+            input.meanSquare.assign(cols, 1);
+            input.absMax.assign(cols, 5);
+            input.samples.resize(cols * 4);
+            for (float& x : input.samples)
+                x = static_cast<float>(random.normal());
+        }
+        const Recipe recipe = linear("int8", "int8_static");
+        refuses([&] { exportFolder(*model, recipe, "compressed-tensors", at("none")); },
+                ErrorKind::Usage, {"blk.0.attn_q", "calibrat"});
+        QVERIFY(neededCalibration(*model, recipe) == Needs::Statistics);
+        exportFolder(*model, recipe, "compressed-tensors", at("static"), {}, calibration);
+
+        const Json config = readJson(at("static") / "config.json")["quantization_config"];
+        QCOMPARE(config["format"].get<std::string>(), std::string("int-quantized"));
+        const Json activations = config["config_groups"]["group_0"]["input_activations"];
+        QCOMPARE(activations["strategy"].get<std::string>(), std::string("tensor"));
+        QVERIFY(!activations["dynamic"].get<bool>() && activations["symmetric"].get<bool>());
+        const RawFile file(at("static") / "model.safetensors");
+        const auto scale = [&](const char* name) {
+            return file.at<float>(std::string("model.layers.3.") + name + ".input_scale", 0);
+        };
+        // Clipping at a half costs more than it gains where values are normal; clipping at nothing,
+        // 5 of them, wastes steps.
+        QVERIFY(scale("self_attn.q_proj") > 2.0f / 127 && scale("self_attn.q_proj") < 5.0f / 127);
+        QCOMPARE(scale("self_attn.k_proj"), scale("self_attn.q_proj"));
+        QCOMPARE(scale("mlp.up_proj"), scale("mlp.gate_proj"));
+
+        const auto back = openModel(at("static"));
+        QVERIFY(back->checkpoint->conversionNote().empty());
+        Recipe asItIs;
+        QVERIFY(neededCalibration(*back, asItIs) == Needs::Nothing);
+        const TensorKey down{Role::Down, 3};
+        QCOMPARE(back->load(down).inputScale, scale("mlp.down_proj"));
+        QVERIFY(asItIs.choose(*back, down).activations == ActivationFormat::Int8Static);
+        const double error =
+            test::relativeError(logits(back, asItIs), logits(model, recipe, calibration));
+        QVERIFY2(error < 1e-5, qPrintable(QString::number(error)));
+        // A folder of such weights can be written from what was read.
+        exportFolder(*back, asItIs, "compressed-tensors", at("again"));
+        const RawFile again(at("again") / "model.safetensors");
+        QCOMPARE(again.at<float>("model.layers.3.mlp.down_proj.input_scale", 0),
+                 scale("mlp.down_proj"));
+    }
+    void outlierColumnsAreRefused() {
+        Recipe recipe = linear("int8", "int8_token");
+        recipe.rules.front().method = "llm_int8";
+        refuses([&] { requireFolderFits(*sample(), recipe, "compressed-tensors"); },
+                ErrorKind::Usage, {"blk.0.attn_q", "outlier columns", "rtn"});
     }
     void vocabulariesOfGgufsBecomeTokenizerFiles() {
         const auto same = [&](const std::shared_ptr<const Model>& model, const char* name,

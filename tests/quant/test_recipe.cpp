@@ -162,6 +162,18 @@ private slots:
             QVERIFY(back.hash() != recipe.hash());
         }
     }
+    /// A field of the recipe, in whose choices it counts where something has a threshold.
+    void theOutlierThresholdIsAdjustable() {
+        Recipe recipe = levelRecipe("llm_int8", tiny());
+        QCOMPARE(recipe.choose(tiny(), layer(Role::Up)).outlierThreshold, 6.0f);
+        QVERIFY(recipe.toJson().find("outlier_threshold") == std::string::npos);
+        const Recipe plain = recipe;
+        recipe.outlierThreshold = 4.5f;
+        QVERIFY(recipe.hash() != plain.hash());
+        QVERIFY(Recipe::fromJson(recipe.toJson(), "x") == recipe);
+        QVERIFY(recipe.choose(tiny(), layer(Role::Up)) != plain.choose(tiny(), layer(Role::Up)));
+        QVERIFY(recipe.choose(tiny(), kHead) == plain.choose(tiny(), kHead));
+    }
     void jsonIsRefusedByField_data() {
         QTest::addColumn<QByteArray>("json");
         QTest::addColumn<QByteArray>("says");
@@ -188,6 +200,10 @@ private slots:
         QTest::newRow("unknown activations")
             << QByteArray(R"({"rules":[{"match":"*","activations":"int7"}]})")
             << QByteArray("rules[0].activations");
+        for (const char* threshold : {"0", "-1", "1e99", "\"6\"", "null"})
+            QTest::addRow("threshold %s", threshold)
+                << QByteArray(R"({"rules":[],"outlier_threshold":)") + threshold + "}"
+                << QByteArray("outlier_threshold");
         QTest::newRow("unknown kv") << QByteArray(R"({"rules":[],"k":"f8"})") << QByteArray("k ");
         QTest::newRow("key twice")
             << QByteArray(R"({"rules":[],"rules":[]})") << QByteArray("twice");
@@ -221,8 +237,10 @@ private slots:
     void sizesAreThoseOfTheTensors() {
         for (const Level& level : levels()) {
             Recipe recipe = level.make(tiny());
-            for (RecipeRule& rule : recipe.rules)
-                rule.method = "rtn"; // sizes do not depend on how codes are chosen
+            for (RecipeRule& rule : recipe.rules) { // sizes do not depend on how codes are chosen
+                rule.method = "rtn";
+                rule.activations = "float";
+            }
             uint64_t stored = 0, resident = 0;
             int64_t values = 0;
             for (const TensorKey key : tiny().keys()) {

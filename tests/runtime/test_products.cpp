@@ -1,3 +1,4 @@
+#include "core/base/error.h"
 #include "core/base/half.h"
 #include "core/base/random.h"
 #include "core/runtime/cpu/cpu_matrix.h"
@@ -69,43 +70,47 @@ ActivationRows randomRows(int32_t rows, int64_t cols, Random& random) {
     return input;
 }
 
-bool isOutlier(const ActivationRows& input, ActivationFormat format, int64_t m, int64_t i) {
-    if (format != ActivationFormat::Int8Outliers)
+bool inColumn(const InputForm& form, int64_t i) {
+    return form.columns &&
+           std::find(form.columns->begin(), form.columns->end(), i) != form.columns->end();
+}
+
+bool isOutlier(const ActivationRows& input, const InputForm& form, int64_t m, int64_t i) {
+    if (inColumn(form, i))
+        return true;
+    if (form.threshold == 0)
         return false;
-    const auto& outliers = input.outliers(m);
+    const auto& outliers = input.outliers(form, m);
     return std::any_of(outliers.begin(), outliers.end(),
                        [i](const OutlierValue& outlier) { return outlier.col == i; });
 }
 
 /// What the product sees: the floats, or code × scale.
-double seen(const ActivationRows& input, ActivationFormat format, int64_t m, int64_t i) {
-    if (format == ActivationFormat::Float)
+double seen(const ActivationRows& input, const InputForm& form, int64_t m, int64_t i) {
+    if (form.isFloat() || isOutlier(input, form, m, i))
         return double(input.row(m)[i]);
-    if (isOutlier(input, format, m, i))
-        return double(input.row(m)[i]);
-    const Int8Rows x = input.int8(format);
+    const Int8Rows x = input.int8(form);
     return double(x.codes[m * input.stride() + i]) *
            double(x.scales[m * (input.stride() / 32) + i / 32]);
 }
 
 struct Result {
     std::vector<float> values;
-    ActivationFormat activations;
+    InputForm form;
 };
 
 Result product(const Tensor& tensor, ActivationRows& input, ActivationFormat format,
                const CpuKernels& kernels) {
     const CpuMatrix matrix(tensor, format, kernels);
     Result result{std::vector<float>(static_cast<size_t>(input.rows() * tensor.rows)),
-                  matrix.activations()};
+                  matrix.form()};
     ActivationRows gathered;
     if (matrix.needsGather()) {
         gathered = ActivationRows(input.rows(), input.cols());
         matrix.gather(input, gathered);
     }
     ActivationRows& read = matrix.needsGather() ? gathered : input;
-    read.allow(format);
-    read.quantize(format, kernels);
+    read.quantize(matrix.form(), kernels);
     matrix.multiply(read, 0, matrix.units(), result.values.data(), tensor.rows);
     return result;
 }
@@ -130,8 +135,15 @@ std::vector<float> decodeIntegers(const Tensor& tensor) {
 /// terms in a block of sums of its own.
 double worstRatio(const Tensor& tensor, const ActivationRows& input, const Result& result) {
     const std::vector<float> exact = decode(tensor); // what floats are multiplied with
-    const std::vector<float> weights =
-        result.activations == ActivationFormat::Float ? exact : decodeIntegers(tensor);
+    const std::vector<float> weights = result.form.isFloat() ? exact : decodeIntegers(tensor);
+    const auto cols = static_cast<size_t>(tensor.cols);
+    std::vector<double> inputsSeen;
+    std::vector<uint8_t> isWhole;
+    for (int64_t m = 0; m < input.rows(); ++m)
+        for (int64_t i = 0; i < tensor.cols; ++i) {
+            inputsSeen.push_back(seen(input, result.form, m, i));
+            isWhole.push_back(isOutlier(input, result.form, m, i));
+        }
     double worst = 0;
     for (int64_t row = 0; row < tensor.rows; ++row) {
         std::vector<double> spread(static_cast<size_t>(tensor.cols));
@@ -148,8 +160,8 @@ double worstRatio(const Tensor& tensor, const ActivationRows& input, const Resul
         for (int64_t m = 0; m < input.rows(); ++m) {
             double sum = 0, scale = 0;
             for (int64_t i = 0; i < tensor.cols; ++i) {
-                const double x = seen(input, result.activations, m, i);
-                const bool whole = isOutlier(input, result.activations, m, i);
+                const double x = inputsSeen[size_t(m) * cols + size_t(i)];
+                const bool whole = isWhole[size_t(m) * cols + size_t(i)] != 0;
                 sum += x * double((whole ? exact : weights)[size_t(row * tensor.cols + i)]);
                 scale += std::fabs(x) * spread[size_t(i)];
             }
@@ -173,7 +185,28 @@ std::vector<const CpuKernels*> supportedSets() {
 
 constexpr ActivationFormat kTriedActivations[] = {
     ActivationFormat::Float,        ActivationFormat::Int8Block32, ActivationFormat::Int8Block64,
-    ActivationFormat::Int8Block128, ActivationFormat::Int8Token,   ActivationFormat::Int8Outliers};
+    ActivationFormat::Int8Block128, ActivationFormat::Int8Token,   ActivationFormat::Int8Outliers,
+    ActivationFormat::Int8Static};
+
+/// Every 50th column from the third on, and the last, beside the codes, which are cleared there.
+Tensor withOutliers(Tensor tensor, Random& random) {
+    std::vector<int32_t> columns;
+    for (int64_t i = 2; i < tensor.cols - 1; i += 50)
+        columns.push_back(static_cast<int32_t>(i));
+    columns.push_back(static_cast<int32_t>(tensor.cols - 1));
+    std::vector<uint32_t> codes(tensor.codes.as<uint32_t>().begin(),
+                                tensor.codes.as<uint32_t>().end());
+    std::vector<uint16_t> halves;
+    for (int64_t row = 0; row < tensor.rows; ++row)
+        for (const int32_t column : columns) {
+            reinterpret_cast<uint8_t*>(codes.data())[row * tensor.blocks() * 32 + column] = 0;
+            halves.push_back(floatToHalf(static_cast<float>(random.normal())));
+        }
+    tensor.codes = Bytes::of(std::move(codes));
+    tensor.outliers = Bytes::of(std::move(halves));
+    tensor.outlierColumns = std::make_shared<const std::vector<int32_t>>(columns);
+    return tensor;
+}
 
 } // namespace
 
@@ -182,24 +215,91 @@ class TestProducts : public QObject {
 private slots:
     void outliersStayFloats() {
         ActivationRows input(2, 64);
-        input.allow(ActivationFormat::Int8Outliers);
+        const InputForm form{.format = ActivationFormat::Int8Outliers, .threshold = 6};
         input.begin(2, 64);
         for (int64_t i = 0; i < 64; ++i) {
             input.row(0)[i] = static_cast<float>(i) / 64;
             input.row(1)[i] = 0.5f;
         }
         input.row(0)[7] = -100;
-        input.row(0)[40] = kOutlierThreshold;
-        input.quantize(ActivationFormat::Int8Outliers, bestKernels());
-        QCOMPARE(input.outliers(0).size(), size_t(2));
-        QCOMPARE(input.outliers(0)[0].col, 7);
-        QCOMPARE(input.outliers(0)[0].value, -100.0f);
-        QCOMPARE(input.outliers(0)[1].col, 40);
-        QVERIFY(input.outliers(1).empty()); // another token's outliers are no business of this one
-        const Int8Rows x = input.int8(ActivationFormat::Int8Outliers);
+        input.row(0)[40] = 6;
+        input.quantize(form, bestKernels());
+        QCOMPARE(input.outliers(form, 0).size(), size_t(2));
+        QCOMPARE(input.outliers(form, 0)[0].col, 7);
+        QCOMPARE(input.outliers(form, 0)[0].value, -100.0f);
+        QCOMPARE(input.outliers(form, 0)[1].col, 40);
+        // Another token's outliers are no business of this one.
+        QVERIFY(input.outliers(form, 1).empty());
+        const Int8Rows x = input.int8(form);
         QCOMPARE(int(x.codes[7]), 0);
         QCOMPARE(int(x.codes[63]), 127); // the scale is of what is left
         QCOMPARE(input.row(0)[7], -100.0f);
+
+        // With a higher threshold one of them is rounded, and with a column none is looked for.
+        InputForm other = form;
+        other.threshold = 6.5;
+        input.quantize(other, bestKernels());
+        QCOMPARE(input.outliers(other, 0).size(), size_t(1));
+        QCOMPARE(int(input.int8(other).codes[40]), 127);
+        other.columns = std::make_shared<const std::vector<int32_t>>(std::vector{7, 40});
+        input.quantize(other, bestKernels());
+        QVERIFY(input.outliers(other, 0).empty());
+        QCOMPARE(int(input.int8(other).codes[40]), 0);
+        QCOMPARE(int(input.int8(other).codes[63]), 127);
+        // Three forms of the same rows, each its own.
+        QCOMPARE(input.outliers(form, 0).size(), size_t(2));
+        input.begin(1, 64);
+        QVERIFY_EXCEPTION_THROWN(input.int8(form), Error);
+    }
+
+    void staticScalesClamp() {
+        ActivationRows input(1, 64);
+        input.begin(1, 64);
+        const float values[] = {0.5f, -0.5f, 0.49999997f, -1.5f, 2.4f, 200, -200, 127};
+        std::fill_n(input.row(0), 64, 0.0f);
+        std::copy(std::begin(values), std::end(values), input.row(0));
+        const InputForm form{.format = ActivationFormat::Int8Static, .scale = 1};
+        input.quantize(form, bestKernels());
+        const Int8Rows x = input.int8(form);
+        const std::vector<int> expected{1, -1, 0, -2, 2, 127, -127, 127};
+        QCOMPARE(std::vector<int>(x.codes, x.codes + 8), expected);
+        QCOMPARE(x.sums[0], 127);
+        QCOMPARE(x.scales[1], 1.0f);
+        input.row(0)[40] = HUGE_VALF;
+        input.quantize(form, bestKernels());
+        QVERIFY(std::isnan(input.int8(form).scales[0]));
+    }
+
+    /// The integer part is exact, and what is beside it is within its bound, in every format that
+    /// can have outlier columns.
+    void outlierColumns() {
+        Random random(23);
+        for (const char* name : {"int8", "int8_g32", "q8_0", "int8_g128_s8", "int8_g32_f32"}) {
+            Tensor tensor = withOutliers(randomTensor(getFormat(name), 35, 256, random), random);
+            tensor.inputScale = 0.02f;
+            const std::vector<float> values = decode(tensor);
+            for (const int32_t m : {1, 3, 17}) {
+                ActivationRows input = randomRows(m, 256, random);
+                for (const ActivationFormat activations : kTriedActivations) {
+                    const Result reference = product(tensor, input, activations, kScalarKernels);
+                    for (const CpuKernels* set : supportedSets()) {
+                        const Result result = product(tensor, input, activations, *set);
+                        const QString where = QString("%1 %2").arg(name).arg(set->name);
+                        QVERIFY2(worstRatio(tensor, input, result) <= 1, qPrintable(where));
+                        if (activations != ActivationFormat::Float)
+                            QVERIFY2(result.values == reference.values, qPrintable(where));
+                    }
+                }
+            }
+            for (const CpuKernels* set : supportedSets()) {
+                const CpuMatrix matrix(tensor, ActivationFormat::Int8Outliers, *set);
+                std::vector<float> row(256);
+                for (int64_t i = 0; i < 35; ++i) {
+                    matrix.decodeRow(i, row.data());
+                    QVERIFY(std::equal(row.begin(), row.end(), values.begin() + i * 256));
+                }
+            }
+        }
     }
     /// A matrix in column order is the matrix with its columns put back.
     void columnOrders() {
@@ -208,6 +308,7 @@ private slots:
             for (const CpuKernels* set : supportedSets())
                 for (const ActivationFormat format : kTriedActivations) {
                     Tensor tensor = randomTensor(getFormat(name), 21, 256, random);
+                    tensor.inputScale = 0.02f;
                     ActivationRows gathered = randomRows(3, 256, random), input(3, 256);
                     const auto plain = product(tensor, gathered, format, *set);
                     std::vector<int32_t> order(256);
@@ -220,7 +321,7 @@ private slots:
                     tensor.columnOrder = std::make_shared<const std::vector<int32_t>>(order);
                     const auto ordered = product(tensor, input, format, *set);
                     QVERIFY2(ordered.values == plain.values, name);
-                    QCOMPARE(ordered.activations, plain.activations);
+                    QVERIFY(ordered.form == plain.form);
                     std::vector<float> values = decode(tensor), row(256);
                     const CpuMatrix matrix(tensor, format, *set);
                     QVERIFY(matrix.path().find("in column order") != std::string::npos);
@@ -237,15 +338,16 @@ private slots:
         for (const Format& format : formats()) {
             // What tiles rely on: whole groups in a block, or whole blocks in a group.
             QVERIFY(format.group == 0 || (format.group >= 16 && std::has_single_bit(format.group)));
-            const Tensor tensor = randomTensor(format, 32, 512, random);
+            Tensor tensor = randomTensor(format, 32, 512, random);
+            tensor.inputScale = 0.02f;
             for (const CpuKernels* set : supportedSets())
                 for (const ActivationFormat activations : kTriedActivations) {
                     const CpuMatrix matrix(tensor, activations, *set);
                     const ActivationFormat kept =
                         format.isFloat() ? ActivationFormat::Float : activations;
-                    QCOMPARE(matrix.activations(), kept);
-                    const std::string expected = std::string(format.name) + " × " +
-                                                 std::string(name(kept)) + ", " + set->name;
+                    QCOMPARE(matrix.form().format, kept);
+                    const std::string expected =
+                        std::string(format.name) + " × " + matrix.form().text() + ", " + set->name;
                     QVERIFY2(matrix.path().starts_with(expected), matrix.path().c_str());
                     // Scale codes of fewer than eight bits take a byte.
                     const double bits = double(matrix.bytes()) * 8 / double(tensor.values());
@@ -253,7 +355,8 @@ private slots:
                     integers += kept != ActivationFormat::Float;
                 }
         }
-        QCOMPARE(integers, int(supportedSets().size() * 5 * (formats().size() - 3)));
+        QCOMPARE(integers, int(supportedSets().size() * (std::size(kTriedActivations) - 1) *
+                               (formats().size() - 3)));
     }
     void everyFormat_data() {
         QTest::addColumn<QString>("format");
@@ -271,7 +374,8 @@ private slots:
         if (!free && f.rowUnit() < 256) // rows that end within a chunk of 256, or even a block
             shapes.emplace_back(19, 512 + f.rowUnit());
         for (const auto& [rows, cols] : shapes) {
-            const Tensor tensor = randomTensor(f, rows, cols, random);
+            Tensor tensor = randomTensor(f, rows, cols, random);
+            tensor.inputScale = 0.02f;
             for (const int32_t m : {1, 2, 3, 5, 8, 17}) {
                 ActivationRows input = randomRows(m, cols, random);
                 for (const ActivationFormat activations : kTriedActivations) {
@@ -288,7 +392,7 @@ private slots:
                                                   .arg(ratio);
                         QVERIFY2(ratio <= 1, qPrintable(where));
                         // Integer kernels round in the same places: equal bit for bit.
-                        if (result.activations != ActivationFormat::Float)
+                        if (!result.form.isFloat())
                             QVERIFY2(result.values == reference.values, qPrintable(where));
                     }
                 }

@@ -1,4 +1,4 @@
-// ctest: TIMEOUT=300 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
+// ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
 #include "core/runtime/doctor.h"
 #include "tests/runtime/vulkan_support.h"
 
@@ -42,6 +42,18 @@ private slots:
         // What ran after the first failure ran without the instruction, and was right.
         QVERIFY2(report.failed() == 1, listing(report));
         QVERIFY(QString::fromStdString(report.checks.back().path).endsWith("no dot"));
+    }
+
+    void aWrongOutlierPathIsNamedAndReplaced() {
+        NIBBLE_NEED_LAVAPIPE(backend);
+        // Constant 36 is what preparing rows leaves out of the codes: nothing at all.
+        qputenv("NIBBLE_VULKAN_CORRUPT", "prepare:36=0");
+        const DoctorReport report = runDoctor(*backend);
+        QVERIFY2(report.failed() == 1, listing(report));
+        for (const DoctorCheck& check : report.checks)
+            if (!check.passed)
+                QVERIFY2(check.note.find("with outliers are converted") != std::string::npos,
+                         listing(report));
     }
 
     void theCpuIsRight() {

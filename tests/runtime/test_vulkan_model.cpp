@@ -1,5 +1,6 @@
 // ctest: TIMEOUT=300 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
 #include "core/base/resources.h"
+#include "core/quant/method.h"
 #include "tests/runtime/vulkan_support.h"
 
 #include <QFile>
@@ -167,6 +168,80 @@ private slots:
         QVERIFY(relativeError(run(placeAll(*m_model, backend)), whole) < bound);
         QVERIFY(relativeError(run({{{0, 1}, cpu}, {{1, 2}, backend}}), whole) < bound);
         QVERIFY(relativeError(run({{{0, 1}, backend}, {{1, 2}, cpu}}), whole) < bound);
+    }
+
+    /// Int8 codes with outliers beside them, or with a scale that is given, on both backends.
+    void outliersRunBesideTheCodes_data() {
+        QTest::addColumn<int>("activations");
+        QTest::addColumn<int>("columnsOf"); // every so many-th layer's tensors have some
+        QTest::newRow("values") << int(ActivationFormat::Int8Outliers) << 0;
+        QTest::newRow("columns") << int(ActivationFormat::Int8Token) << 1;
+        QTest::newRow("both") << int(ActivationFormat::Int8Outliers) << 1;
+        QTest::newRow("both, not everywhere") << int(ActivationFormat::Int8Outliers) << 2;
+        QTest::newRow("static") << int(ActivationFormat::Int8Static) << 0;
+    }
+    void outliersRunBesideTheCodes() {
+        QFETCH(int, activations);
+        QFETCH(int, columnsOf);
+        NIBBLE_NEED_LAVAPIPE(backend);
+        const auto format = static_cast<ActivationFormat>(activations);
+        const auto tensorOf = [&](TensorKey key) {
+            const Tensor base = m_model->load(key);
+            if (!isMatrix(key.role))
+                return base;
+            QuantizeInput input;
+            input.name = base.name;
+            input.rows = base.rows;
+            input.cols = base.cols;
+            input.values = [&](int64_t begin, int64_t end, float* out) {
+                decodeRows(base, begin, end, out);
+            };
+            std::vector<float> most(static_cast<size_t>(base.cols), 1.0f);
+            for (size_t i = 3; i < most.size(); i += 13)
+                most[i] = 10;
+            input.inputMax = most;
+            const bool columns = columnsOf == 1 || (columnsOf == 2 && key.role != Role::Key);
+            Tensor made =
+                quantize(input, getFormat("int8"), getMethod(columns ? "llm_int8" : "rtn"));
+            made.inputScale = 0.01f;
+            return made;
+        };
+        std::vector<std::vector<float>> logits;
+        for (const auto& on : {openCpu(CpuMode::Scalar), openCpu(), backend}) {
+            const auto runner = makeRunner(m_model, placeAll(*m_model, on));
+            for (const TensorKey key : m_model->keys())
+                runner->setTensor(key, tensorOf(key), {format, 1.0f});
+            Session session = runner->newSession();
+            logits.push_back(runner->append(session, someTokens(21, 3), true));
+            Session stepwise = runner->newSession();
+            std::vector<float> oneByOne;
+            for (const TokenId token : someTokens(21, 3)) {
+                const auto row = runner->append(stepwise, {&token, 1});
+                oneByOne.insert(oneByOne.end(), row.begin(), row.end());
+            }
+            QVERIFY(oneByOne == logits.back());
+            QVERIFY(runner->barriersPerLayer() <= 6 || columnsOf == 2);
+            for (const PathReport& path : runner->paths())
+                if (columnsOf == 1 || format != ActivationFormat::Int8Token)
+                    QVERIFY2(path.path.find(columnsOf == 1 ? " outlier columns" : name(format)) !=
+                                 std::string::npos,
+                             path.path.c_str());
+        }
+        // A value that rounds to the other side moves its code by one, of 127 steps.
+        QVERIFY(relativeError(logits[1], logits[0]) < 1e-2);
+        QVERIFY(relativeError(logits[2], logits[0]) < 1e-2);
+        // Without what is beside the codes it is another model.
+        const auto runner = makeRunner(m_model, placeAll(*m_model, backend));
+        for (const TensorKey key : m_model->keys()) {
+            Tensor tensor = tensorOf(key);
+            tensor.outlierColumns = nullptr;
+            tensor.outliers = {};
+            runner->setTensor(key, tensor, ActivationFormat::Int8Token);
+        }
+        Session session = runner->newSession();
+        if (columnsOf != 0)
+            QVERIFY(relativeError(runner->append(session, someTokens(21, 3), true), logits[0]) >
+                    1e-1);
     }
 
     void everyProductRunsOnTheDevice() {

@@ -1,6 +1,7 @@
 #include "core/base/error.h"
 #include "core/base/half.h"
 #include "core/base/random.h"
+#include "core/tensor/layout.h"
 #include "core/tensor/planes.h"
 #include "core/tensor/tensor.h"
 
@@ -136,6 +137,50 @@ private slots:
                 QVERIFY(std::equal(out.begin() + int64_t(i) * 256,
                                    out.begin() + int64_t(i + 1) * 256,
                                    values.begin() + order[i] * 256));
+        }
+    }
+    void outlierColumnsTravelWithTheirRows() {
+        const Format& int8 = getFormat("int8");
+        TensorBuilder builder("w", int8, 20, 40);
+        std::vector<uint8_t> codes(40);
+        std::vector<uint16_t> halves;
+        for (int64_t row = 0; row < 20; ++row) {
+            for (size_t i = 0; i < 40; ++i)
+                codes[i] = i == 3 || i == 39 ? 0 : static_cast<uint8_t>(row * 7 + int64_t(i));
+            builder.setCodes(row, codes.data());
+            builder.setScale(row, 0, std::bit_cast<uint32_t>(0.5f));
+            halves.push_back(floatToHalf(static_cast<float>(100 + row)));
+            halves.push_back(floatToHalf(static_cast<float>(-row)));
+        }
+        Tensor tensor = builder.finish();
+        const uint64_t bytes = tensor.planeBytes(), stored = tensor.storedBytes();
+        tensor.outliers = Bytes::of(halves);
+        tensor.outlierColumns =
+            std::make_shared<const std::vector<int32_t>>(std::vector<int32_t>{3, 39});
+        QCOMPARE(tensor.planeBytes(), bytes + 20 * 2 * 2 + 2 * 4);
+        QCOMPARE(tensor.storedBytes(), stored + 20 * 2 * 2 + 2 * 4);
+        const std::vector<float> values = decode(tensor);
+        for (int64_t row = 0; row < 20; ++row) {
+            QCOMPARE(values[size_t(row * 40 + 3)], static_cast<float>(100 + row));
+            QCOMPARE(values[size_t(row * 40 + 39)], static_cast<float>(-row));
+            QCOMPARE(values[size_t(row * 40 + 4)],
+                     0.5f * static_cast<float>(static_cast<int8_t>(row * 7 + 4)));
+            for (int64_t i = 0; i < 40; ++i)
+                QCOMPARE(decodeValue(tensor, row, i), values[size_t(row * 40 + i)]);
+        }
+        const std::vector<int64_t> order{19, 0, 19, 7};
+        const std::vector<float> gathered = decode(gatherRows(tensor, order));
+        for (size_t i = 0; i < order.size(); ++i)
+            QVERIFY(std::equal(gathered.begin() + int64_t(i) * 40,
+                               gathered.begin() + int64_t(i + 1) * 40,
+                               values.begin() + order[i] * 40));
+        for (const TileOrder tileOrder : {TileOrder::Rows, TileOrder::Words}) {
+            const TiledPlanes tiles = toTiles(tensor, tileOrder);
+            QVERIFY(decode(fromTiles(tiles, "w")) == values);
+            std::vector<float> row(40);
+            decodeTiledRow(tiles, 17, row.data());
+            QVERIFY(std::equal(row.begin(), row.end(), values.begin() + 17 * 40));
+            QCOMPARE(decodeTiledCode(tiles, 17, 4), values[17 * 40 + 4]);
         }
     }
     void everyHalfIsDecoded() {

@@ -61,6 +61,7 @@
 #define ID_TAIL 21
 #define ID_TILES 23 /* of 16 matrix rows that a workgroup multiplies at once */
 #define ID_SUMS 24  /* M · TILES: lavapipe gets sizes wrong that are products of two constants */
+#define ID_OUTLIERS 25 /* also of embed.comp */
 #define EPILOGUE_STORE 0
 #define EPILOGUE_ADD 1
 #define EPILOGUE_QUERY 2
@@ -68,15 +69,36 @@
 #define EPILOGUE_VALUE 4
 
 /* prepare.comp, and the tails of product.comp and attention.comp: rows as the next product wants
-   them. Activations: 0 float, 32 64 128 int8 per block, ACTIVATION_TOKEN int8 per row. */
+   them. Activations: 0 float, 32 64 128 int8 per block, ACTIVATION_TOKEN int8 per row,
+   ACTIVATION_STATIC int8 with the form's scale. */
 #define ID_PREPARE 32
 #define ID_ACTIVATION 33
 #define ID_KEEP_FLOAT 34
 #define ID_LOGIT_ROWS 35
+#define ID_PREPARE_OUTLIERS 36
 #define PREPARE_PLAIN 0
 #define PREPARE_NORM 1
 #define PREPARE_SILU 2
 #define ACTIVATION_TOKEN 1
+#define ACTIVATION_STATIC 2
+
+/* ID_OUTLIERS, ID_PREPARE_OUTLIERS: what is multiplied as floats beside the codes. */
+#define OUTLIERS_COLUMNS 1 /* the same columns of every row, with weights of their own */
+#define OUTLIERS_VALUES 2  /* whatever reaches the threshold */
+
+/* A form buffer: what prepared rows of a form are made with, in words. From FORM_MASK on a bit for
+   every column of each block, set for outlier columns; then the outlier columns. */
+#define FORM_THRESHOLD 0
+#define FORM_SCALE 1
+#define FORM_COLUMNS 2
+#define FORM_MASK 4
+
+/* Outliers of prepared rows lie behind the numbers of their blocks, a list a row with room for
+   every value, in words: the count of OUTLIERS_VALUES, then pairs (column, float), the outlier
+   columns first. R = rows of the largest call. */
+#define OUTLIER_LISTS(R, blocks) (4 * (R) * (blocks))
+#define OUTLIER_LIST_WORDS(blocks) (4 + 64 * (blocks))
+#define OUTLIER_PAIRS 4
 
 /* attention.comp: ID_KV is the format of the keys. */
 #define ID_HEAD_SIZE 16
@@ -118,8 +140,11 @@ struct Planes {
     uint superScaleAt;
     uint offsetAt;
     uint superOffsetAt;
-    uint firstRow; /* of the whole tensor: this part's */
-    uint rows;     /* of the whole tensor, in this part */
+    uint outliersAt; /* f16, [row tile][outlier column][16 rows] */
+    uint columnsAt;  /* the outlier columns */
+    uint columns;    /* how many */
+    uint firstRow;   /* of the whole tensor: this part's */
+    uint rows;       /* of the whole tensor, in this part */
 };
 
 struct PrepareArguments {

@@ -5,6 +5,8 @@
 layout(std430, binding = 7) readonly buffer TailNorm { float tailNorm[]; };
 layout(std430, binding = 8) writeonly buffer TailWords { uint tailWords[]; };
 layout(std430, binding = 9) writeonly buffer TailInfo { uvec4 tailInfo[]; };
+layout(std430, binding = 9) writeonly buffer TailList { uint tailList[]; };
+layout(std430, binding = 11) readonly buffer TailForm { uint tailForm[]; };
 layout(std430, binding = 10) coherent buffer TailCount { uint tailCount; };
 
 float sourceAt(uint i) { return result[i]; }
@@ -12,7 +14,9 @@ float secondAt(uint i) { return 1.0; }
 float normWeightAt(uint i) { return tailNorm[i]; }
 void storeWord(uint i, uint word) { tailWords[i] = word; }
 void storeInfo(uint i, uvec4 words) { tailInfo[i] = words; }
+void storeListWord(uint i, uint word) { tailList[i] = word; }
 void keepFloat(uint i, float value) {}
+uint formAt(uint i) { return tailForm[i]; }
 
 #include "prepare.glsl"
 

@@ -210,6 +210,28 @@ vec4 tableFloats(uint codes) {
     return v;
 }
 
+// The weight of one column.
+float weightAt(Planes p, uint tile, uint row, uint col) {
+    BlockScale s = blockScale(p, tile, row, col / 32u);
+    uvec4 c0, c1;
+    storedCodes(p, (tile * p.blocks + col / 32u) * TILE_ROWS + row, c0, c1);
+    bool second = col % 32u >= 16u;
+    uint word = (second ? c1 : c0)[col % 16u / 4u] >> (col % 4u * 8u);
+    float v;
+    if (KIND == KIND_TABLE)
+        v = tableFloats(word & 255u).x;
+    else
+        v = float((kSignedCodes ? int(word << 24) >> 24 : int(word & 255u)) -
+                  (second ? s.zero1 : s.zero));
+    v *= second ? s.f1 * float(s.q1) : s.f0 * float(s.q0);
+    return kHasOffset ? v + (second ? s.o1 : s.o0) : v;
+}
+
+// The weight of outlier column number k.
+float outlierWeight(Planes p, uint tile, uint row, uint k) {
+    return halfField(p.outliersAt, (tile * p.columns + k) * TILE_ROWS + row);
+}
+
 vec4 halvesToFloats(uvec2 u) {
     return vec4(unpackHalf2x16(u.x), unpackHalf2x16(u.y));
 }

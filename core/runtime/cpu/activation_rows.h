@@ -1,9 +1,8 @@
 #pragma once
 
 #include "core/runtime/cpu/aligned.h"
-#include "core/runtime/options.h"
+#include "core/runtime/input_form.h"
 
-#include <array>
 #include <vector>
 
 namespace nibble {
@@ -24,49 +23,52 @@ struct OutlierValue {
     float value = 0;
 };
 
-/// The input rows of matrix products: floats, and their int8 codes in the activation formats that
-/// were asked for. Rows are padded with zeros to a multiple of 32.
+/// The input rows of matrix products: floats, and their int8 codes in the forms that were asked
+/// for. Rows are padded with zeros to a multiple of 32.
 class ActivationRows {
 public:
     ActivationRows() = default;
     ActivationRows(int32_t maxRows, int64_t maxCols);
 
-    /// Allocates the buffers of an int8 format; nothing for Float.
-    void allow(ActivationFormat format);
+    /// Allocates the buffers of so many int8 forms; more are allocated when they are needed.
+    void allow(size_t forms);
 
-    /// The following rows have `cols` values; their padding is cleared.
+    /// The following rows have `cols` values; their padding is cleared, their forms are forgotten.
     void begin(int32_t rows, int64_t cols);
-    /// Fills the int8 form of all rows. Floats need no preparing.
-    void quantize(ActivationFormat format, const CpuKernels& kernels);
+    /// Fills an int8 form of all rows. Floats need no preparing.
+    void quantize(const InputForm& form, const CpuKernels& kernels);
 
     int32_t rows() const { return m_rows; }
     int64_t cols() const { return m_cols; }
     int64_t stride() const { return m_stride; }
     float* row(int64_t row) { return m_values.data() + row * m_stride; }
     const float* row(int64_t row) const { return m_values.data() + row * m_stride; }
-    Int8Rows int8(ActivationFormat format) const;
-    /// What Int8Outliers leaves out of a row's codes, by column.
-    const std::vector<OutlierValue>& outliers(int64_t row) const {
-        return m_outliers[static_cast<size_t>(row)];
-    }
+    Int8Rows int8(const InputForm& form) const;
+    /// The values beyond the threshold that a form leaves out of a row's codes, by column; those of
+    /// outlier columns are not among them.
+    const std::vector<OutlierValue>& outliers(const InputForm& form, int64_t row) const;
     uint64_t bytes() const;
 
     static int64_t strideOf(int64_t cols) { return (cols + 31) / 32 * 32; }
-    /// bytes() of such rows in Float and in `int8Formats` other formats.
-    static uint64_t bytesFor(int32_t maxRows, int64_t maxCols, int int8Formats);
+    /// bytes() of such rows in Float and in `int8Forms` other forms.
+    static uint64_t bytesFor(int32_t maxRows, int64_t maxCols, int int8Forms);
 
 private:
     struct Codes {
+        InputForm form;
         AlignedBuffer<int8_t> codes;
         AlignedBuffer<float> scales;
         AlignedBuffer<int32_t> sums;
+        std::vector<std::vector<OutlierValue>> outliers;
     };
-    void splitOutliers(int64_t row, float* rest);
+    Codes& codesOf(const InputForm& form);
+    const Codes& codesOf(const InputForm& form) const;
+    void quantizeRow(Codes& codes, int64_t row, const CpuKernels& kernels) const;
     int32_t m_maxRows = 0, m_rows = 0;
     int64_t m_maxStride = 0, m_cols = 0, m_stride = 0;
     AlignedBuffer<float> m_values;
-    std::array<Codes, kActivationFormats> m_codes; // by ActivationFormat
-    std::vector<std::vector<OutlierValue>> m_outliers;
+    std::vector<Codes> m_codes;
+    size_t m_forms = 0; ///< of m_codes, those of these rows
 };
 
 } // namespace nibble

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace nibble {
 
@@ -14,13 +15,13 @@ public:
     /// Rows that are handed out together.
     static constexpr int64_t kUnitRows = TiledPlanes::kRows;
 
-    CpuMatrix(const Tensor& tensor, ActivationFormat activations, const CpuKernels& kernels);
+    CpuMatrix(const Tensor& tensor, const Activations& activations, const CpuKernels& kernels);
 
     int64_t rows() const { return m_rows; }
     int64_t cols() const { return m_cols; }
     int64_t units() const { return (m_rows + kUnitRows - 1) / kUnitRows; }
-    /// What the kernel reads: Float for float weights, whatever was asked for.
-    ActivationFormat activations() const { return m_activations; }
+    /// What the kernel reads: floats for float weights, whatever was asked for.
+    const InputForm& form() const { return m_form; }
 
     /// Whether the input's columns have to be put into the order of the planes first, by gather():
     /// once for all products of an input, as it costs a pass over it.
@@ -41,16 +42,22 @@ public:
 
 private:
     void decodePlaneRow(int64_t row, float* out) const;
+    void takeOutliers();
+    void addColumns(const ActivationRows& input, int64_t first, int64_t last, float* out,
+                    int64_t stride) const;
+    void addTiledOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
+                          int64_t stride) const;
     void addOutliers(const ActivationRows& input, int64_t first, int64_t last, float* out,
                      int64_t stride) const;
 
     const Format* m_format;
     int64_t m_rows, m_cols;
-    ActivationFormat m_activations;
+    InputForm m_form;
     std::shared_ptr<const std::vector<int32_t>> m_columnOrder;
     ProductKernel m_kernel = nullptr;
     Tensor m_tensor; ///< without planes when tiled
     std::optional<TiledPlanes> m_tiles;
+    std::vector<float> m_outliers; ///< [row][k], the values of m_form.columns
     std::string m_path;
 };
 

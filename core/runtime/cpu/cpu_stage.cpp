@@ -48,8 +48,8 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
         m_sines = AlignedBuffer<float>(maxRows * m_frequencies.size());
         m_input = ActivationRows(options.maxRows, innerCols(config));
         m_inner = ActivationRows(options.maxRows, config.feedForward);
-        m_input.allow(ActivationFormat::Int8Block32);
-        m_inner.allow(ActivationFormat::Int8Block32);
+        m_input.allow(1);
+        m_inner.allow(1);
     } catch (const std::bad_alloc&) {
         fail(ErrorKind::OutOfMemory,
              "The conversation cache of {} pages and {} rows of scratch need {:.2f} GB, which this "
@@ -77,7 +77,7 @@ MemoryUse CpuStage::predict(const ModelConfig& config, const StageOptions& optio
     return use;
 }
 
-void CpuStage::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) {
+void CpuStage::setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) {
     const size_t at = slot(m_options, key.layer);
     const auto role = static_cast<size_t>(key.role);
     try {
@@ -86,14 +86,13 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat a
             m_layerVectors[at][role] = m_vectors[key].data();
             return;
         }
-        m_input.allow(activations);
-        m_inner.allow(activations);
         if (tensor.columnOrder)
-            allowGathers(activations);
+            allowGathers();
         m_layerMatrices[at][role] = nullptr;
         m_matrices.erase(key);
         const auto placed = m_matrices.try_emplace(key, tensor, activations, m_kernels).first;
         m_layerMatrices[at][role] = &placed->second;
+        allowForms(key.layer);
     } catch (const std::bad_alloc&) {
         fail(ErrorKind::OutOfMemory, "Tensor \"{}\" does not fit into this computer's memory.",
              tensorName(key));
@@ -101,14 +100,29 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat a
 }
 
 /// Room for inputs in the column orders of a step's matrices; the first is also that of `down`.
-void CpuStage::allowGathers(ActivationFormat activations) {
+void CpuStage::allowGathers() {
     for (size_t i = 0; i < m_gathered.size(); ++i) {
         if (m_gathered[i].bytes() == 0)
             m_gathered[i] =
                 ActivationRows(m_options.maxRows,
                                i == 0 ? std::max<int64_t>(innerCols(m_config), m_config.feedForward)
                                       : innerCols(m_config));
-        m_gathered[i].allow(activations);
+        m_gathered[i].allow(1);
+    }
+}
+
+/// Room for the forms of the products that share an input, so that none is made while running.
+void CpuStage::allowForms(int32_t layer) {
+    const auto& placed = m_layerMatrices[slot(m_options, layer)];
+    for (const auto& sharing :
+         {std::vector{Role::Query, Role::Key, Role::Value}, std::vector{Role::Gate, Role::Up}}) {
+        std::vector<const InputForm*> forms;
+        for (const Role role : sharing)
+            if (const CpuMatrix* matrix = placed[static_cast<size_t>(role)])
+                if (!matrix->form().isFloat() &&
+                    std::ranges::none_of(forms, [&](auto* f) { return *f == matrix->form(); }))
+                    forms.push_back(&matrix->form());
+        m_input.allow(forms.size());
     }
 }
 
@@ -192,20 +206,19 @@ void CpuStage::normRows(std::span<const int32_t> which, const float* weight) {
 CpuStage::Inputs CpuStage::prepare(ActivationRows& input,
                                    std::initializer_list<const CpuMatrix*> users) {
     Inputs inputs{};
-    unsigned done = 0;
     size_t i = 0;
-    for (const CpuMatrix* user : users) {
-        const auto format = user->activations();
+    for (auto user = users.begin(); user != users.end(); ++user, ++i) {
+        const InputForm& form = (*user)->form();
         inputs[i] = &input;
-        if (user->needsGather()) {
-            user->gather(input, m_gathered[i]);
-            m_gathered[i].quantize(format, m_kernels);
+        if ((*user)->needsGather()) {
+            (*user)->gather(input, m_gathered[i]);
+            m_gathered[i].quantize(form, m_kernels);
             inputs[i] = &m_gathered[i];
-        } else if (!(done >> static_cast<unsigned>(format) & 1u)) {
-            input.quantize(format, m_kernels);
-            done |= 1u << static_cast<unsigned>(format);
+        } else if (std::none_of(users.begin(), user, [&](const CpuMatrix* done) {
+                       return !done->needsGather() && done->form() == form;
+                   })) {
+            input.quantize(form, m_kernels);
         }
-        ++i;
     }
     return inputs;
 }

@@ -15,7 +15,7 @@ public:
     /// KV and scratch of such a stage, as its memory() will say.
     static MemoryUse predict(const ModelConfig& config, const StageOptions& options);
 
-    void setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) override;
+    void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) override;
     void copyPage(int32_t from, int32_t to) override;
     bool begin(const Batch& batch, Tap* tap) override;
     void setHidden(std::span<const float> hidden) override;
@@ -41,13 +41,14 @@ private:
     /// One for each matrix that a step multiplies its input with.
     using Inputs = std::array<const ActivationRows*, 3>;
 
-    void allowGathers(ActivationFormat activations);
+    void allowGathers();
     const CpuMatrix& matrix(Role role, int32_t layer) const;
     const float* vector(Role role, int32_t layer) const;
     void normRows(std::span<const int32_t> rows, const float* weight);
     Inputs prepare(ActivationRows& input, std::initializer_list<const CpuMatrix*> users);
     void addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias);
     void rotate(float* heads, int32_t count, int32_t row) const;
+    void allowForms(int32_t layer);
     void tap(TapSite::What what, TensorKey key, const ActivationRows& input);
     int32_t rows() const { return static_cast<int32_t>(m_batch->rows.size()); }
     float* hidden(int64_t row) { return m_hidden.data() + row * m_config.width; }

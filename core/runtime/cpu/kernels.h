@@ -12,7 +12,7 @@ namespace nibble {
 struct WeightView {
     const Tensor* tensor = nullptr;
     const TiledPlanes* tiles = nullptr;
-    ActivationFormat activations{};
+    const InputForm& activations;
 };
 
 /// out[m · stride + r] = row r of the weights · input row m, for rows [begin, end) and every m.

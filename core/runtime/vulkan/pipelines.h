@@ -10,7 +10,7 @@
 namespace nibble {
 
 /// Buffers that a kernel sees: bindings 0 … kKernelBuffers − 1.
-inline constexpr uint32_t kKernelBuffers = 11;
+inline constexpr uint32_t kKernelBuffers = 12;
 inline constexpr uint32_t kPushBytes = 128;
 
 /// Compute pipelines, made when first used. All share one layout: eleven storage buffers and 128

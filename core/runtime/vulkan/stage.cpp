@@ -121,7 +121,7 @@ std::vector<int64_t> VulkanStage::rotatedOrder(TensorKey key, int64_t rows) cons
     return order;
 }
 
-void VulkanStage::setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) {
+void VulkanStage::setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) {
     m_recorded.clear();
     if (!isMatrix(key.role)) {
         std::vector<float> values = decode(tensor);
@@ -135,26 +135,48 @@ void VulkanStage::setTensor(TensorKey key, const Tensor& tensor, ActivationForma
         m_vectors[key] = m_context->uploader.upload(std::as_bytes(std::span(values)), "A tensor");
         return;
     }
-    // No kernel takes outliers out yet: float activations lose less, and the path says so.
-    if (activations == ActivationFormat::Int8Outliers)
-        activations = ActivationFormat::Float;
     m_matrices.erase(key);
-    const DeviceMatrix& placed = m_matrices[key] = m_context->uploader.uploadMatrix(
-        tensor, activations, rotatedOrder(key, tensor.rows), m_context->paths);
-    input(kNormed, placed.activations);
-    input(kInner, placed.activations);
+    const Tensor shaped = withKernel(tensor, activations, m_context->paths);
+    const auto form = deviceForm(inputForm(shaped, activations), shaped.cols);
+    DeviceMatrix& placed = m_matrices[key] =
+        m_context->uploader.uploadMatrix(shaped, rotatedOrder(key, tensor.rows));
+    placed.stored = tensor.format;
+    placed.form = form;
+    for (const int slot : {kNormed, kInner})
+        input({slot, form->form.format, form->form.hasOutliers(), 0});
 }
 
-VulkanStage::Input& VulkanStage::input(int slot, ActivationFormat format) {
-    Input& found = m_inputs[{slot, format}];
+std::shared_ptr<const DeviceForm> VulkanStage::deviceForm(const InputForm& form,
+                                                          int64_t cols) const {
+    for (const auto& [key, matrix] : m_matrices)
+        if (matrix.cols == cols && matrix.form->form == form)
+            return matrix.form;
+    return m_context->uploader.uploadForm(form, cols);
+}
+
+VulkanStage::Input& VulkanStage::input(const InputKey& key) {
+    Input& found = m_inputs[key];
     if (!found.words) {
-        const auto blocks = uint64_t(blocksOf(widestInput(m_config))) * uint64_t(m_maxRows);
+        const auto blocks = uint64_t(blocksOf(widestInput(m_config)));
+        const auto rows = uint64_t(m_maxRows);
+        const uint64_t listWords = key.listsOutliers ? OUTLIER_LIST_WORDS(blocks) : 0;
         MemoryPool& pool = *m_context->uploader.memory;
-        found.words = pool.allocate(blocks * (format == ActivationFormat::Float ? 128 : 32),
-                                    "Scratch memory");
-        found.info = pool.allocate(blocks * 16, "Scratch memory");
+        found.words = pool.allocate(
+            rows * blocks * (key.format == ActivationFormat::Float ? 128 : 32), "Scratch memory");
+        found.info = pool.allocate(rows * (blocks * 16 + listWords * 4), "Scratch memory");
     }
     return found;
+}
+
+VulkanStage::Input& VulkanStage::input(int slot, const DeviceForm& form) {
+    InputKey key{slot, form.form.format, form.form.hasOutliers(), 0};
+    for (const DeviceForm* prepared : m_prepared[static_cast<size_t>(slot)]) {
+        if (prepared == &form)
+            return input(key);
+        key.ordinal += prepared->form.format == key.format &&
+                       prepared->form.hasOutliers() == key.listsOutliers;
+    }
+    fail(ErrorKind::Internal, "The input of a product was not prepared as {}.", form.form.text());
 }
 
 const DeviceMatrix& VulkanStage::matrix(Role role, int32_t layer) const {
@@ -170,11 +192,12 @@ BufferView VulkanStage::vector(Role role, int32_t layer) const {
     return found == m_vectors.end() ? BufferView() : BufferView(found->second);
 }
 
-VulkanStage::Formats VulkanStage::formatsOf(std::initializer_list<Role> roles,
-                                            int32_t layer) const {
-    Formats all;
+VulkanStage::Forms VulkanStage::formsOf(std::initializer_list<Role> roles, int32_t layer) const {
+    Forms all;
     for (const Role role : roles)
-        all.insert(matrix(role, layer).activations);
+        if (const DeviceForm* form = matrix(role, layer).form.get();
+            std::find(all.begin(), all.end(), form) == all.end())
+            all.push_back(form);
     return all;
 }
 
@@ -308,10 +331,9 @@ std::vector<PathReport> VulkanStage::paths() const {
         const std::string as = m.format == m.stored
                                    ? std::string(m.format->name)
                                    : fmt::format("{} (for {})", m.format->name, m.stored->name);
-        const bool isFloat = m.activations == ActivationFormat::Float;
         all.push_back({key, m.stored->name, "vulkan",
-                       fmt::format("{} × {}{}", as, name(m.activations),
-                                   isFloat                ? ""
+                       fmt::format("{} × {}{}", as, m.form->form.text(),
+                                   m.form->form.isFloat() ? ""
                                    : m_context->paths.dot ? ", dot"
                                                           : ", no dot")});
     }

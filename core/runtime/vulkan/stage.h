@@ -3,8 +3,8 @@
 #include "core/runtime/vulkan/kv_cache.h"
 #include "core/runtime/vulkan/weights.h"
 
+#include <array>
 #include <optional>
-#include <set>
 
 namespace nibble {
 
@@ -28,7 +28,7 @@ public:
                 std::shared_ptr<VulkanContext> context);
     static MemoryUse predict(const ModelConfig& config, const StageOptions& options);
 
-    void setTensor(TensorKey key, const Tensor& tensor, ActivationFormat activations) override;
+    void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) override;
     void copyPage(int32_t from, int32_t to) override;
     bool begin(const Batch& batch, Tap* tap) override;
     void setHidden(std::span<const float> hidden) override;
@@ -47,10 +47,19 @@ public:
     double barriersPerLayer() const override { return m_barriersPerLayer; }
 
 private:
-    using Formats = std::set<ActivationFormat>;
-    /// Rows prepared for products: codes or floats, and the numbers of each block.
+    using Forms = std::vector<const DeviceForm*>; ///< each once
+    /// Rows prepared for products: codes or floats, and the numbers of each block, behind which
+    /// outliers may be listed.
     struct Input {
         Allocation words, info;
+    };
+    /// Forms of a step that want buffers of the same kind are told apart by their ordinal.
+    struct InputKey {
+        int slot;
+        ActivationFormat format;
+        bool listsOutliers;
+        int ordinal;
+        auto operator<=>(const InputKey&) const = default;
     };
     struct Tapped {
         TapSite site;
@@ -84,24 +93,27 @@ private:
         BufferView bias{}, cache{};
         uint32_t cacheFormat = KV_F16;
         const Preparation* tail = nullptr; ///< prepared by the last workgroup, into kNormed
-        ActivationFormat tailFormat{};
+        const DeviceForm* tailForm = nullptr;
     };
     static constexpr int kNormed = 0, kInner = 1;
     static constexpr int32_t kWidest = 16; ///< rows of the largest product kernel
 
     const DeviceMatrix& matrix(Role role, int32_t layer) const;
     BufferView vector(Role role, int32_t layer) const;
-    Formats formatsOf(std::initializer_list<Role> roles, int32_t layer) const;
-    Input& input(int slot, ActivationFormat format);
+    Forms formsOf(std::initializer_list<Role> roles, int32_t layer) const;
+    std::shared_ptr<const DeviceForm> deviceForm(const InputForm& form, int64_t cols) const;
+    Input& input(const InputKey& key);
+    /// The buffers of a form that is among those prepared in a slot.
+    Input& input(int slot, const DeviceForm& form);
     void writeStep(const Batch& batch);
     Recording& recording() { return *m_current->recording; }
-    void prepare(const Preparation& what, const Formats& formats, int slot, int32_t rows,
+    void prepare(const Preparation& what, const Forms& forms, int slot, int32_t rows,
                  std::optional<TapSite> site);
     kernels::PrepareArguments prepareArguments(const Preparation& what) const;
     /// Adds the tail that does `what` to a dispatch; the workgroup count is the dispatch's own.
     void addTail(Dispatch& dispatch, kernels::PrepareArguments& arguments, const Preparation& what,
-                 ActivationFormat format, int slot);
-    bool canTail(const Formats& formats) const;
+                 const DeviceForm& form, int slot);
+    bool canTail(const Forms& forms) const;
     Preparation normOf(Role role, int32_t layer) const;
     void product(const Product& what);
     /// The product of keys or values, into the cache or, where it keeps codes, into `rows`.
@@ -119,7 +131,8 @@ private:
     Allocation m_hidden, m_query, m_attended, m_gate, m_up, m_logits, m_counter, m_unused;
     Allocation m_key, m_value; ///< rows of floats, where the cache keeps codes
     Allocation m_step, m_hiddenHost, m_logitsHost;
-    std::map<std::pair<int, ActivationFormat>, Input> m_inputs;
+    std::map<InputKey, Input> m_inputs;
+    std::array<Forms, 2> m_prepared; ///< by slot, while recording
     DeviceKvCache m_keys, m_values;
 
     std::map<Shape, Recorded> m_recorded;

@@ -7,8 +7,15 @@ namespace nibble {
 namespace {
 
 uint32_t codeOf(ActivationFormat format) {
-    return format == ActivationFormat::Int8Token ? ACTIVATION_TOKEN
-                                                 : static_cast<uint32_t>(activationBlock(format));
+    switch (format) {
+    case ActivationFormat::Int8Token:
+    case ActivationFormat::Int8Outliers:
+        return ACTIVATION_TOKEN;
+    case ActivationFormat::Int8Static:
+        return ACTIVATION_STATIC;
+    default:
+        return static_cast<uint32_t>(activationBlock(format));
+    }
 }
 
 } // namespace
@@ -19,6 +26,7 @@ void VulkanStage::embed() {
         Dispatch d;
         d.module = "embed";
         d.constants = table.constants;
+        d.constants[ID_OUTLIERS] = part.planes.columns != 0 ? 1 : 0;
         d.buffers[0] = part.memory;
         d.buffers[1] = m_step;
         d.buffers[2] = m_hidden;
@@ -40,21 +48,25 @@ VulkanStage::Preparation VulkanStage::normOf(Role role, int32_t layer) const {
     return {PREPARE_NORM, m_hidden, {}, vector(role, layer), m_config.width, m_config.width};
 }
 
-void VulkanStage::prepare(const Preparation& what, const Formats& formats, int slot, int32_t rows,
+void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot, int32_t rows,
                           std::optional<TapSite> site) {
     const bool tapped = m_tap && site && m_tap->wants(*site);
     bool first = true;
-    for (const ActivationFormat format : formats) {
-        const Input& to = input(slot, format);
+    m_prepared[static_cast<size_t>(slot)] = forms;
+    for (const DeviceForm* form : forms) {
+        const Input& to = input(slot, *form);
         Dispatch d;
         d.module = "prepare";
-        d.constants = {{ID_PREPARE, what.kind}, {ID_ACTIVATION, codeOf(format)}};
+        d.constants = {{ID_PREPARE, what.kind},
+                       {ID_ACTIVATION, codeOf(form->form.format)},
+                       {ID_PREPARE_OUTLIERS, form->outliers()}};
         d.buffers[0] = what.source;
         d.buffers[1] = what.second;
         d.buffers[2] = what.norm;
         d.buffers[3] = m_step;
         d.buffers[4] = to.words;
         d.buffers[5] = to.info;
+        d.buffers[7] = form->memory;
         if (what.logitRows)
             d.constants[ID_LOGIT_ROWS] = 1;
         if (tapped && first) {
@@ -73,27 +85,30 @@ void VulkanStage::prepare(const Preparation& what, const Formats& formats, int s
     recording().barrier();
 }
 
-bool VulkanStage::canTail(const Formats& formats) const {
-    return m_context->paths.tails && !m_tap && m_shape.rows <= kWidest && formats.size() == 1;
+bool VulkanStage::canTail(const Forms& forms) const {
+    return m_context->paths.tails && !m_tap && m_shape.rows <= kWidest && forms.size() == 1;
 }
 
 void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,
-                          const Preparation& what, ActivationFormat format, int slot) {
-    const Input& to = input(slot, format);
+                          const Preparation& what, const DeviceForm& form, int slot) {
+    m_prepared[static_cast<size_t>(slot)] = {&form};
+    const Input& to = input(slot, form);
     d.constants[ID_TAIL] = 1;
     d.constants[ID_PREPARE] = what.kind;
-    d.constants[ID_ACTIVATION] = codeOf(format);
+    d.constants[ID_ACTIVATION] = codeOf(form.form.format);
+    d.constants[ID_PREPARE_OUTLIERS] = form.outliers();
     d.buffers[7] = what.norm;
     d.buffers[8] = to.words;
     d.buffers[9] = to.info;
     d.buffers[10] = m_counter;
+    d.buffers[11] = form.memory;
     arguments = prepareArguments(what);
 }
 
 void VulkanStage::product(const Product& p) {
     const DeviceMatrix& w = matrix(p.role, p.layer);
-    const bool isFloat = w.activations == ActivationFormat::Float;
-    const Input& from = input(p.slot, w.activations);
+    const bool isFloat = w.form->form.isFloat();
+    const Input& from = input(p.slot, *w.form);
     const int32_t m = std::min(p.rows, kWidest);
     // Many rows are bound by reading activations, which two tiles share.
     const uint32_t tiles = m == kWidest ? 2 : 1;
@@ -114,6 +129,7 @@ void VulkanStage::product(const Product& p) {
         d.constants[ID_EPILOGUE] = p.epilogue;
         d.constants[ID_BIAS] = p.bias.buffer ? 1 : 0;
         d.constants[ID_KV] = p.cacheFormat;
+        d.constants[ID_OUTLIERS] = w.form->outliers();
         d.buffers[0] = part.memory;
         d.buffers[1] = from.words;
         d.buffers[2] = from.info;
@@ -131,7 +147,7 @@ void VulkanStage::product(const Product& p) {
         a.workgroups = workgroups;
         a.rows = static_cast<uint32_t>(p.rows);
         if (p.tail)
-            addTail(d, a.tail, *p.tail, p.tailFormat, kNormed);
+            addTail(d, a.tail, *p.tail, *p.tailForm, kNormed);
         d.setArguments(a);
         d.x = workgroupsOf(part);
         d.y = static_cast<uint32_t>(p.rows / m);
@@ -176,7 +192,7 @@ void VulkanStage::storeCodes(int32_t layer, const DeviceKvCache& cache, const Al
 void VulkanStage::qkv(int32_t layer) {
     if (!m_ready)
         prepare(normOf(Role::AttentionNorm, layer),
-                formatsOf({Role::Query, Role::Key, Role::Value}, layer), kNormed, m_shape.rows,
+                formsOf({Role::Query, Role::Key, Role::Value}, layer), kNormed, m_shape.rows,
                 TapSite{TapSite::What::ProductInput, {Role::Query, layer}});
     product({.role = Role::Query,
              .layer = layer,
@@ -199,7 +215,7 @@ void VulkanStage::qkv(int32_t layer) {
 
 void VulkanStage::attention(int32_t layer) {
     const int32_t at = layer - m_options.layers.begin;
-    const Formats formats = formatsOf({Role::AttentionOutput}, layer);
+    const Forms forms = formsOf({Role::AttentionOutput}, layer);
     const Preparation next{PREPARE_PLAIN,         m_attended,           {}, {},
                            m_config.queryWidth(), m_config.queryWidth()};
     Dispatch d;
@@ -221,23 +237,23 @@ void VulkanStage::attention(int32_t layer) {
     a.scale = 1 / std::sqrt(static_cast<float>(m_config.headSize));
     a.rows = static_cast<uint32_t>(m_shape.rows);
     a.workgroups = a.heads * a.rows;
-    const bool tail = canTail(formats);
+    const bool tail = canTail(forms);
     if (tail)
-        addTail(d, a.tail, next, *formats.begin(), kInner);
+        addTail(d, a.tail, next, *forms.front(), kInner);
     d.setArguments(a);
     d.x = a.heads;
     d.y = a.rows;
     recording().dispatch(d);
     recording().barrier();
     if (!tail)
-        prepare(next, formats, kInner, m_shape.rows,
+        prepare(next, forms, kInner, m_shape.rows,
                 TapSite{TapSite::What::ProductInput, {Role::AttentionOutput, layer}});
 }
 
 void VulkanStage::attentionOutput(int32_t layer) {
-    const Formats formats = formatsOf({Role::Gate, Role::Up}, layer);
+    const Forms forms = formsOf({Role::Gate, Role::Up}, layer);
     const Preparation next = normOf(Role::FeedForwardNorm, layer);
-    m_ready = canTail(formats);
+    m_ready = canTail(forms);
     product({.role = Role::AttentionOutput,
              .layer = layer,
              .slot = kInner,
@@ -247,13 +263,13 @@ void VulkanStage::attentionOutput(int32_t layer) {
              .outStride = m_config.width,
              .bias = vector(Role::AttentionOutputBias, layer),
              .tail = m_ready ? &next : nullptr,
-             .tailFormat = *formats.begin()});
+             .tailForm = forms.front()});
     recording().barrier();
 }
 
 void VulkanStage::gateUp(int32_t layer) {
     if (!m_ready)
-        prepare(normOf(Role::FeedForwardNorm, layer), formatsOf({Role::Gate, Role::Up}, layer),
+        prepare(normOf(Role::FeedForwardNorm, layer), formsOf({Role::Gate, Role::Up}, layer),
                 kNormed, m_shape.rows, TapSite{TapSite::What::ProductInput, {Role::Gate, layer}});
     for (const Role role : {Role::Gate, Role::Up})
         product({.role = role,
@@ -264,7 +280,7 @@ void VulkanStage::gateUp(int32_t layer) {
                  .outStride = m_config.feedForward});
     recording().barrier();
     prepare({PREPARE_SILU, m_gate, m_up, {}, m_config.feedForward, m_config.feedForward},
-            formatsOf({Role::Down}, layer), kInner, m_shape.rows,
+            formsOf({Role::Down}, layer), kInner, m_shape.rows,
             TapSite{TapSite::What::ProductInput, {Role::Down, layer}});
 }
 
@@ -279,11 +295,11 @@ void VulkanStage::down(int32_t layer) {
     m_ready = false;
     Preparation next;
     if (layer + 1 < m_shape.lastLayer) {
-        const Formats formats = formatsOf({Role::Query, Role::Key, Role::Value}, layer + 1);
+        const Forms forms = formsOf({Role::Query, Role::Key, Role::Value}, layer + 1);
         next = normOf(Role::AttentionNorm, layer + 1);
-        m_ready = canTail(formats);
+        m_ready = canTail(forms);
         p.tail = m_ready ? &next : nullptr;
-        p.tailFormat = *formats.begin();
+        p.tailForm = forms.front();
     }
     product(p);
     recording().barrier();
@@ -305,7 +321,7 @@ void VulkanStage::logits() {
     const Role head = m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output;
     Preparation norm = normOf(Role::OutputNorm, -1);
     norm.logitRows = true;
-    prepare(norm, formatsOf({head}, -1), kNormed, m_shape.logitRows,
+    prepare(norm, formsOf({head}, -1), kNormed, m_shape.logitRows,
             TapSite{TapSite::What::ProductInput, {head, -1}});
     product({.role = head,
              .layer = -1,

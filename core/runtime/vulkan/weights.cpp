@@ -104,16 +104,12 @@ std::vector<uint32_t> placePlanes(const Tensor& t, kernels::Planes& planes) {
     planes.superScaleAt = append(tiles.superScales);
     planes.offsetAt = append(tiles.offsets);
     planes.superOffsetAt = append(tiles.superOffsets);
+    planes.outliersAt = append(tiles.outliers);
+    planes.columnsAt = static_cast<uint32_t>(words.size());
+    planes.columns = static_cast<uint32_t>(tiles.outlierCount());
+    for (uint32_t k = 0; k < planes.columns; ++k)
+        words.push_back(static_cast<uint32_t>((*tiles.outlierColumns)[k]));
     return words;
-}
-
-/// The tensor in a format that the kernels read: itself, f16, or f32. No kernel gathers activations
-/// by a column order.
-Tensor withKernel(const Tensor& t, const VulkanPaths& paths) {
-    if (hasKernel(*t.format, t.cols) && !paths.avoids(t.format->name) && !t.columnOrder)
-        return t;
-    const char* other = t.format->isFloat() || paths.avoids("f16") ? "f32" : "f16";
-    return makeFloatTensor(t.name, getFormat(other), t.rows, t.cols, decode(t));
 }
 
 /// Rows of a part that a kernel can bind, a multiple of a tile's.
@@ -166,14 +162,40 @@ Allocation Uploader::upload(std::span<const std::byte> bytes, const char* what) 
     return to;
 }
 
-DeviceMatrix Uploader::uploadMatrix(const Tensor& given, ActivationFormat activations,
-                                    std::span<const int64_t> order,
-                                    const VulkanPaths& paths) const {
-    const Tensor tensor = withKernel(given, paths);
+Tensor withKernel(const Tensor& t, const Activations& activations, const VulkanPaths& paths) {
+    // No kernel gathers activations by a column order.
+    if (hasKernel(*t.format, t.cols) && !paths.avoids(t.format->name) && !t.columnOrder &&
+        (paths.outliers || !inputForm(t, activations).hasOutliers()))
+        return t;
+    const char* other = t.format->isFloat() || paths.avoids("f16") ? "f32" : "f16";
+    return makeFloatTensor(t.name, getFormat(other), t.rows, t.cols, decode(t));
+}
+
+uint32_t DeviceForm::outliers() const {
+    return (form.columns ? OUTLIERS_COLUMNS : 0u) | (form.threshold > 0 ? OUTLIERS_VALUES : 0u);
+}
+
+std::shared_ptr<const DeviceForm> Uploader::uploadForm(const InputForm& form, int64_t cols) const {
+    auto made = std::make_shared<DeviceForm>();
+    made->form = form;
+    if (!form.hasOutliers() && form.scale == 0)
+        return made;
+    std::vector<uint32_t> words(static_cast<size_t>(FORM_MASK + (cols + 31) / 32));
+    words[FORM_THRESHOLD] = std::bit_cast<uint32_t>(form.threshold);
+    words[FORM_SCALE] = std::bit_cast<uint32_t>(form.scale);
+    if (form.columns) {
+        words[FORM_COLUMNS] = static_cast<uint32_t>(form.columns->size());
+        for (const int32_t column : *form.columns)
+            words[static_cast<size_t>(FORM_MASK + column / 32)] |= 1u << (column % 32);
+        words.insert(words.end(), form.columns->begin(), form.columns->end());
+    }
+    made->memory = upload(std::as_bytes(std::span(words)), "A tensor");
+    return made;
+}
+
+DeviceMatrix Uploader::uploadMatrix(const Tensor& tensor, std::span<const int64_t> order) const {
     DeviceMatrix matrix;
-    matrix.stored = given.format;
     matrix.format = tensor.format;
-    matrix.activations = tensor.format->isFloat() ? ActivationFormat::Float : activations;
     matrix.rows = tensor.rows;
     matrix.cols = tensor.cols;
     matrix.constants = constantsOf(*tensor.format);

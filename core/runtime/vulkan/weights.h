@@ -1,9 +1,20 @@
 #pragma once
 
+#include "core/runtime/input_form.h"
 #include "core/runtime/vulkan/paths.h"
 #include "core/runtime/vulkan/recording.h"
 
 namespace nibble {
+
+/// How the input of products is prepared, with what the kernels read of it (FORM_… in
+/// interface.h); no memory where they read nothing.
+struct DeviceForm {
+    InputForm form;
+    Allocation memory;
+
+    /// OUTLIERS_… bits.
+    uint32_t outliers() const;
+};
 
 /// A matrix on the device, in tiles, cut by rows where it exceeds what a kernel can bind.
 struct DeviceMatrix {
@@ -11,9 +22,9 @@ struct DeviceMatrix {
         Allocation memory;
         kernels::Planes planes;
     };
-    const Format* stored = nullptr; ///< as it was given
-    const Format* format = nullptr; ///< as the kernels see it
-    ActivationFormat activations = ActivationFormat::Float;
+    const Format* stored = nullptr;         ///< as it was given
+    const Format* format = nullptr;         ///< as the kernels see it
+    std::shared_ptr<const DeviceForm> form; ///< the same object for equal forms of a stage
     int64_t rows = 0, cols = 0;
     KernelConstants constants;
     std::vector<Part> parts;
@@ -32,10 +43,13 @@ struct Uploader {
 
     /// Bytes into device memory.
     Allocation upload(std::span<const std::byte> bytes, const char* what) const;
-    /// A tensor whose row i is row order[i] of the given one (empty: as it is), in a format with
-    /// kernels. Error{OutOfMemory}.
-    DeviceMatrix uploadMatrix(const Tensor& tensor, ActivationFormat activations,
-                              std::span<const int64_t> order, const VulkanPaths& paths) const;
+    /// A tensor whose row i is row order[i] of the given one (empty: as it is), which has a kernel.
+    /// Its form is left to the caller. Error{OutOfMemory}.
+    DeviceMatrix uploadMatrix(const Tensor& tensor, std::span<const int64_t> order) const;
+    std::shared_ptr<const DeviceForm> uploadForm(const InputForm& form, int64_t cols) const;
 };
+
+/// The tensor as the kernels read it, with these activations: itself, or in f16 or f32.
+Tensor withKernel(const Tensor& tensor, const Activations& activations, const VulkanPaths& paths);
 
 } // namespace nibble
