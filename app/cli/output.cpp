@@ -87,4 +87,20 @@ std::string Table::text() const {
     return out;
 }
 
+std::string Table::markdown() const {
+    std::string out = "|", rule = "|";
+    for (const auto& [title, align] : m_columns) {
+        out += " " + title + " |";
+        rule += align == Align::Right ? "---:|" : "---|";
+    }
+    out += "\n" + rule + "\n";
+    for (const auto& row : m_rows) {
+        out += "|";
+        for (const std::string& cell : row)
+            out += " " + cell + " |";
+        out += "\n";
+    }
+    return out;
+}
+
 } // namespace nibble::cli

@@ -32,6 +32,8 @@ public:
     explicit Table(std::vector<std::pair<std::string, Align>> columns);
     void add(std::vector<std::string> cells);
     std::string text() const;
+    /// The same in Markdown.
+    std::string markdown() const;
 
 private:
     std::vector<std::pair<std::string, Align>> m_columns;

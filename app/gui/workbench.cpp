@@ -150,6 +150,12 @@ void Workbench::setKv(KvFormat k, KvFormat v) {
     setRecipe(recipe, tr("KV cache format"));
 }
 
+void Workbench::setOutlierThreshold(double threshold) {
+    Recipe recipe = m_recipe;
+    recipe.outlierThreshold = static_cast<float>(threshold);
+    setRecipe(recipe, tr("outliers from %1").arg(threshold, 0, 'g', 3));
+}
+
 void Workbench::setContext(int tokens) {
     if (tokens < 16 || tokens == m_options.context)
         return;
@@ -190,6 +196,7 @@ void Workbench::forgetMeasurements() {
     m_predictions.clear();
     m_tensorLosses.clear();
     m_tensorLossRecipe = 0;
+    m_layerLosses.clear();
     m_budgetRange = {};
     m_mixed.reset();
     m_promptLoss.reset();

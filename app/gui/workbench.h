@@ -99,6 +99,8 @@ public:
     std::optional<Recipe> mixedRecipe() const { return m_mixed; }
     /// What one tensor of the edited recipe is predicted to add to it.
     std::optional<Prediction> tensorLoss(TensorKey key) const;
+    /// What each block loses by some levels of like size, by the level's name; predicted.
+    const std::map<std::string, std::vector<double>>& layerLosses() const { return m_layerLosses; }
     /// Loss of the running variant over the last prompt and its answer; nothing until a tensor's
     /// format was changed after it. Signal: qualityChanged.
     const std::optional<PromptLoss>& promptLoss() const { return m_promptLoss; }
@@ -143,6 +145,8 @@ public slots:
     void setLocked(const std::vector<nibble::TensorKey>& keys, bool locked);
     void setBaseline(const nibble::Recipe& recipe);
     void setKv(nibble::KvFormat k, nibble::KvFormat v);
+    /// From which magnitude on LLM.int8() keeps inputs out of its codes.
+    void setOutlierThreshold(double threshold);
     void setContext(int tokens);
     /// "float", "int8", …; empty = as the recipe says.
     void setActivations(const QString& format);
@@ -175,8 +179,9 @@ public slots:
     void measureQuality(int chunks = kLadderWindows);
     /// Error of these matrices under the edited recipe; of every one when there are none.
     void measureTensors(std::vector<nibble::TensorKey> keys = {});
-    /// Answers with tensorDetailReady; the newest request wins.
-    void requestTensorDetail(nibble::TensorKey key);
+    /// Answers with tensorDetailReady; the newest request wins. With `inputs` it says what flows
+    /// into the tensor, too, for which the model is calibrated once.
+    void requestTensorDetail(nibble::TensorKey key, bool inputs = false);
 
     void refreshDevices();
     void runDoctor(const QString& deviceId = {});
@@ -251,6 +256,7 @@ private:
     std::map<uint64_t, Prediction> m_predictions;   ///< by the hash of the recipe's rules
     std::map<TensorKey, Prediction> m_tensorLosses; ///< of the recipe with this hash
     uint64_t m_tensorLossRecipe = 0;
+    std::map<std::string, std::vector<double>> m_layerLosses;
     std::pair<uint64_t, uint64_t> m_budgetRange;
     std::optional<Recipe> m_mixed;
     std::optional<PromptLoss> m_promptLoss;

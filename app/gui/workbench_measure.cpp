@@ -188,13 +188,15 @@ void Workbench::measureTensors(std::vector<TensorKey> keys) {
     emit tensorErrorsChanged();
 }
 
-void Workbench::requestTensorDetail(TensorKey key) {
+void Workbench::requestTensorDetail(TensorKey key, bool inputs) {
     if (!m_model || !m_model->find(key))
         return;
     m_jobs.onPool<TensorDetail>(
-        QStringLiteral("detail"), {}, this,
-        [model = m_model, recipe = m_recipe, key](const Progress& p) {
-            return tensorDetail(*model, recipe, key, p, calibrationFor(model, recipe, p));
+        QStringLiteral("detail"), inputs ? tr("Looking at inputs") : QString(), this,
+        [model = m_model, recipe = m_recipe, key, inputs](const Progress& p) {
+            return tensorDetail(*model, recipe, key, p,
+                                inputs ? sharedCalibration(model, p)
+                                       : calibrationFor(model, recipe, p));
         },
         [this, generation = m_generation](TensorDetail detail) {
             if (generation != m_generation || detail.recipeHash != recipeHash())

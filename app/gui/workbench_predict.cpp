@@ -5,6 +5,7 @@
 #include "core/evaluate/mixed.h"
 
 #include <algorithm>
+#include <array>
 #include <mutex>
 
 /// The part of the document that predicts losses and finds recipes for budgets.
@@ -28,6 +29,7 @@ struct Workbench::Forecasts {
     std::map<uint64_t, Prediction> recipes;
     uint64_t tensorsOf = 0; ///< hash of the recipe that `tensors` belong to
     std::map<TensorKey, Prediction> tensors;
+    std::map<std::string, std::vector<double>> layers;
     std::optional<Recipe> mixed;
 };
 
@@ -45,6 +47,18 @@ std::map<TensorKey, Prediction> tensorLosses(const LossPredictor& predictor, con
     std::map<TensorKey, Prediction> found;
     for (const TensorSensitivity& tensor : predictor.sensitivities().tensors)
         found[tensor.key] = predictor.tensorLoss(recipe, tensor.key, kld);
+    return found;
+}
+
+/// Methods that compete at some 4.6 bits.
+constexpr std::array kCompared = {"int4_g128", "nf4", "hqq", "awq", "gptq"};
+
+std::vector<double> lossesByBlock(const LossPredictor& predictor, const Recipe& recipe) {
+    const auto whole = predictor.find(recipe);
+    std::vector<double> found(static_cast<size_t>(predictor.model().config.layers));
+    for (const auto& [key, loss] : tensorLosses(predictor, recipe, whole ? whole->kld : 0))
+        if (key.layer >= 0)
+            found[static_cast<size_t>(key.layer)] += loss.kld;
     return found;
 }
 
@@ -67,6 +81,7 @@ void Workbench::take(Forecasts forecasts) {
         m_forecast = forecasts.forecast;
         m_budgetRange = {m_forecast->planner.leastBytes(), m_forecast->planner.mostBytes()};
         m_mixed = std::move(forecasts.mixed);
+        m_layerLosses = std::move(forecasts.layers);
     }
     m_predictions.merge(forecasts.recipes);
     if (!forecasts.tensors.empty()) {
@@ -100,6 +115,8 @@ void Workbench::predictLosses(int windows) {
             for (const Recipe& each : recipes)
                 if (const auto prediction = predictor.find(each))
                     found.recipes[rulesHash(each)] = *prediction;
+            for (const char* level : kCompared)
+                found.layers[level] = lossesByBlock(predictor, levelRecipe(level, *model));
             found.tensorsOf = rulesHash(recipe);
             found.tensors = tensorLosses(predictor, recipe, predictor.find(recipe)->kld);
             return found;

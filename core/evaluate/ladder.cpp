@@ -6,6 +6,7 @@
 #include "core/runtime/bench.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace nibble {
 namespace {
@@ -126,6 +127,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                      "{} has no tokenizer, so text cannot be measured. Use a file with a "
                      "vocabulary.",
                      printable(model->name));
+            const auto start = std::chrono::steady_clock::now();
             if (row.level == kMixedLevel) {
                 PredictorOptions predictor;
                 predictor.sensitivity.device = options.device;
@@ -136,6 +138,8 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                 size(row);
             }
             variant.load(model, backend, row.recipe, context, options.calibration, progress);
+            row.makeSeconds =
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
             row.quality =
                 measureQuality(*variant.runner, &base, words, options.evaluate, part, {}, &kept);
             row.quality.level = row.level;

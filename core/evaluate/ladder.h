@@ -22,7 +22,8 @@ struct LadderRow {
     QualityReport quality;
     std::optional<ProbeReport> probes; ///< when questions were asked
     double generateTps = 0, promptTps = 0;
-    std::string problem; ///< a sentence when the level could not be measured
+    double makeSeconds = 0; ///< from the base to the loaded variant, a first calibration included
+    std::string problem;    ///< a sentence when the level could not be measured
 };
 
 /// Of the levels that fit: the smallest whose loss is hardly noticeable, else the one that loses

@@ -126,6 +126,10 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
     detail.baseCounts = countOn(detail, base, progress);
     if (!isMatrix(key.role))
         return detail;
+    detail.outlierThreshold = recipe.outlierThreshold;
+    const bool lookedUp = key.role == Role::TokenEmbedding && model.headKey() != key;
+    if (const InputStatistics* inputs = calibration && !lookedUp ? calibration->find(key) : nullptr)
+        detail.inputMaxima = inputs->absMax;
     const TensorChoice choice = recipe.choose(model, key);
     if (!choice.format)
         return detail;

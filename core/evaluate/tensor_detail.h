@@ -40,6 +40,11 @@ struct TensorDetail {
         columnMaxima; ///< largest |value| of each input channel, in standard deviations
     std::vector<int64_t> outlierColumns; ///< input channels whose maximum is beyond 6 σ
 
+    /// Largest |value| of each input channel over the calibration's tokens; empty where no
+    /// calibration is at hand.
+    std::vector<float> inputMaxima;
+    float outlierThreshold = 0; ///< from which LLM.int8() keeps a channel out of the codes
+
     TensorError error; ///< of this tensor by itself
     uint64_t recipeHash = 0;
 };

@@ -47,6 +47,42 @@ int kindOf(const Error* error) {
 class TestDeviceQueue : public QObject {
     Q_OBJECT
 private slots:
+    /// A paused job stands still, lets more urgent work in, and goes on or ends when told.
+    void aPausedJobStandsStill() {
+        for (const bool cancels : {false, true}) {
+            std::atomic<int> steps{0};
+            std::promise<int> ended;
+            DeviceQueue queue;
+            const auto ticket = queue.post(
+                Priority::Measure, "",
+                [&](const Progress& progress) {
+                    for (int i = 0; i < 50; ++i) {
+                        progress.check();
+                        ++steps;
+                        std::this_thread::sleep_for(2ms);
+                    }
+                },
+                [&](const Error* error) { ended.set_value(kindOf(error)); });
+            while (steps < 3)
+                std::this_thread::sleep_for(1ms);
+            ticket.setPaused(true);
+            std::this_thread::sleep_for(60ms);
+            const int at = steps;
+            std::promise<void> answered;
+            queue.post(Priority::Chat, "", [&](const Progress&) { answered.set_value(); });
+            QVERIFY(answered.get_future().wait_for(5s) == std::future_status::ready);
+            std::this_thread::sleep_for(60ms);
+            QCOMPARE(int(steps), at);
+            QVERIFY(at < 50);
+            if (cancels)
+                ticket.requestCancel();
+            else
+                ticket.setPaused(false);
+            QCOMPARE(ended.get_future().get(), cancels ? 7 : 0);
+            QCOMPARE(int(steps), cancels ? at : 50);
+        }
+    }
+
     void urgentFirstThenInOrder() {
         Log log;
         DeviceQueue queue;

@@ -15,7 +15,7 @@ struct Options {
     std::string base, text, probes, calibration;
     LadderOptions ladder;
     int32_t context = 0;
-    bool json = false;
+    bool json = false, markdown = false;
 };
 
 std::optional<double> measured(const LadderRow& row, double value) {
@@ -41,17 +41,19 @@ Json describe(const LadderRow& row) {
             {"categories", categoriesOf(row.probes)},
             {"generate_tps", orNull(timed(row.generateTps))},
             {"prompt_tps", orNull(timed(row.promptTps))},
+            {"make_seconds", row.measured ? Json(row.makeSeconds) : Json(nullptr)},
             {"memory_bytes", row.memory.total()},
             {"fits", row.fits},
             {"problem", row.problem.empty() ? Json(nullptr) : Json(row.problem)}};
 }
 
-void printRows(const std::vector<LadderRow>& rows, bool asked) {
+void printRows(const std::vector<LadderRow>& rows, bool asked, bool markdown) {
     std::vector<std::pair<std::string, Table::Align>> columns = {{"level", Table::Align::Left}};
     for (const char* name : {"size", "bits/weight", "KLD", "±", "perplexity", "same top %"})
         columns.emplace_back(name, Table::Align::Right);
     if (asked)
         columns.emplace_back("right answers %", Table::Align::Right);
+    columns.emplace_back("made in s", Table::Align::Right);
     columns.emplace_back("tokens/s", Table::Align::Right);
     columns.emplace_back("fits", Table::Align::Left);
     Table table(std::move(columns));
@@ -69,13 +71,14 @@ void printRows(const std::vector<LadderRow>& rows, bool asked) {
             cells.push_back(row.probes ? fmt::format("{:.1f} ± {:.1f}", 100 * row.probes->accuracy,
                                                      100 * row.probes->error)
                                        : numberText(std::nullopt));
+        cells.push_back(row.measured ? numberText(row.makeSeconds, 1) : "");
         cells.push_back(numberText(timed(row.generateTps), 1));
         cells.emplace_back(row.fits ? "yes" : "no");
         table.add(std::move(cells));
         if (!row.problem.empty())
             problems += fmt::format("{}: {}\n", row.level, row.problem);
     }
-    print(table.text() + (problems.empty() ? "" : "\n" + problems));
+    print((markdown ? table.markdown() : table.text()) + (problems.empty() ? "" : "\n" + problems));
 }
 
 /// Right answers by category and level.
@@ -125,7 +128,7 @@ int run(Options& options) {
         return 0;
     }
     print(fmt::format("{} on {}, measured on {}\n\n", model->name, deviceText(device), text.label));
-    printRows(rows, !options.probes.empty());
+    printRows(rows, !options.probes.empty(), options.markdown);
     printCategories(rows);
     return 0;
 }
@@ -149,6 +152,11 @@ Action defineLadder(CLI::App& app) {
     app.add_option("--device", options->ladder.device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
     addContext(app, options->context);
+    app.add_flag("--markdown", options->markdown, "Print the table in Markdown");
+    app.add_option("--bits", options->ladder.mixed.value,
+                   "Bits per weight that the level \"mixed\" may take")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     addJson(app, options->json);
     app.footer("Sizes and \"fits\" are for --context. Every level runs with its own activations.");
     return [options] { return run(*options); };

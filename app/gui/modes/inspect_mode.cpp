@@ -2,6 +2,7 @@
 
 #include "app/gui/panels/distribution_plot.h"
 #include "app/gui/panels/layers_panel.h"
+#include "app/gui/panels/method_loss_plot.h"
 #include "app/gui/panels/tensor_panel.h"
 #include "app/gui/panels/tensor_table.h"
 #include "app/gui/units.h"
@@ -9,9 +10,11 @@
 #include "app/gui/widgets/parts.h"
 #include "app/gui/workbench.h"
 
+#include <QDoubleSpinBox>
 #include <QHBoxLayout>
 #include <QResizeEvent>
 #include <QScrollArea>
+#include <QSignalBlocker>
 #include <QSplitter>
 #include <QVBoxLayout>
 
@@ -42,6 +45,7 @@ protected:
 
 private:
     void ask();
+    void showMethods();
     void arrange(bool force);
     Panel* plotPanel(const QString& title, Plot* plot, Label* note);
 
@@ -53,8 +57,11 @@ private:
     DistributionPlot* m_distribution;
     OutlierPlot* m_outliers;
     LayerLossPlot* m_loss;
+    MethodLossPlot* m_methods = nullptr;
     Label *m_distributionNote, *m_outlierNote, *m_lossNote;
     Panel *m_distributionPanel, *m_outlierPanel, *m_lossPanel;
+    Segments *m_outlierOf, *m_lossOf;
+    QDoubleSpinBox* m_threshold;
     QPushButton* m_measure;
     QSplitter *m_columns, *m_plots, *m_lower;
     FoldingPanels* m_panels;
@@ -87,7 +94,47 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
 
     m_distributionPanel = plotPanel(tr("Weights"), m_distribution, m_distributionNote);
     m_outlierPanel = plotPanel(tr("Outliers by input channel"), m_outliers, m_outlierNote);
+    m_outlierOf = new Segments(tr("Outliers of"), this);
+    m_outlierOf->setChoices({tr("Weights"), tr("Inputs")});
+    m_threshold = new QDoubleSpinBox;
+    m_threshold->setRange(0.1, 1000);
+    m_threshold->setDecimals(1);
+    m_threshold->setSingleStep(0.5);
+    m_threshold->setAccessibleName(tr("Threshold of LLM.int8()"));
+    m_threshold->setToolTip(tr("Inputs of this magnitude and more are kept in 16 bits by "
+                               "LLM.int8(). Drag the line, or set it here"));
+    m_threshold->hide();
+    m_outlierPanel->header()->addWidget(m_outlierOf);
+    m_outlierPanel->header()->addStretch(1);
+    m_outlierPanel->header()->addWidget(m_threshold);
+    connect(m_outlierOf, &Segments::chosen, this, [this](int index) {
+        m_outlierOf->setCurrent(index);
+        m_threshold->setVisible(index == 1);
+        m_outliers->show(index == 1 ? OutlierPlot::Of::Inputs : OutlierPlot::Of::Weights);
+        ask();
+    });
+    connect(m_threshold, &QDoubleSpinBox::valueChanged, &m_workbench,
+            &Workbench::setOutlierThreshold);
+    connect(m_outliers, &OutlierPlot::thresholdMoved, this, [this](double at, bool letGo) {
+        const QSignalBlocker quiet(m_threshold);
+        m_threshold->setValue(at);
+        if (letGo)
+            m_workbench.setOutlierThreshold(m_threshold->value());
+    });
     m_lossPanel = plotPanel(tr("Loss by layer"), m_loss, m_lossNote);
+    m_lossOf = new Segments(tr("Loss by block"), this);
+    m_lossOf->setChoices({tr("Measured"), tr("By method")});
+    m_methods = new MethodLossPlot;
+    m_methods->hide();
+    m_lossPanel->body()->insertWidget(m_lossPanel->body()->indexOf(m_loss), m_methods, 1);
+    connect(m_lossOf, &Segments::chosen, this, [this](int index) {
+        m_lossOf->setCurrent(index);
+        m_loss->setVisible(index == 0);
+        m_measure->setVisible(index == 0);
+        m_methods->setVisible(index == 1);
+        ask();
+    });
+    m_lossPanel->header()->addWidget(m_lossOf);
     m_lossPanel->header()->addStretch(1);
     m_lossPanel->header()->addWidget(m_measure);
 
@@ -108,10 +155,13 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     column->addWidget(m_columns, 1);
 
     connect(m_layers, &LayersPanel::inspect, m_tensor, [this] { m_tensor->setFocus(); });
-    connect(m_loss, &LayerLossPlot::layerClicked, this, [this](int layer) {
+    const auto choose = [this](int layer) {
         const auto key = m_workbench.selection();
         m_workbench.setSelection({key && key->layer >= 0 ? key->role : Role::Down, layer});
-    });
+    };
+    connect(m_loss, &LayerLossPlot::layerClicked, this, choose);
+    connect(m_methods, &MethodLossPlot::layerClicked, this, choose);
+    connect(&m_workbench, &Workbench::predictionsChanged, this, &InspectMode::showMethods);
     connect(m_measure, &QPushButton::clicked, this, [this] {
         m_workbench.measureTensors();
         m_workbench.measureQuality();
@@ -135,9 +185,13 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
                       .arg(QString::fromStdString(detail.baseFormat),
                            QString::fromStdString(detail.variantFormat))
                 : tr("filled: %1, not quantized").arg(QString::fromStdString(detail.baseFormat)));
-        m_outlierNote->setText(tr("%1 of %2 channels reach beyond 6 σ")
-                                   .arg(detail.outlierColumns.size())
-                                   .arg(detail.columnMaxima.size()));
+        m_outlierNote->setText(
+            m_outlierOf->current() == 1
+                ? tr("LLM.int8() keeps inputs beyond the line in 16 bits; other methods do not "
+                     "look at it")
+                : tr("%1 of %2 channels reach beyond 6 σ")
+                      .arg(detail.outlierColumns.size())
+                      .arg(detail.columnMaxima.size()));
     });
     connect(&m_workbench, &Workbench::qualityChanged, this, &InspectMode::ask);
     m_layers->addStepKeys(this);
@@ -174,6 +228,15 @@ void InspectMode::arrange(bool force) {
                                 : QList<int>{4 * unit + unit / 2, 5 * unit + unit / 2, 3 * unit});
 }
 
+void InspectMode::showMethods() {
+    std::map<QString, std::vector<double>> losses;
+    for (const auto& [level, values] : m_workbench.layerLosses())
+        losses[QString::fromStdString(ladderTitle(level))] = values;
+    m_methods->setLosses(std::move(losses));
+    const auto key = m_workbench.selection();
+    m_methods->setSelected(key ? key->layer : -1);
+}
+
 void InspectMode::ask() {
     const auto model = m_workbench.model();
     if (model && !m_workbench.selection()) {
@@ -185,12 +248,19 @@ void InspectMode::ask() {
     }
     const auto key = m_workbench.selection();
     if (model && key && isVisible())
-        m_workbench.requestTensorDetail(*key);
+        m_workbench.requestTensorDetail(*key, m_outlierOf->current() == 1);
+    {
+        const QSignalBlocker quiet(m_threshold);
+        m_threshold->setValue(static_cast<double>(m_workbench.recipe().outlierThreshold));
+    }
     const auto layers = m_workbench.layerErrors();
     m_loss->setLayers(layers);
     m_loss->setSelected(key ? key->layer : -1);
+    m_methods->setSelected(key ? key->layer : -1);
     const QualityReport* quality = m_workbench.quality();
-    m_lossNote->setText(layers.empty() || !quality
+    m_lossNote->setText(m_lossOf->current() == 1
+                            ? tr("predicted from what each tensor costs; levels of some 4.6 bits")
+                        : layers.empty() || !quality
                             ? tr("error of the running text after each block, against the base")
                             : tr("error after each block against the base, on %1 tokens")
                                   .arg(units::count(quality->tokens)));

@@ -69,6 +69,7 @@ public:
         layout->setContentsMargins(0, 0, 0, 0);
         layout->setSpacing(space::m());
         layout->addWidget(new Label(tr("Budget"), Type::Body, Ink::SecondaryText));
+        m_slider->setObjectName(QStringLiteral("budget"));
         m_slider->setAccessibleName(tr("Size budget"));
         m_slider->setRange(0, kSteps);
         m_slider->setPageStep(kSteps / 20);

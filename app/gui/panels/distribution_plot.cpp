@@ -144,45 +144,84 @@ void DistributionPlot::retheme() {
 
 OutlierPlot::OutlierPlot(QWidget* parent)
     : Plot(tr("Outliers by input channel"), parent), m_channels(addGraph()), m_outliers(addGraph()),
-      m_threshold(new QCPItemStraightLine(this)) {
-    setTitles(tr("input channel"), tr("largest |weight|, σ"));
+      m_threshold(new QCPItemStraightLine(this)), m_thresholdText(new QCPItemText(this)) {
     m_channels->setLineStyle(QCPGraph::lsImpulse);
     m_channels->setAntialiased(false);
     m_outliers->setLineStyle(QCPGraph::lsImpulse);
-    m_threshold->point1->setCoords(0, 6);
-    m_threshold->point2->setCoords(1, 6);
+    m_thresholdText->position->setTypeX(QCPItemPosition::ptAxisRectRatio);
+    m_thresholdText->setPositionAlignment(Qt::AlignRight | Qt::AlignBottom);
+    m_thresholdText->setPadding(QMargins(4, 2, 4, 2));
     OutlierPlot::retheme();
     clear();
 }
 
 void OutlierPlot::clear() {
+    m_detail = {};
+    rebuild();
+}
+
+void OutlierPlot::setDetail(const TensorDetail& detail) {
+    m_detail = detail;
+    rebuild();
+}
+
+void OutlierPlot::show(Of what) {
+    m_of = what;
+    rebuild();
+}
+
+const std::vector<float>& OutlierPlot::values() const {
+    return m_of == Of::Weights ? m_detail.columnMaxima : m_detail.inputMaxima;
+}
+
+void OutlierPlot::setThreshold(double value) {
+    m_at = value;
+    m_threshold->point1->setCoords(0, value);
+    m_threshold->point2->setCoords(1, value);
+    m_thresholdText->position->setCoords(1, value);
+    const auto beyond = std::count_if(values().begin(), values().end(),
+                                      [&](float v) { return static_cast<double>(v) >= value; });
+    m_thresholdText->setText(tr("%1: %n channels reach it", nullptr, static_cast<int>(beyond))
+                                 .arg(units::number(value)));
+}
+
+void OutlierPlot::rebuild() {
     m_channels->data()->clear();
     m_outliers->data()->clear();
     for (QCPItemText* label : m_labels)
         removeItem(label);
     m_labels.clear();
-    m_threshold->setVisible(false);
-    setEmptyText(tr("Outliers of the chosen tensor\nwill be here."));
-    replot(rpQueuedReplot);
-}
-
-void OutlierPlot::setDetail(const TensorDetail& detail) {
-    clear();
+    const bool weights = m_of == Of::Weights;
+    setTitles(tr("input channel"), weights ? tr("largest |weight|, σ") : tr("largest |input|"));
+    const std::vector<float>& maxima = values();
+    m_threshold->setVisible(!maxima.empty());
+    m_thresholdText->setVisible(!maxima.empty() && !weights);
+    if (maxima.empty()) {
+        setEmptyText(weights || m_detail.columnMaxima.empty()
+                         ? tr("Outliers of the chosen tensor\nwill be here.")
+                         : tr("No text has shown yet what\nflows into this tensor."));
+        replot(rpQueuedReplot);
+        return;
+    }
     setEmptyText(QString());
+    setThreshold(weights ? 6 : static_cast<double>(m_detail.outlierThreshold));
     // More channels than pixels are drawn as the maximum of each run of channels.
-    const size_t run = std::max<size_t>(1, detail.columnMaxima.size() / 1000);
-    double most = 8;
-    for (size_t i = 0; i < detail.columnMaxima.size(); i += run) {
-        const size_t end = std::min(i + run, detail.columnMaxima.size());
-        const float value =
-            *std::max_element(detail.columnMaxima.begin() + static_cast<std::ptrdiff_t>(i),
-                              detail.columnMaxima.begin() + static_cast<std::ptrdiff_t>(end));
+    const size_t run = std::max<size_t>(1, maxima.size() / 1000);
+    double most = m_at * 4 / 3;
+    for (size_t i = 0; i < maxima.size(); i += run) {
+        const size_t end = std::min(i + run, maxima.size());
+        const float value = *std::max_element(maxima.begin() + static_cast<std::ptrdiff_t>(i),
+                                              maxima.begin() + static_cast<std::ptrdiff_t>(end));
         m_channels->addData(static_cast<double>(i), static_cast<double>(value));
         most = std::max(most, static_cast<double>(value));
     }
-    std::vector<int64_t> far = detail.outlierColumns;
+    std::vector<int64_t> far;
+    for (size_t i = 0; i < maxima.size(); ++i)
+        if (weights ? static_cast<double>(maxima[i]) > m_at
+                    : static_cast<double>(maxima[i]) >= m_at)
+            far.push_back(static_cast<int64_t>(i));
     const auto maximum = [&](int64_t column) {
-        return static_cast<double>(detail.columnMaxima[static_cast<size_t>(column)]);
+        return static_cast<double>(maxima[static_cast<size_t>(column)]);
     };
     std::sort(far.begin(), far.end(),
               [&](int64_t a, int64_t b) { return maximum(a) > maximum(b); });
@@ -192,7 +231,7 @@ void OutlierPlot::setDetail(const TensorDetail& detail) {
             continue;
         auto* label = new QCPItemText(this);
         label->position->setCoords(static_cast<double>(far[i]), maximum(far[i]));
-        const bool right = static_cast<size_t>(far[i]) * 2 > detail.columnMaxima.size();
+        const bool right = static_cast<size_t>(far[i]) * 2 > maxima.size();
         label->setPositionAlignment((right ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
         label->setPadding(QMargins(6, 0, 6, 0));
         label->setText(QStringLiteral("%1: %2").arg(far[i]).arg(units::number(maximum(far[i]))));
@@ -200,16 +239,54 @@ void OutlierPlot::setDetail(const TensorDetail& detail) {
         label->setColor(Theme::get().ink(Ink::Text));
         m_labels.push_back(label);
     }
-    m_threshold->setVisible(true);
-    setHome({-1, static_cast<double>(detail.columnMaxima.size())}, {0, most * 1.12});
-    setFinding(tr("%n input channels reach beyond 6 σ.", nullptr, static_cast<int>(far.size())));
-    setCsv([maxima = detail.columnMaxima] {
-        QString text = QStringLiteral("channel,largest_sigma\n");
+    setHome({-1, static_cast<double>(maxima.size())}, {0, most * 1.12});
+    setFinding(
+        weights ? tr("%n input channels reach beyond 6 σ.", nullptr, static_cast<int>(far.size()))
+                : tr("%n input channels reach the threshold of %1.", nullptr,
+                     static_cast<int>(far.size()))
+                      .arg(units::number(m_at)));
+    setCsv([maxima, weights] {
+        QString text = weights ? QStringLiteral("channel,largest_sigma\n")
+                               : QStringLiteral("channel,largest_input\n");
         for (size_t i = 0; i < maxima.size(); ++i)
             text += QStringLiteral("%1,%2\n").arg(i).arg(static_cast<double>(maxima[i]));
         return text;
     });
     replot(rpQueuedReplot);
+}
+
+bool OutlierPlot::isOnThreshold(const QPointF& position) const {
+    constexpr double kReach = 6;
+    return m_of == Of::Inputs && m_threshold->visible() &&
+           axisRect()->rect().contains(position.toPoint()) &&
+           std::abs(yAxis->coordToPixel(m_at) - position.y()) <= kReach;
+}
+
+void OutlierPlot::mousePressEvent(QMouseEvent* event) {
+    m_dragging = event->button() == Qt::LeftButton && isOnThreshold(event->position());
+    if (!m_dragging)
+        Plot::mousePressEvent(event);
+}
+
+void OutlierPlot::mouseMoveEvent(QMouseEvent* event) {
+    if (!m_dragging) {
+        setCursor(isOnThreshold(event->position()) ? Qt::SizeVerCursor : Qt::ArrowCursor);
+        Plot::mouseMoveEvent(event);
+        return;
+    }
+    const double value = yAxis->pixelToCoord(event->position().y());
+    setThreshold(std::clamp(value, 0.1, yAxis->range().upper));
+    emit thresholdMoved(m_at, false);
+    replot(rpQueuedReplot);
+}
+
+void OutlierPlot::mouseReleaseEvent(QMouseEvent* event) {
+    if (!m_dragging) {
+        Plot::mouseReleaseEvent(event);
+        return;
+    }
+    m_dragging = false;
+    emit thresholdMoved(m_at, true);
 }
 
 void OutlierPlot::retheme() {
@@ -222,6 +299,9 @@ void OutlierPlot::retheme() {
     m_outliers->setScatterStyle(
         QCPScatterStyle(QCPScatterStyle::ssCircle, theme.series(1), theme.series(1), 6));
     m_threshold->setPen(QPen(theme.ink(Ink::Accent), 1.4));
+    m_thresholdText->setColor(theme.ink(Ink::Accent));
+    m_thresholdText->setFont(theme.font(Type::Footnote));
+    m_thresholdText->setBrush(theme.ink(Ink::Panel));
     for (QCPItemText* label : m_labels) {
         label->setColor(theme.ink(Ink::Text));
         label->setFont(theme.font(Type::Footnote));

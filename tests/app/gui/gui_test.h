@@ -15,6 +15,7 @@
         QTemporaryDir home;                                                                        \
         qputenv("XDG_CONFIG_HOME", home.path().toUtf8());                                          \
         qputenv("XDG_DATA_HOME", home.path().toUtf8());                                            \
+        qputenv("XDG_CACHE_HOME", home.path().toUtf8());                                           \
         QApplication application(argc, argv);                                                      \
         QApplication::setApplicationName(QStringLiteral("nibble-test"));                           \
         QApplication::setOrganizationName(QStringLiteral("nibble-test"));                          \

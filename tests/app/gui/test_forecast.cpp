@@ -1,0 +1,199 @@
+#include "tests/app/gui/gui_test.h"
+
+#include "app/gui/models/column_model.h"
+#include "app/gui/modes/mode.h"
+#include "app/gui/panels/distribution_plot.h"
+#include "app/gui/panels/layers_panel.h"
+#include "app/gui/panels/ledger_panel.h"
+#include "app/gui/panels/levels_panel.h"
+#include "app/gui/panels/method_loss_plot.h"
+#include "app/gui/workbench.h"
+
+#include "core/base/resources.h"
+
+#include <QSignalSpy>
+#include <QSlider>
+
+#include <memory>
+
+using namespace nibble;
+
+/// What the window does with predictions: the budget, hollow points, one tensor's change heard at
+/// once, the outliers' threshold; on the sample model.
+class TestForecast : public QObject {
+    Q_OBJECT
+private slots:
+    void initTestCase() {
+        m_bench = std::make_unique<Workbench>();
+        m_bench->setDevice(QStringLiteral("cpu"));
+        m_bench->refreshDevices();
+        m_bench->openModel(QString::fromStdString(sampleModelPath().string()));
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->isRunning(), 60000);
+        QVERIFY(!m_bench->canPredict());
+        m_bench->predictLosses(1);
+        QVERIFY(m_bench->isPredicting());
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->canPredict(), 500000);
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->jobs().idle(), 60000);
+    }
+    void cleanupTestCase() { m_bench.reset(); }
+
+    void levelsArePredicted() {
+        LedgerPanel ledger(*m_bench);
+        LevelsPanel panel(*m_bench, &ledger);
+        auto* table = panel.findChild<ColumnTable*>();
+        const int rows = table->model()->rowCount();
+        QCOMPARE(rows, static_cast<int>(ladderLevels().size()));
+        for (int row = 0; row < rows; ++row) {
+            const LadderRow& level = m_bench->ladder()[static_cast<size_t>(row)];
+            QVERIFY2(m_bench->prediction(level.recipe), level.level.c_str());
+            QVERIFY(!level.measured);
+        }
+        int guessed = 0;
+        for (int row = 0; row < rows; ++row)
+            guessed += table->model()->index(row, 3).data().toString().startsWith(u'≈') ? 1 : 0;
+        QCOMPARE(guessed, rows);
+    }
+
+    void theSliderFindsRecipes() {
+        const std::unique_ptr<Mode> tune(makeTuneMode(*m_bench, nullptr));
+        auto* slider = tune->findChild<QSlider*>(QStringLiteral("budget"));
+        QVERIFY(slider && slider->isEnabled());
+        const int steps = m_bench->undoStack()->count();
+        const auto [least, most] = m_bench->budgetRange();
+        slider->setSliderDown(true);
+        uint64_t before = 0;
+        for (const int position : {200, 400, 500}) {
+            slider->setValue(position);
+            QTRY_VERIFY(m_bench->recipe().name == kMixedLevel &&
+                        recipeSize(*m_bench->model(), m_bench->recipe()).bytes > before);
+            before = recipeSize(*m_bench->model(), m_bench->recipe()).bytes;
+            const double wanted = double(least) + double(most - least) * position / 1000;
+            QVERIFY(double(before) <= wanted + 200000 && double(before) > 0.97 * wanted);
+        }
+        slider->setSliderDown(false);
+        // The whole movement is one step, and the strip knows what each tensor adds.
+        QCOMPARE(m_bench->undoStack()->count(), steps + 1);
+        QVERIFY(m_bench->tensorLoss({Role::Down, 0}));
+        QVERIFY(m_bench->prediction(m_bench->recipe()));
+        LayersPanel layers(*m_bench);
+        layers.resize(900, 300);
+        m_bench->undoStack()->undo();
+        QVERIFY(m_bench->recipe().name != kMixedLevel);
+        m_bench->undoStack()->redo();
+        QCOMPARE(m_bench->recipe().name, std::string(kMixedLevel));
+    }
+
+    void oneTensorIsHeardAtOnce() {
+        m_bench->applyLevel(QStringLiteral("int4"));
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying() && !m_bench->hasPendingChange(), 60000);
+        ChatRequest request;
+        request.messages = {{"user", "What is the capital of France?"}};
+        request.options.maxTokens = 12;
+        QSignalSpy answered(m_bench.get(), &Workbench::chatFinished);
+        QVERIFY(m_bench->chat(request) != 0);
+        QTRY_COMPARE_WITH_TIMEOUT(answered.count(), 1, 60000);
+        QVERIFY(!m_bench->promptLoss());
+
+        const Recipe before = m_bench->runningRecipe();
+        for (int layer = 0; layer < 3; ++layer) {
+            m_bench->setTensorFormat({Role::Down, layer}, QStringLiteral("int2_g32"));
+            QTRY_VERIFY_WITH_TIMEOUT(m_bench->runningRecipe() == m_bench->recipe(), 60000);
+        }
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->promptLoss(), 60000);
+        const double worse = m_bench->promptLoss()->kld;
+        QVERIFY(worse > 0 && m_bench->promptLoss()->tokens > 5);
+        for (int i = 0; i < 3; ++i) {
+            m_bench->undoStack()->undo();
+            QTRY_VERIFY_WITH_TIMEOUT(m_bench->runningRecipe() == m_bench->recipe(), 60000);
+        }
+        QCOMPARE(m_bench->runningRecipe(), before);
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->promptLoss() && m_bench->promptLoss()->kld < worse,
+                                 60000);
+    }
+
+    void anEditBesideOthersWaitsForApply() {
+        m_bench->setLevel(QStringLiteral("q6_k"));
+        QVERIFY(m_bench->hasPendingChange());
+        const Recipe running = m_bench->runningRecipe();
+        m_bench->setTensorFormat({Role::Up, 1}, QStringLiteral("q8_0"));
+        QTest::qWait(300);
+        QVERIFY(m_bench->runningRecipe() == running);
+        QVERIFY(m_bench->hasPendingChange());
+    }
+
+    void theThresholdIsDragged() {
+        m_bench->setLevel(QStringLiteral("llm_int8"));
+        QSignalSpy details(m_bench.get(), &Workbench::tensorDetailReady);
+        m_bench->requestTensorDetail({Role::Down, 2}, true);
+        QTRY_VERIFY_WITH_TIMEOUT(details.count() > 0, 120000);
+        const auto detail = details.last()[0].value<TensorDetail>();
+        QCOMPARE(detail.inputMaxima.size(), size_t(m_bench->model()->config.feedForward));
+        OutlierPlot plot;
+        plot.resize(500, 300);
+        plot.setDetail(detail);
+        plot.show(OutlierPlot::Of::Inputs);
+        static_cast<QWidget&>(plot).show();
+        QVERIFY(QTest::qWaitForWindowExposed(&plot));
+        plot.replot(QCustomPlot::rpImmediateRefresh);
+        QSignalSpy moved(&plot, &OutlierPlot::thresholdMoved);
+        const int x = plot.axisRect()->center().x();
+        const auto y = [&](double value) {
+            return static_cast<int>(plot.yAxis->coordToPixel(value));
+        };
+        const double wanted = plot.yAxis->range().upper * 0.75;
+        QTest::mousePress(&plot, Qt::LeftButton, {}, QPoint(x, y(6)));
+        QTest::mouseMove(&plot, QPoint(x, y(wanted)));
+        QTest::mouseRelease(&plot, Qt::LeftButton, {}, QPoint(x, y(wanted)));
+        QVERIFY(moved.count() >= 2);
+        QVERIFY(moved.last()[1].toBool());
+        QVERIFY(std::abs(moved.last()[0].toDouble() - wanted) < 0.02 * wanted);
+        m_bench->setOutlierThreshold(moved.last()[0].toDouble());
+        QVERIFY(std::abs(double(m_bench->recipe().outlierThreshold) - wanted) < 0.02 * wanted);
+        m_bench->undoStack()->undo();
+        QCOMPARE(m_bench->recipe().outlierThreshold, kOutlierThreshold);
+    }
+
+    void methodsAreComparedByBlock() {
+        const auto& losses = m_bench->layerLosses();
+        QCOMPARE(losses.size(), size_t(5));
+        double plain = 0, fed = 0;
+        for (const double loss : losses.at("int4_g128"))
+            plain += loss;
+        for (const double loss : losses.at("gptq"))
+            fed += loss;
+        QVERIFY(fed > 0 && fed < plain);
+    }
+
+    void jobsPauseAndGoOn() {
+        std::atomic<int> steps{0};
+        bool done = false;
+        const quint64 id = m_bench->jobs().onPool<int>(
+            {}, QStringLiteral("counting"), this,
+            [&](const Progress& progress) {
+                for (int i = 0; i < 40; ++i) {
+                    progress.check();
+                    ++steps;
+                    QThread::msleep(5);
+                }
+                return 0;
+            },
+            [&](int) { done = true; });
+        QTRY_VERIFY(steps > 2);
+        m_bench->jobs().setPaused(id, true);
+        QTest::qWait(100);
+        const int at = steps;
+        QVERIFY(at < 40);
+        QTest::qWait(150);
+        QCOMPARE(int(steps), at);
+        QVERIFY(m_bench->jobs().list().front().paused);
+        m_bench->jobs().setPaused(id, false);
+        QTRY_VERIFY(done);
+        QCOMPARE(int(steps), 40);
+    }
+
+private:
+    std::unique_ptr<Workbench> m_bench;
+};
+
+NIBBLE_GUI_TEST(TestForecast)
+#include "test_forecast.moc"
