@@ -131,8 +131,6 @@ quint64 Jobs::startOnPool(const QString& tag, const QString& title, QObject* rec
         while (pause->load() && !cancel->load())
             QThread::msleep(30);
         m_pool.reserveThread();
-        if (cancel->load())
-            fail(ErrorKind::Cancelled, "Cancelled.");
     };
     progress.onReport = [shared = job->shared](double done, double total, std::string_view what) {
         const std::scoped_lock lock(shared->mutex);

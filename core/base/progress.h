@@ -23,10 +23,15 @@ struct Progress {
 
     /// Throws Error{Cancelled} when the user has asked to stop. Call it at least every 100 ms.
     void check() const {
+        stopIfCancelled();
+        if (!onCheck)
+            return;
+        onCheck();
+        stopIfCancelled(); // meanwhile
+    }
+    void stopIfCancelled() const {
         if (cancelled())
             throw Error(ErrorKind::Cancelled, "Cancelled.");
-        if (onCheck)
-            onCheck();
     }
     void report(double done, double total, std::string_view what) const {
         if (onReport)

@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Of this file's content: raised when what is measured changes.
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 /// What the sum leaves out (losses are not quite independent, nor quite in proportion to errors),
 /// as a standard deviation: a share of the prediction, more where the loss is so large that errors

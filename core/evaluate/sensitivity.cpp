@@ -46,9 +46,12 @@ public:
                  "{} has {} tokens; at least one window of {} is needed. Use a longer text or a "
                  "shorter context.",
                  printable(text.label), text.tokens.size(), options.context);
+        // From all over the text: its beginning alone may be of one kind.
+        const size_t last = text.tokens.size() / context - 1;
         for (size_t i = 0; i < count; ++i) {
             Window& window = m_windows.emplace_back();
-            const auto at = text.tokens.begin() + static_cast<ptrdiff_t>(i * context);
+            const size_t which = count > 1 ? i * last / (count - 1) : 0;
+            const auto at = text.tokens.begin() + static_cast<ptrdiff_t>(which * context);
             window.tokens.assign(at, at + static_cast<ptrdiff_t>(context));
             if (text.bos >= 0)
                 window.tokens[0] = text.bos;
@@ -79,7 +82,8 @@ public:
             }
     }
 
-    /// The runner's KLD against the base, when what differs lies in `from` or after it.
+    /// The runner's KLD against the base, when what differs lies in `from` or after it. Its error
+    /// is that of tokens, or that of windows where these differ by more than their tokens explain.
     Mean kld(int32_t from, const Progress& progress) {
         const auto vocabulary = static_cast<size_t>(m_runner.model().config.vocabulary);
         std::vector<Scored> all;
@@ -97,7 +101,20 @@ public:
             });
         }
         m_tokens = static_cast<int64_t>(all.size());
-        return meanOf(all, [](const Scored& s) { return s.kld; });
+        Mean mean = meanOf(all, [](const Scored& s) { return s.kld; });
+        const size_t rows = all.size() / m_windows.size();
+        double squares = 0;
+        for (size_t w = 0; w < m_windows.size(); ++w) {
+            double sum = 0;
+            for (size_t i = 0; i < rows; ++i)
+                sum += all[w * rows + i].kld;
+            const double difference = sum / static_cast<double>(rows) - mean.value;
+            squares += difference * difference;
+        }
+        const auto windows = static_cast<double>(m_windows.size());
+        if (windows > 1)
+            mean.error = std::max(mean.error, std::sqrt(squares / (windows - 1) / windows));
+        return mean;
     }
     int64_t tokens() const { return m_tokens; }
 

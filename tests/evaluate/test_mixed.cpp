@@ -23,7 +23,7 @@ const std::shared_ptr<const Model>& sample() {
     return model;
 }
 
-constexpr int32_t kContext = 256, kWindows = 4;
+constexpr int32_t kContext = 256, kWindows = 8;
 
 PredictorOptions options() {
     PredictorOptions options;
@@ -279,7 +279,7 @@ private slots:
         QVERIFY(!read("[]"));
         for (int length = 1; length < whole.size(); length += 97)
             QVERIFY(!read(whole.left(length)));
-        QVERIFY(!read(QByteArray(whole).replace("\"version\":1", "\"version\":9")));
+        QVERIFY(!read(QByteArray(whole).replace("\"version\":2", "\"version\":9")));
         QVERIFY(!read(QByteArray(whole).replace("blk.3.ffn_up", "blk.3.ffn_oops")));
         QVERIFY(!readLossModel(m_cache.filePath("absent.json").toStdString()));
     }

@@ -93,7 +93,7 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     layout->addWidget(scroll, 1);
 
     m_distributionPanel = plotPanel(tr("Weights"), m_distribution, m_distributionNote);
-    m_outlierPanel = plotPanel(tr("Outliers by input channel"), m_outliers, m_outlierNote);
+    m_outlierPanel = plotPanel(tr("Outliers"), m_outliers, m_outlierNote);
     m_outlierOf = new Segments(tr("Outliers of"), this);
     m_outlierOf->setChoices({tr("Weights"), tr("Inputs")});
     m_threshold = new QDoubleSpinBox;
@@ -121,7 +121,7 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
         if (letGo)
             m_workbench.setOutlierThreshold(m_threshold->value());
     });
-    m_lossPanel = plotPanel(tr("Loss by layer"), m_loss, m_lossNote);
+    m_lossPanel = plotPanel(tr("Loss"), m_loss, m_lossNote);
     m_lossOf = new Segments(tr("Loss by block"), this);
     m_lossOf->setChoices({tr("Measured"), tr("By method")});
     m_methods = new MethodLossPlot;
