@@ -15,8 +15,7 @@ namespace nibble {
 struct Workbench::Forecast {
     Forecast(const std::shared_ptr<const Model>& model, const PredictorOptions& options,
              const Progress& progress)
-        : predictor(model, shippedCalibrationText(), options, progress),
-          planner(predictor, progress) {}
+        : predictor(model, options, progress), planner(predictor, progress) {}
 
     std::mutex mutex;
     LossPredictor predictor;

@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Of this file's content: raised when what is measured changes.
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 
 /// What the sum leaves out (losses are not quite independent, nor quite in proportion to errors),
 /// as a standard deviation: a share of the prediction, more where the loss is so large that errors
@@ -111,22 +111,23 @@ std::optional<LossModel> readLossModel(const std::filesystem::path& path) {
     }
 }
 
-LossPredictor::LossPredictor(std::shared_ptr<const Model> model, EvaluationText text,
-                             PredictorOptions options, const Progress& progress)
-    : m_model(std::move(model)), m_text(std::move(text)), m_options(std::move(options)) {
+LossPredictor::LossPredictor(std::shared_ptr<const Model> model, PredictorOptions options,
+                             const Progress& progress)
+    : m_model(std::move(model)), m_options(std::move(options)) {
     const std::filesystem::path folder = m_options.cached ? cacheFolder() : std::filesystem::path();
     if (!folder.empty()) {
         // Sensitivities hardly depend on the device, so that its name is left out.
         const std::string identity =
             fmt::format("{} {} {} {} {}", hashName(checkpointHash(*m_model->checkpoint)),
-                        hashName(hashText(m_text.text)), m_options.sensitivity.context,
-                        m_options.sensitivity.windows, m_options.calibration.string());
+                        hashName(hashText(m_texts.tensors.text + m_texts.wholes.text)),
+                        m_options.sensitivity.context, m_options.sensitivity.windows,
+                        m_options.calibration.string());
         m_file = folder / fmt::format("losses-{}.json", hashName(hashText(identity)));
         if (auto known = readLossModel(m_file))
             m_known = std::move(*known);
     }
     m_known.sensitivities = measureSensitivities(
-        m_model, m_text, [&](const Progress& part) { return calibration(part); },
+        m_model, m_texts, [&](const Progress& part) { return calibration(part); },
         m_options.sensitivity, std::move(m_known.sensitivities), progress,
         [this](const Sensitivities& partial) {
             m_known.sensitivities = partial;

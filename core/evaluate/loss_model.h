@@ -38,8 +38,9 @@ struct PredictorOptions {
 class LossPredictor {
 public:
     /// Measures the sensitivities, or finds them kept; continues where an earlier run was stopped.
-    LossPredictor(std::shared_ptr<const Model> model, EvaluationText text,
-                  PredictorOptions options = {}, const Progress& progress = {});
+    /// On the texts that ship: tensors on the one for calibration, wholes on that for evaluation.
+    explicit LossPredictor(std::shared_ptr<const Model> model, PredictorOptions options = {},
+                           const Progress& progress = {});
 
     /// Estimates what is not known of the recipe's tensors, and keeps it.
     Prediction predict(const Recipe& recipe, const Progress& progress = {});
@@ -62,7 +63,7 @@ private:
     void keep() const;
 
     std::shared_ptr<const Model> m_model;
-    EvaluationText m_text;
+    SensitivityTexts m_texts{shippedCalibrationText(), shippedEvaluationText()};
     PredictorOptions m_options;
     std::filesystem::path m_file; ///< empty = not kept
     LossModel m_known;

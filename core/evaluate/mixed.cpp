@@ -167,7 +167,7 @@ MixedPlan MixedPlanner::plan(const Budget& budget) const {
 
 MixedPlan mixedPlan(const std::shared_ptr<const Model>& model, const Budget& budget,
                     const PredictorOptions& options, const Progress& progress) {
-    LossPredictor predictor(model, shippedCalibrationText(), options, progress);
+    LossPredictor predictor(model, options, progress);
     const MixedPlanner planner(predictor, progress);
     MixedPlan plan = planner.plan(budget);
     if (plan.kept)

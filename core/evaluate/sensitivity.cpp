@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
 namespace nibble {
 namespace {
@@ -31,7 +32,9 @@ constexpr uint64_t kLogitBytes = 1ull << 30;
 /// the end.
 class Windows {
 public:
-    Windows(Runner& runner, const EvaluationTokens& text, const SensitivityOptions& options)
+    /// From the text's beginning, or spread over all of it.
+    Windows(Runner& runner, const EvaluationTokens& text, const SensitivityOptions& options,
+            bool spread)
         : m_runner(runner), m_context(options.context) {
         const auto context = static_cast<size_t>(options.context);
         const ModelConfig& config = runner.model().config;
@@ -46,11 +49,10 @@ public:
                  "{} has {} tokens; at least one window of {} is needed. Use a longer text or a "
                  "shorter context.",
                  printable(text.label), text.tokens.size(), options.context);
-        // From all over the text: its beginning alone may be of one kind.
         const size_t last = text.tokens.size() / context - 1;
         for (size_t i = 0; i < count; ++i) {
             Window& window = m_windows.emplace_back();
-            const size_t which = count > 1 ? i * last / (count - 1) : 0;
+            const size_t which = spread && count > 1 ? i * last / (count - 1) : i;
             const auto at = text.tokens.begin() + static_cast<ptrdiff_t>(which * context);
             window.tokens.assign(at, at + static_cast<ptrdiff_t>(context));
             if (text.bos >= 0)
@@ -101,20 +103,7 @@ public:
             });
         }
         m_tokens = static_cast<int64_t>(all.size());
-        Mean mean = meanOf(all, [](const Scored& s) { return s.kld; });
-        const size_t rows = all.size() / m_windows.size();
-        double squares = 0;
-        for (size_t w = 0; w < m_windows.size(); ++w) {
-            double sum = 0;
-            for (size_t i = 0; i < rows; ++i)
-                sum += all[w * rows + i].kld;
-            const double difference = sum / static_cast<double>(rows) - mean.value;
-            squares += difference * difference;
-        }
-        const auto windows = static_cast<double>(m_windows.size());
-        if (windows > 1)
-            mean.error = std::max(mean.error, std::sqrt(squares / (windows - 1) / windows));
-        return mean;
+        return meanOf(all, [](const Scored& s) { return s.kld; });
     }
     int64_t tokens() const { return m_tokens; }
 
@@ -299,7 +288,8 @@ double Sensitivities::correction(std::string_view method, double predicted) cons
 }
 
 Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,
-                                   const EvaluationText& text, const CalibrationSource& calibration,
+                                   const SensitivityTexts& texts,
+                                   const CalibrationSource& calibration,
                                    const SensitivityOptions& options, Sensitivities known,
                                    const Progress& progress,
                                    const std::function<void(const Sensitivities&)>& onLayer) {
@@ -319,26 +309,33 @@ Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,
     quiet.onReport = {};
     applyRecipe(runner, Recipe{}, nullptr, quiet);
 
-    Windows windows(runner, tokenize(*model->tokenizer, text), options);
-    windows.runBase(quiet);
-    known.text = text.label;
-    known.windows = static_cast<int32_t>(windows.count());
+    known.text = texts.tensors.label;
     known.context = options.context;
     const auto total = static_cast<double>(keys.size() + kWholes.size());
     Probing probing(runner, model, calibration(quiet));
+    std::optional<Windows> windows;
+    const auto read = [&](const EvaluationText& text, bool spread) {
+        windows.reset(); // the other one's logits
+        windows.emplace(runner, tokenize(*model->tokenizer, text), options, spread);
+        windows->runBase(quiet);
+        known.windows = static_cast<int32_t>(windows->count());
+    };
+    if (known.tensors.size() < keys.size())
+        read(texts.tensors, true); // its beginning alone may be of one kind
     for (size_t i = 0; i < keys.size(); ++i) {
         progress.report(static_cast<double>(i), total, "sensitivity");
         if (known.find(keys[i]))
             continue;
-        windows.advance(firstLayer(*model, keys[i]), quiet);
-        known.tensors.push_back(probing.measure(keys[i], windows, quiet));
-        known.tokens = windows.tokens();
+        windows->advance(firstLayer(*model, keys[i]), quiet);
+        known.tensors.push_back(probing.measure(keys[i], *windows, quiet));
+        known.tokens = windows->tokens();
         if (onLayer && (i + 1 == keys.size() || keys[i + 1].layer != keys[i].layer))
             onLayer(known);
     }
+    read(texts.wholes, false); // the windows that levels are measured on
     for (size_t i = known.together.size(); i < kWholes.size(); ++i) {
         progress.report(static_cast<double>(keys.size() + i), total, "sensitivity");
-        known.together.push_back(probing.together(kWholes[i], known, windows, quiet));
+        known.together.push_back(probing.together(kWholes[i], known, *windows, quiet));
     }
     if (onLayer)
         onLayer(known);

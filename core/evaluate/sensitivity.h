@@ -40,7 +40,13 @@ struct Together {
     double predicted = 0, measured = 0;
 };
 
-/// The sensitivities of a model's matrices on one text, in the order of Model::keys().
+/// What sensitivities are measured on: `tensors` one tensor at a time, `wholes` all at once. The
+/// second is the text that predictions are for: some texts lose more than others, by any recipe.
+struct SensitivityTexts {
+    EvaluationText tensors, wholes;
+};
+
+/// The sensitivities of a model's matrices, in the order of Model::keys().
 struct Sensitivities {
     std::string text; ///< label
     int32_t windows = 0, context = 0;
@@ -69,7 +75,8 @@ using CalibrationSource =
 /// there after every layer, so that an interrupted measurement can go on. Error{BadInput} for a
 /// text that is too short, Error{Cancelled}.
 Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,
-                                   const EvaluationText& text, const CalibrationSource& calibration,
+                                   const SensitivityTexts& texts,
+                                   const CalibrationSource& calibration,
                                    const SensitivityOptions& options, Sensitivities known = {},
                                    const Progress& progress = {},
                                    const std::function<void(const Sensitivities&)>& onLayer = {});
