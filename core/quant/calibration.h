@@ -35,6 +35,7 @@ struct Calibration {
     std::string text;                            ///< what it was measured on, for people
     uint64_t textHash = 0;                       ///< of the text
     int64_t tokens = 0;                          ///< read
+    bool kept = false;                           ///< found on disk, as it was made before
     std::map<TensorKey, InputStatistics> inputs; ///< by inputKey()
     /// XᵀX / tokens of a product's input, or null where the source cannot give it (an imported
     /// file). Cheapest in the order of layers.
