@@ -2,6 +2,7 @@
 #include "core/base/resources.h"
 #include "core/calibrate/calibrate.h"
 #include "core/quant/apply.h"
+#include "core/quant/cholesky.h"
 #include "core/quant/quantizer.h"
 
 #include <QTest>
@@ -171,6 +172,41 @@ private slots:
                 const double wanted = double(moments.at(order[size_t(i)], order[size_t(j)])) +
                                       (i == j ? 0.01 * mean : 0);
                 QVERIFY(std::abs(together - wanted) < 1e-4 * mean);
+            }
+    }
+
+    /// Tiles, panels and what is left over of them: UᵀU is the matrix again.
+    void theUpperFactorIsTheMatrix_data() {
+        QTest::addColumn<int>("size");
+        for (const int size : {1, 7, 8, 9, 63, 64, 65, 130, 200, 333})
+            QTest::newRow(QByteArray::number(size)) << size;
+    }
+    void theUpperFactorIsTheMatrix() {
+        QFETCH(int, size);
+        UpperMatrix matrix(size);
+        const auto value = [size](int64_t i, int64_t j) {
+            return i == j ? double(size) : std::sin(double(i * 31 + j * 17)) + 0.1;
+        };
+        for (int64_t i = 0; i < size; ++i)
+            for (int64_t j = i; j < size; ++j)
+                matrix.row(i)[j] = value(i, j);
+        QVERIFY(matrix.factor());
+        for (int64_t i = 0; i < size; ++i)
+            for (int64_t j = i; j < size; ++j) {
+                double sum = 0;
+                for (int64_t k = 0; k <= i; ++k)
+                    sum += matrix.row(k)[i] * matrix.row(k)[j];
+                // Of a sum of `size` products, each rounded once, as large as the diagonal.
+                QVERIFY(std::abs(sum - value(i, j)) < 2 * double(size) * double(size) * 2.3e-16);
+            }
+    }
+    void whatIsNotPositiveIsNotFactored() {
+        for (const double bad : {0.0, -1.0, double(NAN), double(INFINITY)})
+            for (const int64_t at : {0, 5, 70, 99}) {
+                UpperMatrix matrix(100);
+                for (int64_t i = 0; i < 100; ++i)
+                    matrix.row(i)[i] = i == at ? bad : 2;
+                QVERIFY(!matrix.factor());
             }
     }
 
