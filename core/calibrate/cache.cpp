@@ -28,9 +28,8 @@ struct Part {
     std::vector<float> InputStatistics::*values;
 };
 constexpr Part kParts[] = {
-    {"mean_square", &InputStatistics::meanSquare},
-    {"mean_abs", &InputStatistics::meanAbs},
-    {"abs_max", &InputStatistics::absMax},
+    {"mean_square", &InputStatistics::meanSquare}, {"mean_abs", &InputStatistics::meanAbs},
+    {"abs_max", &InputStatistics::absMax},         {"percentiles", &InputStatistics::percentiles},
     {"samples", &InputStatistics::samples},
 };
 

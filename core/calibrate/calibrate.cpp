@@ -80,7 +80,7 @@ std::string identityOf(const Model& model, const EvaluationTokens& tokens,
                        const LayerStream& stream, const CalibrateOptions& options) {
     const ModelConfig& c = model.config;
     // Of the files' content: raised when what is measured changes.
-    constexpr int kVersion = 1;
+    constexpr int kVersion = 2;
     return fmt::format("{} {} model {} {} {} {} {} text {} {} windows {} of {} samples {}",
                        NIBBLE_VERSION, kVersion, hashName(checkpointHash(*model.checkpoint)),
                        c.normEpsilon, c.ropeBase, c.ropeScale, int(c.ropeStyle),

@@ -1,6 +1,8 @@
 #include "core/calibrate/collector.h"
 
 #include "core/base/error.h"
+#include "core/base/parallel.h"
+#include "core/calibrate/magnitudes.h"
 
 #include <algorithm>
 #include <cmath>
@@ -22,10 +24,27 @@ void requireFinite(TensorKey key, const InputStatistics& statistics) {
 struct Collector::Site {
     Site(int32_t width, bool withMoments)
         : squares(static_cast<size_t>(width)), magnitudes(static_cast<size_t>(width)),
-          most(static_cast<size_t>(width)), moments(withMoments ? width : 0) {}
+          most(static_cast<size_t>(width)), counts(static_cast<size_t>(width)),
+          moments(withMoments ? width : 0) {}
+
+    /// Channels [begin, end).
+    void add(const float* values, int32_t rows, size_t begin, size_t end) {
+        for (int32_t row = 0; row < rows; ++row) {
+            const float* x = values + static_cast<size_t>(row) * most.size();
+            for (size_t c = begin; c < end; ++c) {
+                const float magnitude = std::abs(x[c]);
+                squares[c] += double(x[c]) * double(x[c]);
+                magnitudes[c] += double(magnitude);
+                most[c] = std::max(most[c], magnitude);
+            }
+            counts.add(x, begin, end);
+        }
+    }
+
     int64_t tokens = 0;
     std::vector<double> squares, magnitudes;
     std::vector<float> most, samples;
+    Magnitudes counts;
     MomentSum moments;
 };
 
@@ -41,14 +60,14 @@ void Collector::values(const TapSite& site, int32_t rows, int32_t width, const f
     const auto [at, isNew] = m_sites.try_emplace(inputKey(site.key), width, m_moments);
     Site& sums = at->second;
     const auto channels = static_cast<size_t>(width);
+    // A few channels of all rows, so that their counts stay in the nearest cache.
+    constexpr size_t kTogether = 16;
+    parallelFor((channels + kTogether - 1) / kTogether, 4, [&](size_t begin, size_t end) {
+        for (size_t block = begin; block < end; ++block)
+            sums.add(values, rows, block * kTogether, std::min(channels, (block + 1) * kTogether));
+    });
     for (int32_t row = 0; row < rows; ++row, ++sums.tokens) {
         const float* x = values + static_cast<size_t>(row) * channels;
-        for (size_t c = 0; c < channels; ++c) {
-            const float magnitude = std::abs(x[c]);
-            sums.squares[c] += double(x[c]) * double(x[c]);
-            sums.magnitudes[c] += double(magnitude);
-            sums.most[c] = std::max(sums.most[c], magnitude);
-        }
         // An odd step over the row's place in its window, so that all places are met.
         if (sums.tokens % m_stride == sums.tokens / m_stride * 7 % m_stride)
             sums.samples.insert(sums.samples.end(), x, x + channels);
@@ -69,6 +88,11 @@ LayerInputs Collector::finish() {
                        std::back_inserter(statistics.meanSquare), mean);
         std::transform(site.magnitudes.begin(), site.magnitudes.end(),
                        std::back_inserter(statistics.meanAbs), mean);
+        for (const double percent : kPercentiles) {
+            const std::vector<float> values = site.counts.percentile(percent, site.most);
+            statistics.percentiles.insert(statistics.percentiles.end(), values.begin(),
+                                          values.end());
+        }
         statistics.absMax = std::move(site.most);
         statistics.samples = std::move(site.samples);
         requireFinite(key, statistics);

@@ -61,9 +61,10 @@ void compare(const Calibration& a, const Calibration& b, bool moments = true) {
     for (const auto& [key, left] : a.inputs) {
         const InputStatistics& right = b.get(key);
         QCOMPARE(left.tokens, right.tokens);
-        QVERIFY(!left.samples.empty());
+        QVERIFY(!left.samples.empty() && !left.percentiles.empty());
         QVERIFY(left.meanSquare == right.meanSquare && left.meanAbs == right.meanAbs &&
-                left.absMax == right.absMax && left.samples == right.samples);
+                left.absMax == right.absMax && left.percentiles == right.percentiles &&
+                left.samples == right.samples);
         if (!moments)
             continue;
         const auto m = a.moments(key, {}), n = b.moments(key, {});

@@ -1,11 +1,13 @@
 #include "core/base/error.h"
 #include "core/base/resources.h"
 #include "core/calibrate/calibrate.h"
+#include "core/calibrate/magnitudes.h"
 #include "core/quant/apply.h"
 #include "core/quant/cholesky.h"
 #include "core/quant/quantizer.h"
 
 #include <QTest>
+#include <algorithm>
 #include <cmath>
 
 using namespace nibble;
@@ -88,6 +90,18 @@ private slots:
                 QVERIFY(near(double(statistics.meanSquare[c]), squares, 1e-3));
                 QVERIFY(near(double(statistics.meanAbs[c]), magnitudes, 1e-3));
                 QVERIFY(near(double(statistics.absMax[c]), most, 1e-3));
+                std::vector<double> sorted;
+                for (size_t t = 0; t < 3 * 128; ++t)
+                    sorted.push_back(std::abs(double(values[t * channels + c])));
+                std::sort(sorted.begin(), sorted.end());
+                for (size_t p = 0; p < std::size(kPercentiles); ++p) {
+                    const double exact =
+                        sorted[size_t(std::ceil(3 * 128 * kPercentiles[p] / 100)) - 1];
+                    const double found = double(statistics.percentiles[p * channels + c]);
+                    // Half a bucket, and the rounding above, which may cross into the next one.
+                    QVERIFY2(std::abs(found - exact) <= exact / 30 + std::ldexp(1, -18),
+                             qPrintable(QString("%1, exact %2").arg(found).arg(exact)));
+                }
             }
             QVERIFY(statistics.sampleRows() >= 100 && statistics.sampleRows() <= 200);
         }
@@ -95,6 +109,42 @@ private slots:
         QVERIFY(calibration->find({Role::Up, 5}) == calibration->find({Role::Gate, 5}));
         QVERIFY(calibration->find({Role::TokenEmbedding, -1}) ==
                 calibration->find({Role::Output, -1}));
+    }
+
+    /// From channels that are dead or constant to values that no bucket is made for.
+    void percentilesAreWithinTheirBound() {
+        constexpr size_t kChannels = 7, kRows = 1001;
+        Magnitudes magnitudes(kChannels);
+        std::vector<std::vector<float>> sorted(kChannels);
+        for (size_t row = 0; row < kRows; ++row) {
+            const float u = static_cast<float>((row * 617 + 1) % kRows) / kRows;
+            const float values[kChannels] = {
+                0, -3.7f, u, -std::exp(18 * u - 9), 1e-7f * u, 1e5f + u, row == 500 ? 900 : u};
+            magnitudes.add(values, 0, 3);
+            magnitudes.add(values, 3, kChannels);
+            for (size_t c = 0; c < kChannels; ++c)
+                sorted[c].push_back(std::abs(values[c]));
+        }
+        std::vector<float> most;
+        for (auto& channel : sorted) {
+            std::sort(channel.begin(), channel.end());
+            most.push_back(channel.back());
+        }
+        for (const double percent : {0.05, 50.0, 90.0, 99.0, 99.9, 100.0}) {
+            const std::vector<float> found = magnitudes.percentile(percent, most);
+            for (size_t c = 0; c < kChannels; ++c) {
+                const auto exact =
+                    double(sorted[c][size_t(std::ceil(double(kRows) * percent / 100)) - 1]);
+                QVERIFY2(std::abs(double(found[c]) - exact) <=
+                             exact / 32 * 1.000001 + std::ldexp(1, -18),
+                         qPrintable(QString("channel %1 at %2: %3, exact %4")
+                                        .arg(c)
+                                        .arg(percent)
+                                        .arg(double(found[c]))
+                                        .arg(exact)));
+            }
+            QCOMPARE(found[0], 0.0f);
+        }
     }
 
     void momentsAreTheSumOfOuterProducts() {
