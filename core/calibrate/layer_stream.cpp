@@ -18,7 +18,7 @@ LayerStream::LayerStream(const std::shared_ptr<const Model>& model, const Evalua
         fail(
             ErrorKind::BadInput,
             "{} has {} tokens; calibration needs at least one window of {}, and better 64 of them. "
-            "Use a longer text.",
+            "Use a longer text, or more of it.",
             printable(text.label), text.tokens.size(), m_context);
     for (size_t i = 0; i < std::min(all, static_cast<size_t>(windows)); ++i) {
         // Evenly over the text, so that a long one is not judged by its beginning.
