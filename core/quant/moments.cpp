@@ -158,6 +158,7 @@ FeedbackFactor factor(const Moments& moments, std::vector<int32_t> order, double
         }
         if (reversed.factor())
             break;
+        out.grown = true;
     }
     out.feedback.resize(static_cast<size_t>(n * n));
     parallelFor(static_cast<size_t>(n), 64, [&](size_t begin, size_t end) {

@@ -47,6 +47,10 @@ public:
     /// As tensor() would make them, without making the others.
     RowSample sample(TensorKey key, std::span<const int64_t> rows, const Progress& progress = {});
 
+    /// Matrices made so far whose moments could only be factored with more damping than the method
+    /// asks for, and with how much: channels that say too little, or too few tokens.
+    const std::map<TensorKey, double>& damped() const { return m_damped; }
+
 private:
     struct Fold;
     /// Scales of a tensor's columns and rows, null where they stay.
@@ -66,6 +70,7 @@ private:
     std::shared_ptr<const Calibration> m_calibration;
     std::map<std::pair<const Fold*, int32_t>, std::vector<float>> m_scales; ///< empty = none
     std::shared_ptr<FeedbackCache> m_feedback;
+    std::map<TensorKey, double> m_damped;
 };
 
 /// What of a calibration the recipe's methods need, over all tensors.

@@ -5,6 +5,7 @@
 #include "core/quant/apply.h"
 #include "core/quant/cholesky.h"
 #include "core/quant/quantizer.h"
+#include "core/quant/receipt.h"
 
 #include <QTest>
 #include <algorithm>
@@ -273,6 +274,31 @@ private slots:
             QVERIFY(std::isfinite(value));
         moments.values[5] = NAN;
         QVERIFY_EXCEPTION_THROWN(factor(moments, order, 0.01), Error);
+    }
+
+    /// Growing damping is told: per matrix, and in the receipt.
+    void grownDampingIsReported() {
+        Recipe recipe;
+        recipe.rules.push_back({.match = "*", .format = "int4_g32", .method = "gptq"});
+        const auto made =
+            std::make_shared<Calibration>(*calibrate(sample(), shippedCalibrationText(), few(1)));
+        made->moments = [from = made->moments](TensorKey key, const Progress& progress) {
+            auto moments = std::make_shared<Moments>(*from(key, progress));
+            if (key.layer == 1) // what no inputs have: more in common than each has of its own
+                for (int64_t i = 1; i < moments->size; ++i)
+                    moments->values[size_t(i)] = moments->values[size_t(i * moments->size)] =
+                        2 * std::sqrt(moments->at(0, 0) * moments->at(i, i)) + 1;
+            return moments;
+        };
+        Quantizer quantizer(*sample(), recipe, made);
+        quantizer.tensor({Role::Query, 0});
+        QVERIFY(quantizer.damped().empty());
+        QCOMPARE(receiptText("{}", exportReport(quantizer)), std::string("{}\n"));
+        quantizer.tensor({Role::Query, 1});
+        QCOMPARE(quantizer.damped().size(), size_t(1));
+        QVERIFY(quantizer.damped().at({Role::Query, 1}) > 0.01);
+        const std::string receipt = receiptText("{}", exportReport(quantizer));
+        QVERIFY2(receipt.find("blk.1.attn_q") != std::string::npos, receipt.c_str());
     }
 
     void momentsThatDoNotFitAreComputedAgain() {
