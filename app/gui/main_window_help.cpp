@@ -112,8 +112,8 @@ void MainWindow::showAbout() {
            "on yours; each says on how many tokens it was measured. A predicted number is marked "
            "with ≈."),
         tr("Free software under the GNU General Public License, version 3 or later. Made with Qt "
-           "(LGPL 3), QCustomPlot (GPL 3), fmt, nlohmann-json, CLI11, PCRE2, utf8proc, Eigen, "
-           "zlib and volk. The viridis colour map is by Stéfan van der Walt and Nathaniel Smith."),
+           "(LGPL 3), QCustomPlot (GPL 3), fmt, nlohmann-json, CLI11, PCRE2, utf8proc, zlib "
+           "and volk. The viridis colour map is by Stéfan van der Walt and Nathaniel Smith."),
     };
     for (const QString& text : texts) {
         auto* label = new Label(text);

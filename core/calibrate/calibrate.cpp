@@ -1,95 +1,20 @@
 #include "core/calibrate/calibrate.h"
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/calibrate/cache.h"
 #include "core/calibrate/imatrix.h"
 #include "core/calibrate/layer_stream.h"
 #include "core/quant/quantizer.h"
+#include "core/quant/receipt.h"
 #include "core/tokenizer/utf8.h"
 
-#include <algorithm>
-#include <cmath>
+#include <fmt/format.h>
 #include <mutex>
+#include <set>
 
 namespace nibble {
 namespace {
-
-/// Adds up what a layer's products see.
-class Collector final : public Tap {
-public:
-    Collector(int64_t tokens, int32_t sampleRows, bool moments)
-        : m_stride(std::max<int64_t>(1, tokens / std::max(1, sampleRows))), m_moments(moments) {}
-
-    bool wants(const TapSite& site) const override {
-        return site.what == TapSite::What::ProductInput;
-    }
-
-    void values(const TapSite& site, int32_t rows, int32_t width, const float* values) override {
-        const auto [at, isNew] = m_sites.try_emplace(inputKey(site.key), width, m_moments);
-        Site& sums = at->second;
-        const auto channels = static_cast<size_t>(width);
-        for (int32_t row = 0; row < rows; ++row, ++sums.tokens) {
-            const float* x = values + static_cast<size_t>(row) * channels;
-            for (size_t c = 0; c < channels; ++c) {
-                const float magnitude = std::abs(x[c]);
-                sums.squares[c] += double(x[c]) * double(x[c]);
-                sums.magnitudes[c] += double(magnitude);
-                sums.most[c] = std::max(sums.most[c], magnitude);
-            }
-            // An odd step over the row's place in its window, so that all places are met.
-            if (sums.tokens % m_stride == sums.tokens / m_stride * 7 % m_stride)
-                sums.samples.insert(sums.samples.end(), x, x + channels);
-        }
-        if (m_moments)
-            sums.moments.add(values, rows);
-    }
-
-    /// Moves the results out.
-    void finish(std::map<TensorKey, InputStatistics>* statistics,
-                std::map<TensorKey, std::shared_ptr<const Moments>>* moments) {
-        for (auto& [key, site] : m_sites) {
-            if (statistics) {
-                InputStatistics& out = (*statistics)[key];
-                out.tokens = site.tokens;
-                const auto mean = [&](double sum) {
-                    return static_cast<float>(sum / static_cast<double>(site.tokens));
-                };
-                std::transform(site.squares.begin(), site.squares.end(),
-                               std::back_inserter(out.meanSquare), mean);
-                std::transform(site.magnitudes.begin(), site.magnitudes.end(),
-                               std::back_inserter(out.meanAbs), mean);
-                out.absMax = std::move(site.most);
-                out.samples = std::move(site.samples);
-                requireFinite(key, out);
-            }
-            if (moments && m_moments)
-                (*moments)[key] = std::make_shared<const Moments>(site.moments.finish());
-        }
-        m_sites.clear();
-    }
-
-private:
-    struct Site {
-        Site(int32_t width, bool withMoments)
-            : squares(static_cast<size_t>(width)), magnitudes(static_cast<size_t>(width)),
-              most(static_cast<size_t>(width)), moments(withMoments ? width : 0) {}
-        int64_t tokens = 0;
-        std::vector<double> squares, magnitudes;
-        std::vector<float> most, samples;
-        MomentSum moments;
-    };
-    static void requireFinite(TensorKey key, const InputStatistics& statistics) {
-        for (const float value : statistics.meanSquare)
-            if (!std::isfinite(value))
-                fail(ErrorKind::BadInput,
-                     "In layer {} the base model computes values that are no numbers; its weights "
-                     "are damaged: download it again.",
-                     key.layer);
-    }
-
-    int64_t m_stride;
-    bool m_moments;
-    std::map<TensorKey, Site> m_sites;
-};
 
 /// Bytes of all second moments of a model.
 uint64_t momentBytes(const Model& model) {
@@ -100,40 +25,127 @@ uint64_t momentBytes(const Model& model) {
            squared(c.width);
 }
 
-/// Second moments: kept from the first pass, or of the last layer that was asked for.
+/// Second moments: in memory or on disk since the first pass, or computed again for the layer that
+/// was asked for last.
 struct MomentSource {
     explicit MomentSource(LayerStream windows) : stream(std::move(windows)) {}
     LayerStream stream;
-    std::map<TensorKey, std::shared_ptr<const Moments>> held;
-    bool all = false;
+    std::map<TensorKey, std::shared_ptr<const Moments>> made;
+    std::map<TensorKey, StoredMoments> stored;
+    std::map<TensorKey, std::shared_ptr<const Moments>> recent; ///< of one layer
+    std::set<TensorKey> known;                                  ///< has any of these
     std::mutex mutex = {};
 
     std::shared_ptr<const Moments> get(TensorKey key, const Progress& progress) {
         const std::lock_guard lock(mutex);
-        if (const auto at = held.find(key); at != held.end())
-            return at->second;
-        if (all)
+        if (!known.contains(key))
             return nullptr;
-        const int32_t wanted = key.layer < 0 ? stream.layers() : key.layer;
-        held.clear();
+        for (const auto* held : {&made, &recent})
+            if (const auto at = held->find(key); at != held->end())
+                return at->second;
+        if (!recent.empty() && recent.begin()->first.layer != key.layer)
+            recent.clear();
+        if (const auto at = stored.find(key); at != stored.end()) {
+            if (auto moments = at->second.read())
+                return recent[key] = std::move(moments);
+            stored.erase(at); // damaged since it was opened
+        }
+        compute(key.layer < 0 ? stream.layers() : key.layer, progress);
+        const auto at = recent.find(key);
+        return at == recent.end() ? nullptr : at->second;
+    }
+
+private:
+    void compute(int32_t layer, const Progress& progress) {
+        recent.clear();
         try {
-            if (stream.next() > wanted)
+            if (stream.next() > layer)
                 stream.restart();
-            while (stream.next() < wanted) {
+            while (stream.next() < layer) {
                 progress.report(stream.next(), stream.layers(), "calibration");
                 stream.run(nullptr, progress);
             }
             Collector collector(stream.tokens(), 0, true);
             stream.run(&collector, progress);
-            collector.finish(nullptr, &held);
+            recent = collector.finish().moments;
         } catch (...) {
             stream.restart(); // a layer half done has changed some windows
-            held.clear();
             throw;
         }
-        const auto at = held.find(key);
-        return at == held.end() ? nullptr : at->second;
     }
+};
+
+/// All that the result depends on.
+std::string identityOf(const Model& model, const EvaluationTokens& tokens,
+                       const LayerStream& stream, const CalibrateOptions& options) {
+    const ModelConfig& c = model.config;
+    // Of the files' content: raised when what is measured changes.
+    constexpr int kVersion = 2;
+    return fmt::format("{} {} model {} {} {} {} {} text {} {} windows {} of {} samples {}",
+                       NIBBLE_VERSION, kVersion, hashName(checkpointHash(*model.checkpoint)),
+                       c.normEpsilon, c.ropeBase, c.ropeScale, int(c.ropeStyle),
+                       hashName(tokens.hash), hashName(stream.hash()), stream.windows(),
+                       options.context, options.sampleRows);
+}
+
+/// One pass over the layers, of which those that `cache` has are not measured again.
+class Pass {
+public:
+    Pass(MomentSource& source, const CalibrationCache& cache, Calibration& out)
+        : m_source(source), m_stream(source.stream), m_cache(cache), m_out(out) {}
+
+    void run(const CalibrateOptions& options, bool moments, const Progress& progress) {
+        const int32_t stages = m_stream.layers() + 1;
+        m_out.kept = true;
+        for (int32_t layer = 0; layer < stages; ++layer) {
+            progress.check();
+            progress.report(layer, stages, "calibration");
+            if (take(m_cache.findLayer(layer, moments)))
+                continue;
+            m_out.kept = false;
+            goTo(layer, progress);
+            Collector collector(m_stream.tokens(), options.sampleRows, moments);
+            m_stream.run(&collector, progress);
+            LayerInputs inputs = collector.finish();
+            // What lies on disk need not stay in memory.
+            if (!m_cache.storeLayer(layer, inputs) || !take(m_cache.findLayer(layer, moments))) {
+                m_out.inputs.merge(inputs.statistics);
+                m_source.made.merge(inputs.moments);
+            }
+            if (layer + 1 < stages)
+                m_cache.storeHidden(layer + 1, m_stream.hidden(), m_stream.windows(), progress);
+        }
+        for (const auto& [key, statistics] : m_out.inputs)
+            m_source.known.insert(key);
+        m_cache.complete();
+        m_stream.restart();
+        progress.report(stages, stages, "calibration");
+    }
+
+private:
+    bool take(std::optional<StoredLayer> stored) {
+        if (stored) {
+            m_out.inputs.merge(stored->statistics);
+            m_source.stored.merge(stored->moments);
+        }
+        return stored.has_value();
+    }
+
+    /// The windows to where `layer` begins: from the rows kept there by a run that was stopped, or
+    /// through the layers before it.
+    void goTo(int32_t layer, const Progress& progress) {
+        if (m_stream.next() == 0 && layer > 0)
+            if (auto hidden = m_cache.findHidden(m_stream.hiddenSize());
+                hidden && hidden->next > 0 && hidden->next <= layer)
+                m_stream.resume(hidden->next, std::move(hidden->rows));
+        while (m_stream.next() < layer)
+            m_stream.run(nullptr, progress);
+    }
+
+    MomentSource& m_source;
+    LayerStream& m_stream;
+    const CalibrationCache& m_cache;
+    Calibration& m_out;
 };
 
 /// Error{BadInput} for a file in another encoding than UTF-8: its characters would be read as
@@ -154,7 +166,7 @@ void requireText(const EvaluationText& text) {
 
 } // namespace
 
-std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
+std::shared_ptr<const Calibration> calibrate(const std::shared_ptr<const Model>& model,
                                              const EvaluationText& text,
                                              const CalibrateOptions& options,
                                              const Progress& progress) {
@@ -167,23 +179,16 @@ std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
     const EvaluationTokens tokens = tokenize(*model->tokenizer, text);
     const auto source = std::make_shared<MomentSource>(
         LayerStream(model, tokens, options.context, options.windows));
-    LayerStream& stream = source->stream;
-    source->all = options.moments && momentBytes(*model) <= options.momentBytes;
+    const auto cache =
+        options.cached ? CalibrationCache::open(identityOf(*model, tokens, source->stream, options))
+                       : CalibrationCache();
 
     auto calibration = std::make_shared<Calibration>();
     calibration->text = tokens.label;
     calibration->textHash = tokens.hash;
-    calibration->tokens = stream.tokens();
-    const double stages = stream.layers() + 1;
-    while (stream.next() <= stream.layers()) {
-        progress.check();
-        progress.report(stream.next(), stages, "calibration");
-        Collector collector(stream.tokens(), options.sampleRows, source->all);
-        stream.run(&collector, progress);
-        collector.finish(&calibration->inputs, &source->held);
-    }
-    stream.restart();
-    progress.report(stages, stages, "calibration");
+    calibration->tokens = source->stream.tokens();
+    const bool moments = options.moments && momentBytes(*model) <= options.momentBytes;
+    Pass(*source, cache, *calibration).run(options, moments, progress);
     if (options.moments)
         calibration->moments = [source](TensorKey key, const Progress& part) {
             return source->get(inputKey(key), part);
@@ -193,30 +198,36 @@ std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
 
 std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<const Model>& model,
                                                        const std::filesystem::path& file,
-                                                       const Progress& progress) {
+                                                       const Progress& progress,
+                                                       const CalibrateOptions& options) {
     if (isImatrix(file))
         return readImatrix(*model, file);
     const EvaluationText text = evaluationTextFile(file);
     requireText(text);
-    return calibrate(model, text, {}, progress);
+    return calibrate(model, text, options, progress);
 }
 
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
                                                      const Progress& progress,
                                                      const std::filesystem::path& file) {
-    // Held while calibrating: who asks meanwhile waits for the same result.
-    static std::mutex mutex;
-    static std::weak_ptr<const Model> lastModel;
-    static std::filesystem::path lastFile;
-    static std::shared_ptr<const Calibration> made;
+    struct Shared {
+        std::filesystem::path file;
+        std::shared_ptr<const Calibration> calibration;
+    };
+    // Held while calibrating: who asks meanwhile waits for the same result. Recursive, for what is
+    // more urgent may run in between on the same thread (Progress::onCheck), and ask as well.
+    static std::recursive_mutex mutex;
     const std::lock_guard lock(mutex);
-    if (!made || lastModel.lock() != model || lastFile != file) {
-        made = file.empty() ? calibrate(model, shippedCalibrationText(), {}, progress)
-                            : calibrationFromFile(model, file, progress);
-        lastModel = model;
-        lastFile = file;
-    }
-    return made;
+    const auto* shared = static_cast<const Shared*>(model->workedOut.get());
+    if (shared && shared->file == file)
+        return shared->calibration;
+    model->workedOut.reset(); // before the next is made: it may be large
+    auto made = std::make_shared<Shared>();
+    made->file = file;
+    made->calibration = file.empty() ? calibrate(model, shippedCalibrationText(), {}, progress)
+                                     : calibrationFromFile(model, file, progress);
+    model->workedOut = made;
+    return made->calibration;
 }
 
 std::shared_ptr<const Calibration> calibrationFor(const std::shared_ptr<const Model>& model,

@@ -16,12 +16,16 @@ struct CalibrateOptions {
     /// layer at a time, when a method asks for them.
     uint64_t momentBytes = 1ull << 30;
     bool moments = true; ///< whether they may be asked for
+    /// Found on disk, or kept there layer by layer, so that what a cancel or crash leaves undone is
+    /// all that is done again.
+    bool cached = true;
 };
 
 /// Runs the text's windows through the base, layer by layer: of the weights only one layer, of the
-/// activations one row of hidden values for each token are in memory. On the CPU, in float.
+/// activations one row of hidden values for each token are in memory. On the CPU, in float. The
+/// result does not keep the model open; moments that have to be computed need it to be.
 /// Error{BadInput} for a text with less than one window, Error{Cancelled}.
-std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
+std::shared_ptr<const Calibration> calibrate(const std::shared_ptr<const Model>& model,
                                              const EvaluationText& text,
                                              const CalibrateOptions& options = {},
                                              const Progress& progress = {});
@@ -29,10 +33,11 @@ std::shared_ptr<const Calibration> calibrate(std::shared_ptr<const Model> model,
 /// A calibration from a file: an importance matrix, or a text that the model reads now.
 std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<const Model>& model,
                                                        const std::filesystem::path& file,
-                                                       const Progress& progress = {});
+                                                       const Progress& progress = {},
+                                                       const CalibrateOptions& options = {});
 
-/// The calibration from `file` or, where that is empty, with the text that ships. The last one is
-/// kept, so that who asks again finds it made.
+/// The calibration from `file` or, where that is empty, with the text that ships. Each model's last
+/// one stays in memory as long as the model is open, so that who asks again finds it made.
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
                                                      const Progress& progress = {},
                                                      const std::filesystem::path& file = {});

@@ -51,7 +51,7 @@ private:
 
 /// What a file says of one tensor's input.
 struct Entry {
-    std::vector<float> meanSquare, absMax, meanAbs;
+    std::vector<float> meanSquare, absMax, meanAbs, percentiles;
     int64_t tokens = 0;
 };
 using Entries = std::map<std::string, Entry, std::less<>>;
@@ -88,8 +88,17 @@ std::vector<float> floats(const Checkpoint& file, std::string_view name) {
     return decode(loadTensor(*info));
 }
 
+/// The percentages of the percentiles in the file; ours, where it was written here.
+constexpr const char* kPercentilesKey = "nibble.calibration.percentiles";
+
+MetadataValue::Floats percentages() {
+    return {std::begin(kPercentiles), std::end(kPercentiles)};
+}
+
 Entries readNew(const Checkpoint& file) {
     Entries entries;
+    const MetadataValue::Floats* percentiles = file.metadata.findFloats(kPercentilesKey);
+    const bool known = percentiles && *percentiles == percentages();
     constexpr std::string_view kSums = ".in_sum2";
     for (const TensorInfo& info : file.tensors) {
         if (!info.name.ends_with(kSums))
@@ -106,6 +115,8 @@ Entries readNew(const Checkpoint& file) {
             value /= counts.front();
         entry.absMax = floats(file, name + ".in_absmax");
         entry.meanAbs = floats(file, name + ".in_absmean");
+        if (known)
+            entry.percentiles = floats(file, name + ".in_percentiles");
     }
     return entries;
 }
@@ -166,6 +177,8 @@ std::shared_ptr<const Calibration> readImatrix(const Model& model,
         out.meanSquare = entry.meanSquare;
         if (entry.absMax.size() == channels)
             out.absMax = entry.absMax;
+        if (entry.percentiles.size() == channels * std::size(kPercentiles))
+            out.percentiles = entry.percentiles;
         out.meanAbs = entry.meanAbs.size() == channels ? entry.meanAbs : std::vector<float>{};
         if (out.meanAbs.empty()) // of a normal distribution with that energy
             for (const float square : out.meanSquare)
@@ -189,6 +202,8 @@ void writeImatrix(const Model& model, const Calibration& calibration,
     put(metadata, "imatrix.chunk_count", calibration.tokens / 512, gguf::kU32);
     put(metadata, "imatrix.chunk_size", int64_t(512), gguf::kU32);
     put(metadata, "nibble.calibration.hash", hashName(calibration.textHash), gguf::kString);
+    metadata.entries[kPercentilesKey] = {
+        .value = percentages(), .storedType = gguf::kArray, .storedElementType = gguf::kF32};
     const BlockType* f32 = blockTypeOf(getFormat("f32"));
     std::vector<GgufTensor> tensors;
     std::vector<std::vector<float>> contents;
@@ -211,6 +226,7 @@ void writeImatrix(const Model& model, const Calibration& calibration,
         add(name + ".counts", {static_cast<float>(statistics->tokens)});
         add(name + ".in_absmax", statistics->absMax);
         add(name + ".in_absmean", statistics->meanAbs);
+        add(name + ".in_percentiles", statistics->percentiles);
     }
     writeGguf(path, metadata, tensors, [&](size_t index) { return Bytes::of(contents[index]); });
 }

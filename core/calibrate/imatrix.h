@@ -18,8 +18,8 @@ bool isImatrix(const std::filesystem::path& path);
 std::shared_ptr<const Calibration> readImatrix(const Model& model,
                                                const std::filesystem::path& path);
 
-/// The calibration as the GGUF file that llama.cpp's quantizer takes, with maxima and mean
-/// magnitudes beside it. Atomic.
+/// The calibration as the GGUF file that llama.cpp's quantizer takes, with maxima, mean
+/// magnitudes and percentiles beside it, which it passes over. Atomic.
 void writeImatrix(const Model& model, const Calibration& calibration,
                   const std::filesystem::path& path);
 

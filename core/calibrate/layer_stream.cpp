@@ -1,23 +1,24 @@
 #include "core/calibrate/layer_stream.h"
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace nibble {
 
-LayerStream::LayerStream(std::shared_ptr<const Model> model, const EvaluationTokens& text,
+LayerStream::LayerStream(const std::shared_ptr<const Model>& model, const EvaluationTokens& text,
                          int32_t context, int32_t windows)
-    : m_model(std::move(model)), m_backend(openCpu()),
-      m_context(std::min(context, m_model->config.contextLength)) {
+    : m_model(model), m_layers(model->config.layers), m_width(model->config.width),
+      m_backend(openCpu()), m_context(std::min(context, model->config.contextLength)) {
     const auto length = static_cast<size_t>(m_context);
     const size_t all = text.tokens.size() / length;
     if (all == 0)
         fail(
             ErrorKind::BadInput,
             "{} has {} tokens; calibration needs at least one window of {}, and better 64 of them. "
-            "Use a longer text.",
+            "Use a longer text, or more of it.",
             printable(text.label), text.tokens.size(), m_context);
     for (size_t i = 0; i < std::min(all, static_cast<size_t>(windows)); ++i) {
         // Evenly over the text, so that a long one is not judged by its beginning.
@@ -38,27 +39,47 @@ void LayerStream::restart() {
     m_hidden = {};
 }
 
+size_t LayerStream::hiddenSize() const {
+    return static_cast<size_t>(tokens()) * static_cast<size_t>(m_width);
+}
+
+void LayerStream::resume(int32_t next, std::vector<float> hidden) {
+    m_next = next;
+    m_hidden = std::move(hidden);
+}
+
+uint64_t LayerStream::hash() const {
+    uint64_t hash = hashText("");
+    for (const auto& window : m_windows)
+        hash = hashBytes(std::as_bytes(std::span(window)), hash);
+    return hash;
+}
+
 void LayerStream::run(Tap* tap, const Progress& progress) {
+    const std::shared_ptr<const Model> model = m_model.lock();
+    if (!model)
+        fail(ErrorKind::Usage, "The model has been closed, so that its calibration cannot go on; "
+                               "open it again.");
     if (m_next < layers())
-        runLayer(tap, progress);
+        runLayer(model, tap, progress);
     else if (tap)
-        showHead(*tap);
+        showHead(*model, *tap);
     ++m_next;
 }
 
-void LayerStream::runLayer(Tap* tap, const Progress& progress) {
+void LayerStream::runLayer(const std::shared_ptr<const Model>& model, Tap* tap,
+                           const Progress& progress) {
     RunOptions options;
-    options.placement = placeAll(*m_model, m_backend);
+    options.placement = placeAll(*model, m_backend);
     options.context = options.maxRows = m_context;
     options.kFormat = options.vFormat = KvFormat::F32;
-    Runner runner(m_model, options);
-    for (const TensorKey key : m_model->keys())
+    Runner runner(model, options);
+    for (const TensorKey key : model->keys())
         if (key.layer == m_next || (m_next == 0 && key.role == Role::TokenEmbedding)) {
             progress.check();
-            runner.setTensor(key, m_model->load(key));
+            runner.setTensor(key, model->load(key));
         }
-    const size_t values =
-        static_cast<size_t>(m_context) * static_cast<size_t>(m_model->config.width);
+    const size_t values = static_cast<size_t>(m_context) * static_cast<size_t>(m_width);
     m_hidden.resize(values * m_windows.size());
     std::vector<float> out;
     for (size_t i = 0; i < m_windows.size(); ++i) {
@@ -81,11 +102,11 @@ void LayerStream::runLayer(Tap* tap, const Progress& progress) {
 }
 
 /// The norm before the head, row by row: running the head itself would cost more than all layers.
-void LayerStream::showHead(Tap& tap) const {
+void LayerStream::showHead(const Model& model, Tap& tap) const {
     const TapSite site{TapSite::What::ProductInput, {Role::Output, -1}};
     if (!tap.wants(site))
         return;
-    const std::vector<float> weight = decode(m_model->load({Role::OutputNorm, -1}));
+    const std::vector<float> weight = decode(model.load({Role::OutputNorm, -1}));
     const size_t width = weight.size();
     std::vector<float> rows(static_cast<size_t>(m_context) * width);
     for (size_t i = 0; i < m_windows.size(); ++i) {
@@ -95,7 +116,7 @@ void LayerStream::showHead(Tap& tap) const {
             for (size_t c = 0; c < width; ++c)
                 squares += double(x[c]) * double(x[c]);
             const auto factor = static_cast<float>(
-                1 / std::sqrt(squares / double(width) + double(m_model->config.normEpsilon)));
+                1 / std::sqrt(squares / double(width) + double(model.config.normEpsilon)));
             for (size_t c = 0; c < width; ++c)
                 rows[row * width + c] = x[c] * factor * weight[c];
         }

@@ -43,6 +43,9 @@ public:
     std::shared_ptr<const Tokenizer> tokenizer; ///< null when the checkpoint has none
     std::string chatTemplate;                   ///< the model's own Jinja source, may be empty
     std::string unsupported;
+    /// What was worked out about the open model and goes when it is closed. Its one user is
+    /// sharedCalibration(), which also guards it.
+    mutable std::shared_ptr<const void> workedOut;
 
     /// Shape and stored type of a tensor; null when the model has none (a tied head, no bias).
     const TensorInfo* find(TensorKey key) const;

@@ -120,6 +120,8 @@ public:
         return {tensor.codes};
     }
 
+    ExportReport report() const { return exportReport(m_quantizer); }
+
 private:
     void add(TensorKey key) {
         const TensorInfo& info = m_model.get(key);
@@ -351,10 +353,10 @@ void requireFolderFits(const Model& model, const Recipe& recipe, std::string_vie
     const FolderExport fits(model, recipe, getExportTarget(kind), nullptr);
 }
 
-void exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
-                  const fs::path& path, const Progress& progress,
-                  std::shared_ptr<const Calibration> calibration, const ExportNotes& notes,
-                  uint64_t shardBytes) {
+ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
+                          const fs::path& path, const Progress& progress,
+                          std::shared_ptr<const Calibration> calibration, const ExportNotes& notes,
+                          uint64_t shardBytes) {
     const ExportTarget& target = getExportTarget(kind);
     model.requireRunnable();
     std::error_code ignored;
@@ -369,8 +371,9 @@ void exportFolder(const Model& model, const Recipe& recipe, std::string_view kin
     WeightWriter(out, folder.temporary(), receipt, progress).write(shardBytes);
     writeTokenizer(model, folder.temporary());
     writeConfig(model, out, target, folder.temporary());
-    writeFileAtomically(folder.temporary() / kFolderReceipt, receiptText(receipt));
+    writeFileAtomically(folder.temporary() / kFolderReceipt, receiptText(receipt, out.report()));
     folder.commit();
+    return out.report();
 }
 
 } // namespace nibble

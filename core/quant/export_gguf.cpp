@@ -111,6 +111,7 @@ public:
             addRopeFactors();
     }
 
+    ExportReport report() const { return exportReport(m_quantizer); }
     std::span<const GgufTensor> tensors() const { return m_tensors; }
 
     Metadata metadata() const {
@@ -219,9 +220,9 @@ private:
 
 } // namespace
 
-void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress, std::shared_ptr<const Calibration> calibration,
-                const ExportNotes& notes) {
+ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
+                        const Progress& progress, std::shared_ptr<const Calibration> calibration,
+                        const ExportNotes& notes) {
     model.requireRunnable();
     std::error_code ignored;
     if (std::filesystem::equivalent(path, model.checkpoint->path, ignored))
@@ -241,8 +242,10 @@ void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem:
         progress.report(static_cast<double>(index), total, out.tensors()[index].name);
         return out.produce(index, part);
     });
-    writeFileAtomically(receiptPath(path), receiptText(receipt));
+    const ExportReport report = out.report();
+    writeFileAtomically(receiptPath(path), receiptText(receipt, report));
     progress.report(total, total, "");
+    return report;
 }
 
 } // namespace nibble

@@ -3,8 +3,8 @@
 #include "core/base/error.h"
 #include "core/base/parallel.h"
 #include "core/base/vector_width.h"
+#include "core/quant/cholesky.h"
 
-#include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -128,12 +128,11 @@ FeedbackFactor factor(const Moments& moments, std::vector<int32_t> order, double
     if (mean <= 0 || !std::isfinite(mean))
         mean = 1; // nothing was ever seen: no feedback, plain rounding
 
-    using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
-    // In reversed order a lower Cholesky factor is the upper one that is wanted.
+    // In reversed order the upper factor by rows is the one that is wanted by columns.
     const auto column = [&](int64_t k) {
         return int64_t(out.order[static_cast<size_t>(n - 1 - k)]);
     };
-    Matrix reversed(n, n);
+    UpperMatrix reversed(n);
     constexpr double kMost = 1e4;
     for (out.damping = damping;; out.damping = std::max(out.damping * 4, 1e-4)) {
         if (out.damping > kMost)
@@ -142,29 +141,35 @@ FeedbackFactor factor(const Moments& moments, std::vector<int32_t> order, double
                  "calibrate this model again.",
                  n);
         out.dead = 0;
-        for (int64_t c = 0; c < n; ++c)
-            for (int64_t r = c; r < n; ++r)
-                reversed(r, c) = double(moments.at(column(r), column(c)));
-        for (int64_t i = 0; i < n; ++i) {
-            if (reversed(i, i) <= 0) {
-                ++out.dead;
-                reversed(i, i) = mean;
+        parallelFor(static_cast<size_t>(n), 64, [&](size_t begin, size_t end) {
+            for (auto i = static_cast<int64_t>(begin); i < static_cast<int64_t>(end); ++i) {
+                const float* from = moments.values.data() + column(i) * n;
+                for (int64_t j = i; j < n; ++j)
+                    reversed.row(i)[j] = double(from[column(j)]);
             }
-            reversed(i, i) += out.damping * mean;
+        });
+        for (int64_t i = 0; i < n; ++i) {
+            double& diagonal = reversed.row(i)[i];
+            if (diagonal <= 0) {
+                ++out.dead;
+                diagonal = mean;
+            }
+            diagonal += out.damping * mean;
         }
-        const Eigen::LLT<Eigen::Ref<Matrix>> cholesky(reversed);
-        if (cholesky.info() == Eigen::Success && reversed.diagonal().allFinite())
+        if (reversed.factor())
             break;
+        out.grown = true;
     }
     out.feedback.resize(static_cast<size_t>(n * n));
-    for (int64_t k = 0; k < n; ++k) {
-        // Column k in rounding order is column n − 1 − k of the reversed factor.
-        const int64_t c = n - 1 - k;
-        const double inverse = 1 / reversed(c, c);
-        for (int64_t j = 0; j < k; ++j)
-            out.feedback[static_cast<size_t>(k * n + j)] =
-                static_cast<float>(reversed(n - 1 - j, c) * inverse);
-    }
+    parallelFor(static_cast<size_t>(n), 64, [&](size_t begin, size_t end) {
+        for (auto k = static_cast<int64_t>(begin); k < static_cast<int64_t>(end); ++k) {
+            const double* row = reversed.row(n - 1 - k);
+            const double inverse = 1 / row[n - 1 - k];
+            for (int64_t j = 0; j < k; ++j)
+                out.feedback[static_cast<size_t>(k * n + j)] =
+                    static_cast<float>(row[n - 1 - j] * inverse);
+        }
+    });
     return out;
 }
 

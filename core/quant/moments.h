@@ -43,6 +43,7 @@ struct FeedbackFactor {
     std::vector<float> feedback;
     std::vector<int32_t> order; ///< the column that is rounded k-th
     double damping = 0;         ///< what was added to the diagonal, as a fraction of its mean
+    bool grown = false;         ///< it had to be more than was asked for
     int dead = 0;               ///< channels that never were anything but zero
 };
 /// Damping starts at `damping` (a fraction of the mean diagonal) and grows until the matrix can be

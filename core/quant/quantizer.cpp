@@ -280,6 +280,8 @@ Tensor Quantizer::made(TensorKey key, const Tensor& base, const std::vector<floa
             input.moments = moments.get();
             if (moments && method.feedback)
                 input.feedback = &m_feedback->get(method, moments);
+            if (input.feedback && input.feedback->grown)
+                m_damped[key] = input.feedback->damping;
         }
     }
     Tensor out = quantize(input, *wanted, method, progress);

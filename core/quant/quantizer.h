@@ -48,6 +48,10 @@ public:
     /// As tensor() would make them, without making the others.
     RowSample sample(TensorKey key, std::span<const int64_t> rows, const Progress& progress = {});
 
+    /// Matrices made so far whose moments could only be factored with more damping than the method
+    /// asks for, and with how much: channels that say too little, or too few tokens.
+    const std::map<TensorKey, double>& damped() const { return m_damped; }
+
 private:
     struct Fold;
     /// Scales of a tensor's columns and rows, null where they stay.
@@ -71,6 +75,7 @@ private:
     std::map<std::pair<const Fold*, int32_t>, std::vector<float>> m_scales; ///< empty = none
     std::shared_ptr<FeedbackCache> m_feedback;
     std::map<TensorKey, float> m_inputScales; ///< by inputKey()
+    std::map<TensorKey, double> m_damped;
 };
 
 /// What of a calibration the recipe's methods need, over all tensors.

@@ -2,7 +2,9 @@
 
 #include "core/base/hash.h"
 #include "core/files/packings.h"
+#include "core/model/names.h"
 #include "core/quant/calibration.h"
+#include "core/quant/quantizer.h"
 
 #include <nlohmann/json.hpp>
 
@@ -59,8 +61,18 @@ std::string receiptJson(const Model& model, const Recipe& recipe, std::string_vi
     return out.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string receiptText(const std::string& receipt) {
-    return Json::parse(receipt).dump(2) + "\n";
+std::string receiptText(const std::string& receipt, const ExportReport& report) {
+    Json out = Json::parse(receipt);
+    if (!report.damped.empty())
+        out["damped"] = report.damped;
+    return out.dump(2) + "\n";
+}
+
+ExportReport exportReport(const Quantizer& quantizer) {
+    ExportReport out;
+    for (const auto& [key, damping] : quantizer.damped())
+        out.damped[tensorName(key)] = damping;
+    return out;
 }
 
 } // namespace nibble

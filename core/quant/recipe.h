@@ -97,22 +97,29 @@ struct ExportNotes {
     std::string measurements; ///< a JSON object of what was measured; empty = nothing was
 };
 
+/// What is worth knowing of how an export went.
+struct ExportReport {
+    /// Matrices by name whose calibration needed more damping than the method asks for, and how
+    /// much, as a fraction of the mean energy.
+    std::map<std::string, double> damped;
+};
+
 /// Writes the variant as a GGUF file that other engines load, and its receipt beside it
 /// (receipt.h); Error{Usage} naming the tensor when a chosen format has no GGUF type. Tensors are
 /// quantized one at a time.
-void exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
-                const Progress& progress = {},
-                std::shared_ptr<const Calibration> calibration = nullptr,
-                const ExportNotes& notes = {});
+ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
+                        const Progress& progress = {},
+                        std::shared_ptr<const Calibration> calibration = nullptr,
+                        const ExportNotes& notes = {});
 
 /// Writes the variant as a folder that vLLM and TGI load: "gptq", "awq" or "compressed-tensors"
 /// (export_targets.h), with config, tokenizer and receipt, in several files when the weights take
 /// more than `shardBytes`. Error{Usage} naming tensor, format and what would fit when the recipe
 /// does not. The folder appears when it is complete; an earlier export of that name is replaced.
-void exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
-                  const std::filesystem::path& path, const Progress& progress = {},
-                  std::shared_ptr<const Calibration> calibration = nullptr,
-                  const ExportNotes& notes = {}, uint64_t shardBytes = 2'000'000'000);
+ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
+                          const std::filesystem::path& path, const Progress& progress = {},
+                          std::shared_ptr<const Calibration> calibration = nullptr,
+                          const ExportNotes& notes = {}, uint64_t shardBytes = 2'000'000'000);
 /// Throws what exportFolder throws for a recipe that the kind of folder cannot hold.
 void requireFolderFits(const Model& model, const Recipe& recipe, std::string_view kind);
 /// The recipe with embedding and head in f16, as the engines of such folders want them.

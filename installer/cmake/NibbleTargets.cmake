@@ -61,6 +61,10 @@ function(nibble_tests folder)
 LSAN_OPTIONS=set:suppressions=${CMAKE_SOURCE_DIR}/tests/support/leaks.txt:print_suppressions=0;\
 LD_PRELOAD=set:${CMAKE_BINARY_DIR}/tests/support/libnibble_keep_libraries.so")
         endif()
+        # Nothing is read from or kept in the user's cache: each run computes what it tests. (Drivers keep their
+        # compiled shaders elsewhere.)
+        set_property(TEST ${prefix}.${stem} APPEND PROPERTY ENVIRONMENT_MODIFICATION
+            "XDG_CACHE_HOME=set:/dev/null" "MESA_SHADER_CACHE_DIR=set:${CMAKE_BINARY_DIR}/shader_cache")
         file(STRINGS ${source} settings REGEX "^// ctest: ")
         foreach(line ${settings})
             string(REGEX REPLACE "^// ctest: " "" line "${line}")

@@ -1,10 +1,14 @@
 #include "core/base/error.h"
 #include "core/base/resources.h"
 #include "core/calibrate/calibrate.h"
+#include "core/calibrate/magnitudes.h"
 #include "core/quant/apply.h"
+#include "core/quant/cholesky.h"
 #include "core/quant/quantizer.h"
+#include "core/quant/receipt.h"
 
 #include <QTest>
+#include <algorithm>
 #include <cmath>
 
 using namespace nibble;
@@ -87,6 +91,18 @@ private slots:
                 QVERIFY(near(double(statistics.meanSquare[c]), squares, 1e-3));
                 QVERIFY(near(double(statistics.meanAbs[c]), magnitudes, 1e-3));
                 QVERIFY(near(double(statistics.absMax[c]), most, 1e-3));
+                std::vector<double> sorted;
+                for (size_t t = 0; t < 3 * 128; ++t)
+                    sorted.push_back(std::abs(double(values[t * channels + c])));
+                std::sort(sorted.begin(), sorted.end());
+                for (size_t p = 0; p < std::size(kPercentiles); ++p) {
+                    const double exact =
+                        sorted[size_t(std::ceil(3 * 128 * kPercentiles[p] / 100)) - 1];
+                    const double found = double(statistics.percentiles[p * channels + c]);
+                    // Half a bucket, and the rounding above, which may cross into the next one.
+                    QVERIFY2(std::abs(found - exact) <= exact / 30 + std::ldexp(1, -18),
+                             qPrintable(QString("%1, exact %2").arg(found).arg(exact)));
+                }
             }
             QVERIFY(statistics.sampleRows() >= 100 && statistics.sampleRows() <= 200);
         }
@@ -94,6 +110,42 @@ private slots:
         QVERIFY(calibration->find({Role::Up, 5}) == calibration->find({Role::Gate, 5}));
         QVERIFY(calibration->find({Role::TokenEmbedding, -1}) ==
                 calibration->find({Role::Output, -1}));
+    }
+
+    /// From channels that are dead or constant to values that no bucket is made for.
+    void percentilesAreWithinTheirBound() {
+        constexpr size_t kChannels = 7, kRows = 1001;
+        Magnitudes magnitudes(kChannels);
+        std::vector<std::vector<float>> sorted(kChannels);
+        for (size_t row = 0; row < kRows; ++row) {
+            const float u = static_cast<float>((row * 617 + 1) % kRows) / kRows;
+            const float values[kChannels] = {
+                0, -3.7f, u, -std::exp(18 * u - 9), 1e-7f * u, 1e5f + u, row == 500 ? 900 : u};
+            magnitudes.add(values, 0, 3);
+            magnitudes.add(values, 3, kChannels);
+            for (size_t c = 0; c < kChannels; ++c)
+                sorted[c].push_back(std::abs(values[c]));
+        }
+        std::vector<float> most;
+        for (auto& channel : sorted) {
+            std::sort(channel.begin(), channel.end());
+            most.push_back(channel.back());
+        }
+        for (const double percent : {0.05, 50.0, 90.0, 99.0, 99.9, 100.0}) {
+            const std::vector<float> found = magnitudes.percentile(percent, most);
+            for (size_t c = 0; c < kChannels; ++c) {
+                const auto exact =
+                    double(sorted[c][size_t(std::ceil(double(kRows) * percent / 100)) - 1]);
+                QVERIFY2(std::abs(double(found[c]) - exact) <=
+                             exact / 32 * 1.000001 + std::ldexp(1, -18),
+                         qPrintable(QString("channel %1 at %2: %3, exact %4")
+                                        .arg(c)
+                                        .arg(percent)
+                                        .arg(double(found[c]))
+                                        .arg(exact)));
+            }
+            QCOMPARE(found[0], 0.0f);
+        }
     }
 
     void momentsAreTheSumOfOuterProducts() {
@@ -174,6 +226,41 @@ private slots:
             }
     }
 
+    /// Tiles, panels and what is left over of them: UᵀU is the matrix again.
+    void theUpperFactorIsTheMatrix_data() {
+        QTest::addColumn<int>("size");
+        for (const int size : {1, 7, 8, 9, 63, 64, 65, 130, 200, 333})
+            QTest::newRow(QByteArray::number(size)) << size;
+    }
+    void theUpperFactorIsTheMatrix() {
+        QFETCH(int, size);
+        UpperMatrix matrix(size);
+        const auto value = [size](int64_t i, int64_t j) {
+            return i == j ? double(size) : std::sin(double(i * 31 + j * 17)) + 0.1;
+        };
+        for (int64_t i = 0; i < size; ++i)
+            for (int64_t j = i; j < size; ++j)
+                matrix.row(i)[j] = value(i, j);
+        QVERIFY(matrix.factor());
+        for (int64_t i = 0; i < size; ++i)
+            for (int64_t j = i; j < size; ++j) {
+                double sum = 0;
+                for (int64_t k = 0; k <= i; ++k)
+                    sum += matrix.row(k)[i] * matrix.row(k)[j];
+                // Of a sum of `size` products, each rounded once, as large as the diagonal.
+                QVERIFY(std::abs(sum - value(i, j)) < 2 * double(size) * double(size) * 2.3e-16);
+            }
+    }
+    void whatIsNotPositiveIsNotFactored() {
+        for (const double bad : {0.0, -1.0, double(NAN), double(INFINITY)})
+            for (const int64_t at : {0, 5, 70, 99}) {
+                UpperMatrix matrix(100);
+                for (int64_t i = 0; i < 100; ++i)
+                    matrix.row(i)[i] = i == at ? bad : 2;
+                QVERIFY(!matrix.factor());
+            }
+    }
+
     /// Channels that are constant, dead or copies of each other: damping grows until it works.
     void aSingularMatrixIsDamped() {
         Moments moments{4, 10, std::vector<float>(16, 1.0f)}; // rank one
@@ -187,6 +274,31 @@ private slots:
             QVERIFY(std::isfinite(value));
         moments.values[5] = NAN;
         QVERIFY_EXCEPTION_THROWN(factor(moments, order, 0.01), Error);
+    }
+
+    /// Growing damping is told: per matrix, and in the receipt.
+    void grownDampingIsReported() {
+        Recipe recipe;
+        recipe.rules.push_back({.match = "*", .format = "int4_g32", .method = "gptq"});
+        const auto made =
+            std::make_shared<Calibration>(*calibrate(sample(), shippedCalibrationText(), few(1)));
+        made->moments = [from = made->moments](TensorKey key, const Progress& progress) {
+            auto moments = std::make_shared<Moments>(*from(key, progress));
+            if (key.layer == 1) // what no inputs have: more in common than each has of its own
+                for (int64_t i = 1; i < moments->size; ++i)
+                    moments->values[size_t(i)] = moments->values[size_t(i * moments->size)] =
+                        2 * std::sqrt(moments->at(0, 0) * moments->at(i, i)) + 1;
+            return moments;
+        };
+        Quantizer quantizer(*sample(), recipe, made);
+        quantizer.tensor({Role::Query, 0});
+        QVERIFY(quantizer.damped().empty());
+        QCOMPARE(receiptText("{}", exportReport(quantizer)), std::string("{}\n"));
+        quantizer.tensor({Role::Query, 1});
+        QCOMPARE(quantizer.damped().size(), size_t(1));
+        QVERIFY(quantizer.damped().at({Role::Query, 1}) > 0.01);
+        const std::string receipt = receiptText("{}", exportReport(quantizer));
+        QVERIFY2(receipt.find("blk.1.attn_q") != std::string::npos, receipt.c_str());
     }
 
     void momentsThatDoNotFitAreComputedAgain() {

@@ -56,6 +56,8 @@ private slots:
             const InputStatistics& back = read->get(key);
             QCOMPARE(back.absMax, statistics.absMax);
             QCOMPARE(back.meanAbs, statistics.meanAbs);
+            QCOMPARE(back.percentiles, statistics.percentiles);
+            QCOMPARE(back.percentiles.size(), back.absMax.size() * std::size(kPercentiles));
             for (size_t c = 0; c < back.meanSquare.size(); ++c) // multiplied and divided once
                 QVERIFY(std::abs(back.meanSquare[c] - statistics.meanSquare[c]) <=
                         0x1p-22f * statistics.meanSquare[c]);

@@ -5,6 +5,7 @@
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
 #include "core/base/hash.h"
+#include "core/calibrate/chat_text.h"
 #include "core/calibrate/imatrix.h"
 
 #include <fmt/format.h>
@@ -14,8 +15,8 @@ namespace nibble::cli {
 namespace {
 
 struct Options {
-    std::string model, text, out;
-    bool json = false;
+    std::string model, text, chats, out;
+    bool noCache = false, json = false;
 };
 
 int run(const Options& options) {
@@ -23,20 +24,23 @@ int run(const Options& options) {
     const Progress progress = terminalProgress();
     CalibrateOptions what;
     what.moments = false; // a file holds the channels' energies only
-    const auto calibration = options.text.empty()
-                                 ? calibrate(model, shippedCalibrationText(), what, progress)
-                                 : calibrationFromFile(model, options.text, progress);
+    what.cached = !options.noCache;
+    const auto calibration =
+        !options.text.empty()    ? calibrationFromFile(model, options.text, progress, what)
+        : !options.chats.empty() ? calibrate(model, chatText(*model, options.chats), what, progress)
+                                 : calibrate(model, shippedCalibrationText(), what, progress);
     writeImatrix(*model, *calibration, options.out);
     if (options.json)
         printJson({{"path", options.out},
                    {"tokens", calibration->tokens},
                    {"inputs", calibration->inputs.size()},
                    {"text", calibration->text},
+                   {"kept", calibration->kept},
                    {"text_hash", hashName(calibration->textHash)}});
     else
-        print(fmt::format("{}: {} inputs of {} over {} tokens of {}\n", options.out,
+        print(fmt::format("{}: {} inputs of {} over {} tokens of {}{}\n", options.out,
                           calibration->inputs.size(), model->name, calibration->tokens,
-                          calibration->text));
+                          calibration->text, calibration->kept ? " (found kept)" : ""));
     return 0;
 }
 
@@ -50,6 +54,12 @@ Action defineCalibrate(CLI::App& app) {
     app.add_option("--text", options->text,
                    "A text file, or an importance matrix to convert (default: the text that ships)")
         ->check(CLI::ExistingFile);
+    app.add_option("--chats", options->chats,
+                   "Your own chats instead: a file of the workbench's chats folder, or the folder")
+        ->check(CLI::ExistingPath)
+        ->excludes("--text");
+    app.add_flag("--no-cache", options->noCache,
+                 "Neither look for a kept calibration nor keep this one");
     addJson(app, options->json);
     app.footer("llama.cpp's quantizer takes the file with --imatrix.");
     return [options] { return run(*options); };

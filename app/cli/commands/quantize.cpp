@@ -6,6 +6,8 @@
 #include "core/quant/export_targets.h"
 #include "core/quant/receipt.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <fmt/format.h>
 #include <map>
 
@@ -133,6 +135,20 @@ uint64_t bytesOnDisk(const std::filesystem::path& path) {
     return bytes;
 }
 
+/// More damping than asked for: the result is sound, but nearer to plain rounding there.
+void sayDamped(const ExportReport& report) {
+    if (report.damped.empty())
+        return;
+    const auto most =
+        std::max_element(report.damped.begin(), report.damped.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; });
+    fmt::print(stderr,
+               "The calibration says too little of {} matri{}, so that more damping was needed (at "
+               "most {:.3g}, for {}); calibrate with more text.\n",
+               report.damped.size(), report.damped.size() == 1 ? "x" : "ces", most->second,
+               most->first);
+}
+
 int run(const Options& options) {
     requireSupported(options);
     const auto model = openModelArgument(options.base);
@@ -141,10 +157,11 @@ int run(const Options& options) {
     const Recipe recipe = recipeOf(model, options);
     const Progress progress = terminalProgress();
     const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
-    if (isFolder(options))
-        exportFolder(*model, recipe, options.container, options.out, progress, calibration);
-    else
-        exportGguf(*model, recipe, options.out, progress, calibration);
+    const ExportReport report =
+        isFolder(options)
+            ? exportFolder(*model, recipe, options.container, options.out, progress, calibration)
+            : exportGguf(*model, recipe, options.out, progress, calibration);
+    sayDamped(report);
 
     const uint64_t bytes = bytesOnDisk(options.out);
     const auto types = typeCounts(*model, recipe);
