@@ -1,3 +1,4 @@
+// ctest: TIMEOUT=900
 #include "core/base/error.h"
 #include "core/base/resources.h"
 #include "core/calibrate/cache.h"
