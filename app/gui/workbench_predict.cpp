@@ -70,9 +70,7 @@ std::optional<Prediction> Workbench::prediction(const Recipe& recipe) const {
 
 std::optional<Prediction> Workbench::tensorLoss(TensorKey key) const {
     const auto at = m_tensorLosses.find(key);
-    return at == m_tensorLosses.end() || m_tensorLossRecipe != rulesHash(m_recipe)
-               ? std::nullopt
-               : std::optional(at->second);
+    return at == m_tensorLosses.end() ? std::nullopt : std::optional(at->second);
 }
 
 void Workbench::take(Forecasts forecasts) {
@@ -141,6 +139,8 @@ void Workbench::predictLosses(int windows) {
 void Workbench::predictRecipe() {
     if (!m_forecast || m_tensorLossRecipe == rulesHash(m_recipe))
         return;
+    m_tensorLosses.clear(); // they are another recipe's
+    m_tensorLossRecipe = 0;
     m_jobs.onPool<Forecasts>(
         QStringLiteral("predictRecipe"), {}, this,
         [forecast = m_forecast, recipe = m_recipe](const Progress& p) {
