@@ -2,19 +2,20 @@
 #extension GL_GOOGLE_include_directive : require
 #include "interface.h"
 
-// softmax(q · K / √n) V of one head of one row, online over tiles of 64 positions, so that any
+// softmax(q · K / √n) V of one head of one row, online over tiles of WORKGROUP positions, so that any
 // length needs the same shared memory. Scores: an invocation a position. Sums: an invocation a pair
 // of values, or a slice of the positions for a pair where heads are short.
-layout(local_size_x = WORKGROUP) in;
+layout(local_size_x_id = ID_WORKGROUP) in;
 
 layout(push_constant) uniform Arguments { AttentionArguments a; };
+layout(constant_id = ID_WORKGROUP) const uint WORKGROUP = 64u;
+layout(constant_id = ID_PAIRS_EACH) const uint PAIRS_EACH = 1u;
 layout(constant_id = ID_HEAD_SIZE) const uint HEAD_SIZE = 64u;
 layout(constant_id = ID_KV) const uint KEYS = KV_F16;
 layout(constant_id = ID_VALUES) const uint VALUES = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
 
 const uint kPairs = HEAD_SIZE / 2u;
-const uint kPairsEach = (kPairs + WORKGROUP - 1u) / WORKGROUP;
 const uint kLanes = kPairs < WORKGROUP ? kPairs : WORKGROUP;
 const uint kSlices = WORKGROUP / kLanes;
 
@@ -86,12 +87,12 @@ void main() {
     for (uint d = lane; d < HEAD_SIZE; d += WORKGROUP)
         sQuery[d] = query[row * a.queryStride + head * HEAD_SIZE + d] * a.scale;
     uint pair = lane % kLanes, slice = lane / kLanes;
-    vec2 sums[kPairsEach];
-    for (uint i = 0u; i < kPairsEach; ++i)
+    vec2 sums[PAIRS_EACH];
+    for (uint i = 0u; i < PAIRS_EACH; ++i)
         sums[i] = vec2(0.0);
     float most = -3.0e38, total = 0.0;
     for (uint first = 0u; first < count; first += WORKGROUP) {
-        uint tile = min(count - first, uint(WORKGROUP));
+        uint tile = min(count - first, WORKGROUP);
         barrier();
         float score = -3.0e38;
         if (lane < tile) {
@@ -110,17 +111,17 @@ void main() {
         float p = lane < tile ? exp(score - most) : 0.0;
         sScore[lane] = p;
         total = total * shrink + reduceSum(lane, p);
-        for (uint i = 0u; i < kPairsEach; ++i)
+        for (uint i = 0u; i < PAIRS_EACH; ++i)
             sums[i] *= shrink;
         if (slice < kSlices)
             for (uint t = slice; t < tile; t += kSlices) {
                 float weight = sScore[t];
-                for (uint i = 0u; i < kPairsEach; ++i)
+                for (uint i = 0u; i < PAIRS_EACH; ++i)
                     if (pair + i * kLanes < kPairs)
                         sums[i] += weight * valuePair(sAt[t], (pair + i * kLanes) * 2u);
             }
     }
-    for (uint i = 0u; i < kPairsEach; ++i) {
+    for (uint i = 0u; i < PAIRS_EACH; ++i) {
         barrier();
         sSum[lane] = sums[i];
         barrier();

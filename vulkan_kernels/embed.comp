@@ -3,7 +3,7 @@
 #include "weights.glsl"
 
 // Rows of the embedding table as floats, an invocation a block of 32 values.
-layout(local_size_x = WORKGROUP) in;
+layout(local_size_x = SMALL_WORKGROUP) in;
 
 layout(push_constant) uniform Arguments { EmbedArguments a; };
 layout(constant_id = ID_OUTLIERS) const uint OUTLIERS = 0u;

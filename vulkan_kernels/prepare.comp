@@ -2,8 +2,9 @@
 #extension GL_GOOGLE_include_directive : require
 #include "interface.h"
 
-// Makes rows of floats the input of products, one workgroup a row.
-layout(local_size_x = WORKGROUP) in;
+// Makes rows of floats the input of products; a row's parts are workgroups of their own.
+layout(local_size_x_id = ID_WORKGROUP) in;
+layout(constant_id = ID_WORKGROUP) const uint WORKGROUP = 64u;
 
 layout(push_constant) uniform Arguments { PrepareArguments a; };
 layout(constant_id = ID_LOGIT_ROWS) const uint LOGIT_ROWS = 0u;
@@ -30,7 +31,7 @@ uint formAt(uint i) { return form[i]; }
 #include "prepare.glsl"
 
 void main() {
-    uint to = gl_WorkGroupID.x;
+    uint to = gl_WorkGroupID.y;
     uint from = LOGIT_ROWS == 0u ? to : step_[STEP_LOGIT_ROWS(a.stepRows) + to];
-    prepareRow(a, gl_LocalInvocationID.x, from, to);
+    prepareRow(a, gl_LocalInvocationID.x, from, to, gl_WorkGroupID.x, gl_NumWorkGroups.x);
 }

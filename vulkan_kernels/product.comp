@@ -1,14 +1,16 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #ifdef DOT
 #extension GL_EXT_spirv_intrinsics : require
 #endif
 #include "weights.glsl"
 
 // M activation rows times TILES · 16 rows of a matrix in any format. An invocation owns a matrix row
-// of each tile and a quarter of its blocks; the four quarters meet in shared memory, always in the
-// same order, so that a result depends neither on M nor on TILES.
-layout(local_size_x = WORKGROUP) in;
+// of each tile and a slice of its blocks, every SLICES-th; the slices meet in shared memory, always in
+// the same order, so that a result depends on the number of slices, but neither on M nor on TILES.
+layout(local_size_x_id = ID_WORKGROUP) in;
+layout(constant_id = ID_WORKGROUP) const uint WORKGROUP = 64u;
 
 layout(push_constant) uniform Arguments { ProductArguments a; };
 layout(constant_id = ID_M) const uint M = 1u;
@@ -19,46 +21,32 @@ layout(constant_id = ID_KV) const uint KV = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
 layout(constant_id = ID_TILES) const uint TILES = 1u;
 layout(constant_id = ID_SUMS) const uint SUMS = 1u;
+layout(constant_id = ID_PARTIALS) const uint PARTIALS = 64u;
+layout(constant_id = ID_AHEAD) const uint AHEAD = 1u;
+layout(constant_id = ID_RECORDS) const uint RECORDS = 1u;
 layout(constant_id = ID_OUTLIERS) const uint OUTLIERS = 0u;
+const uint SLICES = WORKGROUP / TILE_ROWS;
+const uint kSlicesAtOnce = 4u;
 
 layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
 layout(std430, binding = 1) readonly buffer Floats { vec4 floats[]; };
-layout(std430, binding = 2) readonly buffer Info { uint info[]; };
+layout(std430, binding = 2) readonly buffer Info { uvec4 blockInfo[]; };
+layout(std430, binding = 2) readonly buffer Lists { uint info[]; };
 layout(std430, binding = 3) coherent buffer Result { float result[]; };
 layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
 layout(std430, binding = 5) writeonly buffer Cache { uint cache[]; };
 layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
 
-shared float sPartial[WORKGROUP * SUMS];
+shared float sPartial[PARTIALS];
 
 #include "tail.glsl"
 
-#ifdef DOT
-spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
-int signedDot(uint x, uint y, spirv_literal int format);
+#define FIRST_IS_SIGNED kSignedCodes
+#include "dot.glsl"
 
 int dot16(uvec4 c, uvec4 x) {
-    return signedDot(c.x, x.x, 0) + signedDot(c.y, x.y, 0) + signedDot(c.z, x.z, 0) +
-           signedDot(c.w, x.w, 0);
+    return dotBytes(c.x, x.x) + dotBytes(c.y, x.y) + dotBytes(c.z, x.z) + dotBytes(c.w, x.w);
 }
-#else
-int signedByte(uint word, int shift) {
-    return int(word << (24 - shift)) >> 24;
-}
-
-int codeByte(uint word, int shift) {
-    return kSignedCodes ? signedByte(word, shift) : int((word >> shift) & 255u);
-}
-
-int dot4(uint c, uint x) {
-    return codeByte(c, 0) * signedByte(x, 0) + codeByte(c, 8) * signedByte(x, 8) +
-           codeByte(c, 16) * signedByte(x, 16) + codeByte(c, 24) * signedByte(x, 24);
-}
-
-int dot16(uvec4 c, uvec4 x) {
-    return dot4(c.x, x.x) + dot4(c.y, x.y) + dot4(c.z, x.z) + dot4(c.w, x.w);
-}
-#endif
 
 float scaleSums(BlockScale s, float i0, float i1) {
     if (SCALE == SCALE_CODE)
@@ -76,31 +64,33 @@ float scaleIntegers(BlockScale s, int i0, int i1) {
     return s.f0 * float(i0 + i1);
 }
 
-// Block `block` of a row of every tile; the activations are read once for all of them.
-void addIntegerBlocks(uint records[TILES], BlockScale s[TILES], uint x, uint stride,
-                      inout float sums[SUMS]) {
-    uvec4 c0[TILES], c1[TILES];
-    for (uint t = 0u; t < TILES; ++t)
-        recordCodes(a.planes, records[t], c0[t], c1[t]);
-    for (uint m = 0u; m < M; ++m) {
-        uvec4 x0 = codes[x * 2u], x1 = codes[x * 2u + 1u];
-        float factor = uintBitsToFloat(info[x * 4u]);
+// What an invocation has loaded of `AHEAD` blocks of a row of every tile.
+uvec4 gCodes0[RECORDS], gCodes1[RECORDS];
+BlockScale gScales[RECORDS];
+
+// Activations of block x of every row, times the loaded blocks from `first` on, a tile each; they are
+// read once for all tiles.
+void addIntegerBlocks(uint first, uint x, uint stride, inout float sums[SUMS]) {
+    [[unroll]] for (uint m = 0u; m < M; ++m) {
+        uvec4 x0 = codes[x * 2u], x1 = codes[x * 2u + 1u], numbers = blockInfo[x];
+        float factor = uintBitsToFloat(numbers.x);
         int s0 = 0, s1 = 0;
         if (kHasZero || kHasOffset) {
-            s0 = int(info[x * 4u + 1u]);
-            s1 = int(info[x * 4u + 2u]);
+            s0 = int(numbers.y);
+            s1 = int(numbers.z);
         }
-        for (uint t = 0u; t < TILES; ++t) {
-            int i0 = dot16(c0[t], x0), i1 = dot16(c1[t], x1);
+        [[unroll]] for (uint t = 0u; t < TILES; ++t) {
+            uint r = first + t;
+            int i0 = dot16(gCodes0[r], x0), i1 = dot16(gCodes1[r], x1);
             float offset = 0.0;
             if (kHasZero) {
-                i0 -= s[t].zero * s0;
-                i1 -= s[t].zero1 * s1;
+                i0 -= gScales[r].zero * s0;
+                i1 -= gScales[r].zero1 * s1;
             }
             if (kHasOffset)
-                offset = GROUP == 16u ? s[t].o0 * float(s0) + s[t].o1 * float(s1)
-                                      : s[t].o0 * float(s0 + s1);
-            sums[m * TILES + t] += factor * (scaleIntegers(s[t], i0, i1) + offset);
+                offset = GROUP == 16u ? gScales[r].o0 * float(s0) + gScales[r].o1 * float(s1)
+                                      : gScales[r].o0 * float(s0 + s1);
+            sums[m * TILES + t] += factor * (scaleIntegers(gScales[r], i0, i1) + offset);
         }
         x += stride;
     }
@@ -110,7 +100,7 @@ void addFloatBlock(uint record, BlockScale s, uint t, uint x, uint stride,
                    inout float sums[SUMS]) {
     vec4 w[8];
     recordFloats(a.planes, record, s.zero, s.zero1, w);
-    for (uint m = 0u; m < M; ++m) {
+    [[unroll]] for (uint m = 0u; m < M; ++m) {
         uint at = x * 8u;
         vec4 v0 = w[0] * floats[at] + w[1] * floats[at + 1u] + w[2] * floats[at + 2u] +
                   w[3] * floats[at + 3u];
@@ -119,7 +109,7 @@ void addFloatBlock(uint record, BlockScale s, uint t, uint x, uint stride,
         float i0 = (v0.x + v0.y) + (v0.z + v0.w), i1 = (v1.x + v1.y) + (v1.z + v1.w);
         float v = KIND >= KIND_F32 ? i0 + i1 : scaleSums(s, i0, i1);
         if (kHasOffset) {
-            float s0 = uintBitsToFloat(info[x * 4u + 1u]), s1 = uintBitsToFloat(info[x * 4u + 2u]);
+            float s0 = uintBitsToFloat(blockInfo[x].y), s1 = uintBitsToFloat(blockInfo[x].z);
             v += GROUP == 16u ? s.o0 * s0 + s.o1 * s1 : s.o0 * (s0 + s1);
         }
         sums[m * TILES + t] += v;
@@ -128,7 +118,7 @@ void addFloatBlock(uint record, BlockScale s, uint t, uint x, uint stride,
 }
 
 // What the codes leave out of activation rows, times floats: outlier columns with weights of their
-// own, other values with the weights that they would have met as codes. A slice takes every fourth.
+// own, other values with the weights that they would have met as codes. A slice takes every SLICES-th.
 void addOutliers(uint slice, uint firstRow, uint tiles[TILES], uint row, inout float sums[SUMS]) {
     uint columns = (OUTLIERS & OUTLIERS_COLUMNS) != 0u ? a.planes.columns : 0u;
     for (uint m = 0u; m < M; ++m) {
@@ -194,37 +184,54 @@ void main() {
     uint lane = gl_LocalInvocationID.x, row = lane % TILE_ROWS, slice = lane / TILE_ROWS;
     uint firstTile = gl_WorkGroupID.x * TILES, firstRow = gl_WorkGroupID.y * M;
     uint lastTile = (a.planes.rows - 1u) / TILE_ROWS;
-    uint each = (a.planes.blocks + SLICES - 1u) / SLICES;
-    uint begin = slice * each, end = min(begin + each, a.planes.blocks);
     float sums[SUMS];
-    for (uint i = 0u; i < SUMS; ++i)
+    [[unroll]] for (uint i = 0u; i < SUMS; ++i)
         sums[i] = 0.0;
     uint tiles[TILES]; // beyond the last one it is repeated, and its results are dropped
-    BlockScale s[TILES];
-    for (uint t = 0u; t < TILES; ++t) {
+    BlockScale rowScales[TILES];
+    [[unroll]] for (uint t = 0u; t < TILES; ++t) {
         tiles[t] = min(firstTile + t, lastTile);
         if (GROUP == 0u)
-            s[t] = blockScale(a.planes, tiles[t], row, 0u);
+            rowScales[t] = blockScale(a.planes, tiles[t], row, 0u);
     }
-    for (uint block = begin; block < end; ++block) {
-        uint records[TILES];
-        for (uint t = 0u; t < TILES; ++t) {
-            if (GROUP != 0u)
-                s[t] = blockScale(a.planes, tiles[t], row, block);
-            records[t] = (tiles[t] * a.planes.blocks + block) * TILE_ROWS + row;
+    uint x = firstRow * a.planes.blocks;
+    for (uint first = slice; first < a.planes.blocks; first += SLICES * AHEAD) {
+        if (FLOAT != 0u) {
+            [[unroll]] for (uint t = 0u; t < TILES; ++t) {
+                BlockScale s = GROUP == 0u ? rowScales[t] : blockScale(a.planes, tiles[t], row, first);
+                addFloatBlock((tiles[t] * a.planes.blocks + first) * TILE_ROWS + row, s, t, x + first,
+                              a.planes.blocks, sums);
+            }
+            continue;
         }
-        uint x = firstRow * a.planes.blocks + block;
-        if (FLOAT == 0u)
-            addIntegerBlocks(records, s, x, a.planes.blocks, sums);
-        else
-            for (uint t = 0u; t < TILES; ++t)
-                addFloatBlock(records[t], s[t], t, x, a.planes.blocks, sums);
+        [[unroll]] for (uint u = 0u; u < AHEAD; ++u) {
+            uint block = min(first + u * SLICES, a.planes.blocks - 1u);
+            [[unroll]] for (uint t = 0u; t < TILES; ++t) {
+                uint r = u * TILES + t;
+                gScales[r] =
+                    GROUP == 0u ? rowScales[t] : blockScale(a.planes, tiles[t], row, block);
+                recordCodes(a.planes, (tiles[t] * a.planes.blocks + block) * TILE_ROWS + row,
+                            gCodes0[r], gCodes1[r]);
+            }
+        }
+        [[unroll]] for (uint u = 0u; u < AHEAD; ++u)
+            if (first + u * SLICES < a.planes.blocks)
+                addIntegerBlocks(u * TILES, x + first + u * SLICES, a.planes.blocks, sums);
     }
     if (OUTLIERS != 0u)
         addOutliers(slice, firstRow, tiles, row, sums);
-    for (uint i = 0u; i < SUMS; ++i)
+    [[unroll]] for (uint i = 0u; i < SUMS; ++i)
         sPartial[i * WORKGROUP + lane] = sums[i];
     barrier();
+    uint slices = SLICES; // halved until few are left to add one after the other
+    for (; slices > kSlicesAtOnce; slices /= 2u) {
+        uint half_ = slices / 2u * TILE_ROWS;
+        for (uint i = lane; i < SUMS * half_; i += WORKGROUP) {
+            uint at = i / half_ * WORKGROUP + i % half_;
+            sPartial[at] += sPartial[at + half_];
+        }
+        barrier();
+    }
     const uint kPairs = TILE_ROWS / 2u;
     for (uint i = lane; i < SUMS * kPairs; i += WORKGROUP) {
         uint m = i / (TILES * kPairs), t = i / kPairs % TILES, pair = i % kPairs * 2u;
@@ -232,7 +239,7 @@ void main() {
         if (n >= a.planes.firstRow + a.planes.rows)
             continue;
         vec2 v = vec2(0.0);
-        for (uint k = 0u; k < SLICES; ++k) {
+        for (uint k = 0u; k < slices; ++k) {
             uint at = (m * TILES + t) * WORKGROUP + k * TILE_ROWS + pair;
             v += vec2(sPartial[at], sPartial[at + 1u]);
         }

@@ -5,7 +5,7 @@
 
 // Rows of keys or values as codes of 8 or 4 bits in their pages; an invocation a block of 32.
 // s = |largest| / 127 or 7, codes to the nearest integer, the scale kept as float16.
-layout(local_size_x = WORKGROUP) in;
+layout(local_size_x = SMALL_WORKGROUP) in;
 
 layout(push_constant) uniform Arguments { StoreKvArguments a; };
 layout(constant_id = ID_KV) const uint KV = KV_INT8;

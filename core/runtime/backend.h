@@ -58,6 +58,13 @@ struct PathReport {
     std::string stored = {}; ///< the base's type in its file, "iq3_s"; the Runner adds it
 };
 
+/// What one kind of step took on the device's own clock, in the last call that was timed.
+struct StepTime {
+    std::string step; ///< "queries, keys and values", "attention", …
+    int32_t count = 0;
+    double microseconds = 0; ///< of all of them together
+};
+
 struct StageOptions {
     LayerRange layers;
     bool embeds = true; ///< holds the token embedding and turns tokens into rows
@@ -105,6 +112,10 @@ public:
     virtual std::vector<PathReport> paths() const = 0;
     /// Synchronisations per layer of the last call; 0 where the idea does not apply.
     virtual double barriersPerLayer() const { return 0; }
+    /// Whether later calls are timed step by step, which slows them a little. No effect where the
+    /// device has no clock.
+    virtual void setTimed(bool) {}
+    virtual std::vector<StepTime> stepTimes() const { return {}; }
 };
 
 /// A device as `devices` lists it.

@@ -311,4 +311,18 @@ double Runner::barriersPerLayer() const {
     return most;
 }
 
+void Runner::setTimed(bool timed) {
+    for (const auto& stage : m_state->stages)
+        stage->setTimed(timed);
+}
+
+std::vector<StepTime> Runner::stepTimes() const {
+    std::vector<StepTime> all;
+    for (const auto& stage : m_state->stages) {
+        const auto part = stage->stepTimes();
+        all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+}
+
 } // namespace nibble

@@ -103,6 +103,9 @@ public:
     MemoryUse memory() const;
     std::vector<PathReport> paths() const;
     double barriersPerLayer() const;
+    /// Step times of the last call on each stage's own clock, once timed is set; by stage.
+    void setTimed(bool timed);
+    std::vector<StepTime> stepTimes() const;
 
 private:
     struct State;

@@ -67,6 +67,16 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
                                        : benchRunner(runner, 0, bench.generate, sequences, progress)
                                              .generateTokensPerSecond});
     }
+    runner.setTimed(true);
+    benchRunner(runner, 0, 4, 1, progress);
+    report.steps = runner.stepTimes();
+    runner.setTimed(false);
+    if (!report.steps.empty() && run.placement.size() == 1) {
+        double all = 0;
+        for (const StepTime& step : report.steps)
+            all += step.microseconds;
+        report.millisecondsBetweenTokens = 1000 / report.generateTps - all * 1e-3;
+    }
     report.memory = runner.memory();
     report.paths = runner.paths();
     const bool mainMemory = usesMainMemory(report.device);

@@ -26,6 +26,10 @@ struct BenchReport {
     /// Weight bytes read for one token.
     uint64_t bytesPerToken = 0;
     double barriersPerLayer = 0;
+    /// One generated token step by step on the device's clock, and what of a token's time is not
+    /// its steps'; empty where the device has no clock.
+    std::vector<StepTime> steps;
+    std::optional<double> millisecondsBetweenTokens;
     uint64_t peakBytes = 0; ///< of a GPU its own memory, else the process's largest resident size
     MemoryUse memory;
     std::vector<BatchSpeed> batches;

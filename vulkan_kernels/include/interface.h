@@ -3,12 +3,10 @@
 
 /* What kernels and host agree on; read by GLSL and C++ alike. */
 
-/* Rows and columns of a tile, invocations of a workgroup, slices that a row's blocks are cut into.
- */
+/* Rows and columns of a tile; invocations of a workgroup in kernels where they do not matter. */
 #define TILE_ROWS 16
 #define BLOCK 32
-#define WORKGROUP 64
-#define SLICES 4
+#define SMALL_WORKGROUP 64
 
 /* Specialization constants of the weight planes (weights.glsl). */
 #define ID_KIND 0
@@ -52,6 +50,10 @@
 #define OFFSET_CODE 2
 #define OFFSET_ZERO 3
 
+/* product.comp, prepare.comp, attention.comp: invocations, a multiple of 64 that is a power of two.
+ */
+#define ID_WORKGROUP 26
+
 /* product.comp */
 #define ID_M 16
 #define ID_FLOAT 17
@@ -60,7 +62,11 @@
 #define ID_KV 20
 #define ID_TAIL 21
 #define ID_TILES 23 /* of 16 matrix rows that a workgroup multiplies at once */
-#define ID_SUMS 24  /* M · TILES: lavapipe gets sizes wrong that are products of two constants */
+/* Sizes that are products of two constants are given as one: lavapipe gets them wrong. */
+#define ID_SUMS 24     /* M · TILES */
+#define ID_PARTIALS 27 /* WORKGROUP · M · TILES */
+#define ID_AHEAD 28    /* blocks of a row that an invocation loads before it multiplies */
+#define ID_RECORDS 29  /* AHEAD · TILES */
 #define ID_OUTLIERS 25 /* also of embed.comp */
 #define EPILOGUE_STORE 0
 #define EPILOGUE_ADD 1
@@ -103,6 +109,12 @@
 /* attention.comp: ID_KV is the format of the keys. */
 #define ID_HEAD_SIZE 16
 #define ID_VALUES 22
+#define ID_PAIRS_EACH 30 /* pairs of values of a head that an invocation sums */
+
+/* probe_read.comp, probe_rate.comp */
+#define PROBE_WORKGROUP 256
+#define PROBE_READS 16
+#define PROBE_CHAINS 8
 
 /* Keys and values, in the order of KvFormat. A page holds 32 tokens of a head: their values, then,
    for integers, a 16-bit scale for every 32 values of a token. */
@@ -185,6 +197,11 @@ struct StoreKvArguments {
     uint ropeDims;
     uint heads; /* of keys or values */
     uint headSize;
+};
+
+struct ProbeArguments {
+    uint count; /* vectors of the buffer, or links of a chain */
+    uint never; /* a value that no sum is likely to have */
 };
 
 struct EmbedArguments {

@@ -105,43 +105,75 @@ void storeOutliers(PrepareArguments a, uint lane, uint from, uint to, float norm
         }
 }
 
-void storeBlock(PrepareArguments a, uint from, uint to, uint block, float norm, float inverse,
-                float scale, bool broken) {
-    ivec2 sums = ivec2(0);
-    for (uint j = 0u; j < 8u; ++j) {
-        uint word = 0u;
-        for (uint i = 0u; i < 4u; ++i) {
-            uint at = block * 32u + j * 4u + i;
-            float x = preparedAt(a, from, at, norm);
-            if (KEEP_FLOAT != 0u)
-                keepFloat((to * a.blocks + block) * 32u + j * 4u + i, x);
-            float steps = codedValue(at, x) * inverse;
-            if (ACTIVATION == ACTIVATION_STATIC)
-                steps = clamp(steps, -127.0, 127.0);
-            int code = broken ? 0 : roundAway(steps);
-            sums[j / 4u] += code;
-            word |= (uint(code) & 255u) << (8u * i);
-        }
-        storeWord((to * a.blocks + block) * 8u + j, word);
-    }
-    storeInfo(to * a.blocks + block,
-              uvec4(broken ? 0x7fc00000u : floatBitsToUint(scale), uint(sums.x), uint(sums.y), 0u));
+// A lane has four values of a row at a time, so that neighbours read neighbours; lanes that share a
+// scale, or the sum of half a block, meet in shared memory.
+const uint kLanesOfScale = ACTIVATION < 32u ? 1u : ACTIVATION / 4u;
+const uint kLanesOfBlock = 8u;
+const uint kBrokenBits = 0x7f800000u;
+shared uint sMost[WORKGROUP]; // bits of magnitudes, in the order of what they stand for
+shared float sSums[WORKGROUP];
+
+vec4 preparedWord(PrepareArguments a, uint row, uint word, float norm) {
+    vec4 x;
+    for (uint k = 0u; k < 4u; ++k)
+        x[k] = preparedAt(a, row, word * 4u + k, norm);
+    return x;
 }
 
-void storeFloatBlock(PrepareArguments a, uint from, uint to, uint block, float norm) {
+vec4 codedWord(uint word, vec4 x) {
+    for (uint k = 0u; k < 4u; ++k)
+        x[k] = codedValue(word * 4u + k, x[k]);
+    return x;
+}
+
+uint magnitudeBits(vec4 x) {
+    uint most = 0u;
+    for (uint k = 0u; k < 4u; ++k)
+        most = max(most, isBroken(x[k]) ? kBrokenBits : floatBitsToUint(abs(x[k])));
+    return most;
+}
+
+// The largest of what the lanes that share this lane's scale give.
+uint scaleBits(uint lane, uint mine) {
+    sMost[lane] = mine;
+    barrier();
+    uint first = lane - lane % kLanesOfScale, most = mine;
+    for (uint k = 0u; k < kLanesOfScale; ++k)
+        most = max(most, sMost[first + k]);
+    return most;
+}
+
+// Sums of a block's halves, right in its first lane. Between two calls lies a barrier of scaleBits
+// or of the caller.
+vec2 blockSums(uint lane, float mine) {
+    sSums[lane] = mine;
+    barrier();
     vec2 sums = vec2(0.0);
-    for (uint j = 0u; j < 32u; ++j) {
-        float x = preparedAt(a, from, block * 32u + j, norm);
-        sums[j / 16u] += x;
-        storeWord((to * a.blocks + block) * 32u + j, floatBitsToUint(x));
-        if (KEEP_FLOAT != 0u)
-            keepFloat((to * a.blocks + block) * 32u + j, x);
-    }
-    storeInfo(to * a.blocks + block, uvec4(floatBitsToUint(1.0), floatBitsToUint(sums), 0u));
+    if (lane % kLanesOfBlock == 0u)
+        for (uint k = 0u; k < kLanesOfBlock / 2u; ++k)
+            sums += vec2(sSums[lane + k], sSums[lane + kLanesOfBlock / 2u + k]);
+    return sums;
 }
 
+// The scale of a whole row's codes, its inverse, and 1 where a value is broken.
+vec3 rowScale(PrepareArguments a, uint lane, uint row, float norm) {
+    float most = 0.0, broken = 0.0;
+    for (uint i = lane; i < a.width; i += WORKGROUP) {
+        float x = codedValue(i, preparedAt(a, row, i, norm));
+        if (isBroken(x))
+            broken = 1.0;
+        else
+            most = max(most, abs(x));
+    }
+    most = reduceMax(lane, most);
+    broken = reduceMax(lane, broken);
+    float scale = ACTIVATION == ACTIVATION_STATIC ? uintBitsToFloat(formAt(FORM_SCALE))
+                                                  : divide(most, 127.0);
+    return vec3(scale, scale > 0.0 && broken == 0.0 ? divide(1.0, scale) : 0.0, broken);
+}
 
-void prepareRow(PrepareArguments a, uint lane, uint from, uint to) {
+// Part `part` of `parts` of row `from`, as row `to`.
+void prepareRow(PrepareArguments a, uint lane, uint from, uint to, uint part, uint parts) {
     float norm = 1.0;
     if (PREPARE == PREPARE_NORM) {
         float sum = 0.0;
@@ -151,44 +183,53 @@ void prepareRow(PrepareArguments a, uint lane, uint from, uint to) {
         }
         norm = 1.0 / sqrt(reduceSum(lane, sum) / float(a.width) + a.epsilon);
     }
-    if (PREPARE_OUTLIERS != 0u)
+    if (PREPARE_OUTLIERS != 0u && part == 0u)
         storeOutliers(a, lane, from, to, norm);
-    if (ACTIVATION == 0u) {
-        for (uint block = lane; block < a.blocks; block += WORKGROUP)
-            storeFloatBlock(a, from, to, block, norm);
-        return;
-    }
-    if (ACTIVATION == ACTIVATION_TOKEN || ACTIVATION == ACTIVATION_STATIC) {
-        float most = 0.0, broken = 0.0;
-        for (uint i = lane; i < a.width; i += WORKGROUP) {
-            float x = codedValue(i, preparedAt(a, from, i, norm));
-            if (isBroken(x))
-                broken = 1.0;
-            else
-                most = max(most, abs(x));
+    vec3 scale = vec3(1.0, 1.0, 0.0); // stored, inverse, broken
+    if (ACTIVATION == ACTIVATION_TOKEN || ACTIVATION == ACTIVATION_STATIC)
+        scale = rowScale(a, lane, from, norm);
+    uint words = a.blocks * kLanesOfBlock;
+    for (uint first = part * WORKGROUP; first < words; first += parts * WORKGROUP) {
+        uint word = first + lane;
+        bool inside = word < words;
+        vec4 x = inside ? preparedWord(a, from, word, norm) : vec4(0.0);
+        uint at = to * words + word;
+        if (KEEP_FLOAT != 0u && inside)
+            for (uint k = 0u; k < 4u; ++k)
+                keepFloat(at * 4u + k, x[k]);
+        float sum;
+        if (ACTIVATION == 0u) {
+            sum = (x.x + x.y) + (x.z + x.w);
+            for (uint k = 0u; inside && k < 4u; ++k)
+                storeWord(at * 4u + k, floatBitsToUint(x[k]));
+            barrier(); // for blockSums
+        } else {
+            x = codedWord(word, x);
+            if (ACTIVATION >= 32u) {
+                uint most = scaleBits(lane, magnitudeBits(x));
+                float exact = divide(uintBitsToFloat(most), 127.0);
+                bool broken = most >= kBrokenBits;
+                scale = vec3(unpackHalf2x16(roundToHalf(exact)).x,
+                             exact > 0.0 && !broken ? divide(1.0, exact) : 0.0, broken ? 1.0 : 0.0);
+            } else {
+                barrier(); // for blockSums
+            }
+            vec4 steps = x * scale.y;
+            if (ACTIVATION == ACTIVATION_STATIC)
+                steps = clamp(steps, -127.0, 127.0);
+            ivec4 code = scale.z != 0.0 ? ivec4(0)
+                                        : ivec4(roundAway(steps.x), roundAway(steps.y),
+                                                roundAway(steps.z), roundAway(steps.w));
+            uvec4 bytes = uvec4(code) & 255u;
+            if (inside)
+                storeWord(at, bytes.x | bytes.y << 8 | bytes.z << 16 | bytes.w << 24);
+            sum = float((code.x + code.y) + (code.z + code.w)); // exact: at most 4 * 127
         }
-        most = reduceMax(lane, most);
-        broken = reduceMax(lane, broken);
-        float scale = ACTIVATION == ACTIVATION_STATIC ? uintBitsToFloat(formAt(FORM_SCALE))
-                                                      : divide(most, 127.0);
-        float inverse = scale > 0.0 && broken == 0.0 ? divide(1.0, scale) : 0.0;
-        for (uint block = lane; block < a.blocks; block += WORKGROUP)
-            storeBlock(a, from, to, block, norm, inverse, scale, broken != 0.0);
-        return;
-    }
-    uint each = ACTIVATION / 32u;
-    for (uint first = lane * each; first < a.blocks; first += WORKGROUP * each) {
-        float most = 0.0;
-        bool broken = false;
-        for (uint i = 0u; i < ACTIVATION; ++i) {
-            float x = codedValue(first * 32u + i, preparedAt(a, from, first * 32u + i, norm));
-            broken = broken || isBroken(x);
-            most = max(most, abs(x));
+        vec2 sums = blockSums(lane, sum);
+        if (inside && lane % kLanesOfBlock == 0u) {
+            uvec2 stored = ACTIVATION == 0u ? floatBitsToUint(sums) : uvec2(ivec2(sums));
+            storeInfo(at / kLanesOfBlock,
+                      uvec4(scale.z != 0.0 ? 0x7fc00000u : floatBitsToUint(scale.x), stored, 0u));
         }
-        float scale = divide(most, 127.0);
-        float stored = unpackHalf2x16(roundToHalf(scale)).x;
-        float inverse = scale > 0.0 && !broken ? divide(1.0, scale) : 0.0;
-        for (uint block = first; block < min(first + each, a.blocks); ++block)
-            storeBlock(a, from, to, block, norm, inverse, stored, broken);
     }
 }

@@ -34,5 +34,5 @@ void prepareWhenLast(PrepareArguments a, uint lane, uint workgroups, uint rows) 
     if (lane == 0u)
         tailCount = 0u;
     for (uint row = 0u; row < rows; ++row)
-        prepareRow(a, lane, row, row);
+        prepareRow(a, lane, row, row, 0u, 1u);
 }

@@ -6,6 +6,7 @@
 #include "app/cli/output.h"
 #include "core/calibrate/calibrate.h"
 #include "core/model/names.h"
+#include "core/runtime/kernel_bench.h"
 
 #include <fmt/format.h>
 #include <map>
@@ -20,7 +21,8 @@ struct Options {
     RunArguments run;
     BenchOptions bench{.batches = {1, 2, 4, 8}};
     int32_t context = 0;
-    bool json = false;
+    bool json = false, kernels = false;
+    KernelBenchOptions kernelBench;
 };
 
 std::optional<double> gigabytes(const std::optional<double>& bytes) {
@@ -38,6 +40,10 @@ Json describe(const BenchReport& r, const Model& model, const Recipe& recipe,
                          {"format", path.format},
                          {"backend", path.backend},
                          {"path", path.path}});
+    Json steps = Json::array();
+    for (const StepTime& step : r.steps)
+        steps.push_back(
+            {{"step", step.step}, {"count", step.count}, {"microseconds", step.microseconds}});
     return {{"model", model.name},
             {"device", deviceText(r.device)},
             {"level", levelName(recipe)},
@@ -49,6 +55,8 @@ Json describe(const BenchReport& r, const Model& model, const Recipe& recipe,
             {"generate_bandwidth_fraction", orNull(r.bandwidthFraction())},
             {"bytes_per_token", r.bytesPerToken},
             {"barriers_per_layer", r.barriersPerLayer},
+            {"steps", steps},
+            {"milliseconds_between_tokens", orNull(r.millisecondsBetweenTokens)},
             {"peak_bytes", r.peakBytes},
             {"memory",
              {{"weights", r.memory.weights}, {"kv", r.memory.kv}, {"scratch", r.memory.scratch}}},
@@ -91,10 +99,63 @@ void printReport(const BenchReport& r, const Model& model, const Recipe& recipe,
     out += fmt::format("memory      {:>10} weights, {} cache, {} scratch; peak {}\n",
                        bytesText(r.memory.weights), bytesText(r.memory.kv),
                        bytesText(r.memory.scratch), bytesText(r.peakBytes));
+    if (!r.steps.empty()) {
+        double all = 0;
+        for (const StepTime& step : r.steps)
+            all += step.microseconds;
+        out += fmt::format("\nA token on the device's clock: {:.3f} ms", all * 1e-3);
+        if (r.millisecondsBetweenTokens)
+            out += fmt::format("; {:.3f} ms between tokens", *r.millisecondsBetweenTokens);
+        out += "\n";
+        for (const StepTime& step : r.steps)
+            out += fmt::format("  {:24} {:4} × {:8.1f} us {:6.1f} %\n", step.step, step.count,
+                               step.microseconds / step.count, 100 * step.microseconds / all);
+    }
     print(out + "\n" + pathLines(r.paths));
 }
 
+int benchKernelsOf(const Options& options) {
+    const auto device = openDevice(options.run.device);
+    const KernelReport r = benchKernels(*device, options.kernelBench, terminalProgress());
+    if (options.json) {
+        Json kernels = Json::array();
+        for (const KernelTime& k : r.kernels)
+            kernels.push_back({{"format", k.format},
+                               {"rows", k.rows},
+                               {"cols", k.cols},
+                               {"activation_rows", k.activationRows},
+                               {"tiling", k.tiling},
+                               {"microseconds", k.microseconds},
+                               {"gbs", k.bytes / k.microseconds * 1e-3},
+                               {"gops", k.operations / k.microseconds * 1e-3}});
+        printJson({{"device", deviceText(r.device)},
+                   {"read_bandwidth_gbs", r.readBandwidth / 1e9},
+                   {"dot_gops", r.dotRate / 1e9},
+                   {"barrier_microseconds", r.barrierMicroseconds},
+                   {"kernels", kernels}});
+        return 0;
+    }
+    std::string out = fmt::format("{}\n\nreads memory at {:.1f} GB/s, multiplies 8-bit integers at "
+                                  "{:.1f} GOP/s, an empty step takes {:.1f} us\n\n",
+                                  deviceText(r.device), r.readBandwidth / 1e9, r.dotRate / 1e9,
+                                  r.barrierMicroseconds);
+    out += fmt::format("{:14} {:>13} {:>5}  {:12} {:>10} {:>9} {:>6} {:>10} {:>6}\n", "format",
+                       "matrix", "rows", "tiling", "us", "GB/s", "", "GOP/s", "");
+    for (const KernelTime& k : r.kernels) {
+        const double read = k.bytes / k.microseconds * 1e6,
+                     rate = k.operations / k.microseconds * 1e6;
+        out += fmt::format(
+            "{:14} {:>13} {:5}  {:12} {:10.1f} {:9.1f} {:4.0f} % {:10.1f} {:4.0f} %\n", k.format,
+            fmt::format("{} × {}", k.rows, k.cols), k.activationRows, k.tiling, k.microseconds,
+            read / 1e9, 100 * read / r.readBandwidth, rate / 1e9, 100 * rate / r.dotRate);
+    }
+    print(out);
+    return 0;
+}
+
 int run(const Options& options) {
+    if (options.kernels)
+        return benchKernelsOf(options);
     if (options.model.empty() == options.synthetic.empty())
         fail(ErrorKind::Usage, "Give either MODEL or --synthetic SHAPE.");
     const auto model = options.synthetic.empty() ? openModelArgument(options.model)
@@ -132,6 +193,19 @@ Action defineBench(CLI::App& app) {
         ->delimiter(',')
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
+    app.add_flag("--kernels", options->kernels,
+                 "Time the product kernels of a Vulkan device alone, without a model");
+    app.add_option("--formats", options->kernelBench.formats,
+                   "With --kernels: formats of the matrix, separated by commas")
+        ->delimiter(',')
+        ->capture_default_str();
+    app.add_option("--rows", options->kernelBench.rows,
+                   "With --kernels: activation rows (1, 2, 4, 8 or a multiple of 16)")
+        ->delimiter(',')
+        ->check(CLI::IsMember({1, 2, 4, 8, 16, 32, 64, 128, 256, 512}))
+        ->capture_default_str();
+    app.add_flag("--every-tiling", options->kernelBench.everyTiling,
+                 "With --kernels: not only the tiling that the device is given");
     app.add_option("-o,--output", options->out, "Also write the model as a GGUF file");
     options->run.addTo(app);
     addContext(app, options->context);

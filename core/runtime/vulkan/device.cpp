@@ -80,6 +80,16 @@ std::optional<uint32_t> computeFamily(VkPhysicalDevice physical) {
     return std::nullopt;
 }
 
+/// Valid bits of a queue family's clock; clocks of fewer than 64 bits that wrap are not handled: at
+/// 1 ns, 36 bits last a minute.
+uint32_t clockBits(VkPhysicalDevice physical, uint32_t family) {
+    uint32_t count = 0;
+    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, nullptr);
+    std::vector<VkQueueFamilyProperties> families(count);
+    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families.data());
+    return families[family].timestampValidBits;
+}
+
 const char* kindOf(VkPhysicalDeviceType type) {
     switch (type) {
     case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
@@ -257,6 +267,7 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
     info.ppEnabledExtensionNames = extensions.data();
     checkVulkan(vkCreateDevice(physical, &info, nullptr, &m_device), "vkCreateDevice");
     volkLoadDeviceTable(&m_api, m_device);
+    m_hasClock = clockBits(physical, family) > 0 && m_limits.timestampPeriod > 0;
     try {
         makeObjects(family);
     } catch (...) {

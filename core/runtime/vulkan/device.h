@@ -66,6 +66,9 @@ public:
     /// Whether the device computes in the host's memory (integrated GPUs and software).
     bool sharesHostMemory() const { return m_sharesHostMemory; }
 
+    /// Whether command buffers can read the device's clock.
+    bool hasClock() const { return m_hasClock; }
+
     /// Runs a recorded command buffer to its end. After Error{DeviceLost} every later call is one.
     void run(VkCommandBuffer commands);
     /// Bytes that this process has taken from Vulkan, on all devices: a GPU is opened once for each
@@ -82,7 +85,7 @@ private:
     VkPhysicalDevice m_physical;
     VkPhysicalDeviceLimits m_limits{};
     VulkanFeatures m_features;
-    bool m_sharesHostMemory = false;
+    bool m_sharesHostMemory = false, m_hasClock = false;
     VkDevice m_device = VK_NULL_HANDLE;
     VolkDeviceTable m_api{};
     VkQueue m_queue = VK_NULL_HANDLE;

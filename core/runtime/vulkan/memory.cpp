@@ -68,16 +68,18 @@ void MemoryPool::destroySlab(Slab& slab) {
 }
 
 /// What a kind of memory must be, and what it had better be.
-uint32_t MemoryPool::memoryType(uint32_t allowed) const {
+uint32_t MemoryPool::memoryType(uint32_t allowed, bool near) const {
     constexpr VkMemoryPropertyFlags kHost =
         VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     if (m_kind == Kind::Host)
         return m_device->memoryType(allowed, kHost, VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+    if (m_kind == Kind::Written)
+        return m_device->memoryType(allowed, kHost, near ? VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT : 0);
     return m_device->memoryType(allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
                                 m_device->sharesHostMemory() ? kHost : 0);
 }
 
-VkResult MemoryPool::makeSlab(Slab& slab) const {
+VkResult MemoryPool::makeSlab(Slab& slab, bool near) const {
     const VolkDeviceTable& api = m_device->api();
     const VkDevice device = m_device->handle();
     VkBufferCreateInfo buffer{};
@@ -93,7 +95,7 @@ VkResult MemoryPool::makeSlab(Slab& slab) const {
     VkMemoryAllocateInfo allocate{};
     allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
     allocate.allocationSize = needs.size;
-    allocate.memoryTypeIndex = memoryType(needs.memoryTypeBits);
+    allocate.memoryTypeIndex = memoryType(needs.memoryTypeBits, near);
     result = api.vkAllocateMemory(device, &allocate, nullptr, &slab.memory);
     if (result == VK_SUCCESS)
         result = api.vkBindBufferMemory(device, slab.buffer, slab.memory, 0);
@@ -127,7 +129,15 @@ size_t MemoryPool::addSlab(uint64_t bytes, const char* what) {
     Slab slab;
     slab.size = slabBytes(bytes, m_total);
     try {
-        if (const VkResult result = makeSlab(slab); result != VK_SUCCESS)
+        VkResult result = makeSlab(slab, true);
+        if (m_kind == Kind::Written && result != VK_SUCCESS) { // that part may be small, and full
+            freeSlab(slab);
+            const uint64_t size = slab.size;
+            slab = {};
+            slab.size = size;
+            result = makeSlab(slab, false);
+        }
+        if (result != VK_SUCCESS)
             failedSlab(result, slab.size, what);
     } catch (...) {
         freeSlab(slab);

@@ -38,10 +38,12 @@ private:
     std::byte* m_mapped = nullptr;
 };
 
-/// Sub-allocates buffers from slabs of one kind of memory.
+/// Sub-allocates buffers from slabs of one kind of memory: the device's; the host's; or what the
+/// host only writes and the device reads in every step, in the device's memory where the host sees
+/// it.
 class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
 public:
-    enum class Kind : uint8_t { Device, Host };
+    enum class Kind : uint8_t { Device, Host, Written };
     MemoryPool(std::shared_ptr<VulkanDevice> device, Kind kind);
     ~MemoryPool();
     MemoryPool(const MemoryPool&) = delete;
@@ -61,9 +63,9 @@ private:
         uint64_t size = 0;
         std::map<uint64_t, uint64_t> free; ///< offset → length
     };
-    uint32_t memoryType(uint32_t allowed) const;
+    uint32_t memoryType(uint32_t allowed, bool near) const;
     size_t addSlab(uint64_t bytes, const char* what);
-    VkResult makeSlab(Slab& slab) const;
+    VkResult makeSlab(Slab& slab, bool near) const;
     [[noreturn]] void failedSlab(VkResult result, uint64_t bytes, const char* what) const;
     void freeSlab(Slab& slab) const;
     void destroySlab(Slab& slab);

@@ -13,6 +13,7 @@ public:
                                      const StageOptions& options) override;
     MemoryUse predict(const ModelConfig& config, const StageOptions& options) const override;
     VulkanPaths& paths() { return m_context->paths; }
+    VulkanContext& context() { return *m_context; }
 
 private:
     std::shared_ptr<VulkanDevice> m_device;

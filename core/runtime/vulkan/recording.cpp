@@ -32,6 +32,7 @@ Recording::~Recording() {
     const VolkDeviceTable& api = m_device->api();
     for (VkDescriptorPool pool : m_pools)
         api.vkDestroyDescriptorPool(m_device->handle(), pool, nullptr);
+    api.vkDestroyQueryPool(m_device->handle(), m_stamps, nullptr);
     api.vkFreeCommandBuffers(m_device->handle(), m_device->commandPool(), 1, &m_commands);
 }
 
@@ -131,6 +132,38 @@ void Recording::finish() {
 
 void Recording::run() {
     m_device->run(m_commands);
+}
+
+void Recording::stamp() {
+    const VolkDeviceTable& api = m_device->api();
+    if (!m_device->hasClock() || m_stampCount == kStamps)
+        return;
+    if (!m_stamps) {
+        VkQueryPoolCreateInfo info{};
+        info.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
+        info.queryType = VK_QUERY_TYPE_TIMESTAMP;
+        info.queryCount = kStamps;
+        checkVulkan(api.vkCreateQueryPool(m_device->handle(), &info, nullptr, &m_stamps),
+                    "vkCreateQueryPool");
+        api.vkCmdResetQueryPool(m_commands, m_stamps, 0, kStamps);
+    }
+    api.vkCmdWriteTimestamp(m_commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, m_stamps,
+                            m_stampCount++);
+}
+
+std::vector<double> Recording::stampedMicroseconds() const {
+    std::vector<double> spans;
+    if (m_stampCount < 2)
+        return spans;
+    std::vector<uint64_t> ticks(m_stampCount);
+    checkVulkan(m_device->api().vkGetQueryPoolResults(
+                    m_device->handle(), m_stamps, 0, m_stampCount, ticks.size() * 8, ticks.data(),
+                    8, VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT),
+                "vkGetQueryPoolResults");
+    for (size_t i = 1; i < ticks.size(); ++i)
+        spans.push_back(static_cast<double>(ticks[i] - ticks[i - 1]) *
+                        double(m_device->limits().timestampPeriod) * 1e-3);
+    return spans;
 }
 
 } // namespace nibble

@@ -34,6 +34,7 @@ struct Dispatch {
 class Recording {
 public:
     static constexpr uint64_t kUnusedBytes = 64 * 1024;
+    static constexpr uint32_t kStamps = 4096;
     /// `unused` (kUnusedBytes) fills the bindings that kernels leave alone.
     Recording(std::shared_ptr<VulkanDevice> device, std::shared_ptr<Pipelines> pipelines,
               BufferView unused);
@@ -48,6 +49,12 @@ public:
     void finish();
     void run();
 
+    /// The device's clock once everything before is done; at most kStamps times.
+    void stamp();
+    /// Microseconds between neighbouring stamps of the last run; empty where the device has no
+    /// clock.
+    std::vector<double> stampedMicroseconds() const;
+
     int barriers() const { return m_barriers; }
     int dispatches() const { return m_dispatches; }
 
@@ -61,6 +68,8 @@ private:
     VkCommandBuffer m_commands = VK_NULL_HANDLE;
     std::vector<VkDescriptorPool> m_pools;
     uint32_t m_setsLeft = 0;
+    VkQueryPool m_stamps = VK_NULL_HANDLE;
+    uint32_t m_stampCount = 0;
     uint64_t m_nextUnused = 0;
     int m_barriers = 0, m_dispatches = 0;
 };

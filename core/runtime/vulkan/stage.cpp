@@ -48,7 +48,9 @@ uint64_t stepWords(const ModelConfig& c, const StageOptions& o, int32_t rows) {
 VulkanContext::VulkanContext(std::shared_ptr<VulkanDevice> device)
     : uploader{device, std::make_shared<Pipelines>(device),
                std::make_shared<MemoryPool>(device, MemoryPool::Kind::Device),
-               std::make_shared<MemoryPool>(device, MemoryPool::Kind::Host)} {
+               std::make_shared<MemoryPool>(device, MemoryPool::Kind::Host),
+               std::make_shared<MemoryPool>(device, MemoryPool::Kind::Written)},
+      tiling(kernelTiling(*device)) {
     paths.dot = device->features().dot;
 }
 
@@ -76,7 +78,8 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
         m_logits = floats(config.vocabulary);
         m_logitsHost = host.allocate(m_logits.size(), "Logits");
     }
-    m_step = host.allocate(stepWords(config, options, m_maxRows) * 4, "Step data");
+    m_step = m_context->uploader.written->allocate(stepWords(config, options, m_maxRows) * 4,
+                                                   "Step data");
     m_hiddenHost = host.allocate(m_hidden.size(), "Step data");
     const int32_t layers = options.layers.end - options.layers.begin;
     m_keys = {config, options.kFormat, layers, options.pages, device};
@@ -123,6 +126,7 @@ std::vector<int64_t> VulkanStage::rotatedOrder(TensorKey key, int64_t rows) cons
 
 void VulkanStage::setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) {
     m_recorded.clear();
+    m_current = nullptr;
     if (!isMatrix(key.role)) {
         std::vector<float> values = decode(tensor);
         if (const auto order = rotatedOrder(key, static_cast<int64_t>(values.size()));
@@ -267,12 +271,15 @@ bool VulkanStage::begin(const Batch& batch, Tap* tap) {
     }
     // Kept for replay when it is complete: a call that fails half way leaves nothing behind.
     m_current = &m_once;
+    m_once = {};
     m_once.recording = std::make_unique<Recording>(m_context->uploader.device,
                                                    m_context->uploader.pipelines, m_unused);
     m_recording = true;
+    if (m_timed)
+        recording().stamp();
     if (m_shape.hidden) {
         recording().copy(m_hiddenHost, m_hidden, uint64_t(m_rows) * uint64_t(m_config.width) * 4);
-        recording().barrier();
+        endStep("copies");
     }
     return true;
 }
@@ -281,6 +288,8 @@ void VulkanStage::end() {
     if (m_recording) {
         recording().copy(m_hidden, m_hiddenHost,
                          uint64_t(m_shape.rows) * uint64_t(m_config.width) * 4);
+        if (m_timed)
+            endStep("copies");
         recording().finish();
         m_recording = false;
         if (!m_tap)
@@ -299,6 +308,37 @@ void VulkanStage::end() {
     }
     m_tapped.clear();
     m_tap = nullptr;
+}
+
+void VulkanStage::endStep(const char* step) {
+    recording().barrier();
+    if (!m_timed)
+        return;
+    recording().stamp();
+    m_current->steps.push_back(step);
+}
+
+void VulkanStage::setTimed(bool timed) {
+    if (timed != m_timed)
+        m_recorded.clear(), m_current = nullptr;
+    m_timed = timed;
+}
+
+std::vector<StepTime> VulkanStage::stepTimes() const {
+    std::vector<StepTime> times;
+    if (!m_current || !m_current->recording)
+        return times;
+    const std::vector<double> spans = m_current->recording->stampedMicroseconds();
+    for (size_t i = 0; i < std::min(spans.size(), m_current->steps.size()); ++i) {
+        const std::string_view step = m_current->steps[i];
+        auto found = std::find_if(times.begin(), times.end(),
+                                  [&](const StepTime& t) { return t.step == step; });
+        if (found == times.end())
+            found = times.insert(times.end(), StepTime{.step = std::string(step)});
+        ++found->count;
+        found->microseconds += spans[i];
+    }
+    return times;
 }
 
 void VulkanStage::readHidden(std::span<float> out) {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "core/runtime/vulkan/kv_cache.h"
-#include "core/runtime/vulkan/weights.h"
+#include "core/runtime/vulkan/tiling.h"
 
 #include <array>
 #include <optional>
@@ -18,6 +18,7 @@ struct VulkanContext {
     explicit VulkanContext(std::shared_ptr<VulkanDevice> device);
     Uploader uploader;
     VulkanPaths paths;
+    KernelTiling tiling;
 };
 
 /// The steps of backend.h as dispatches. A call is recorded once for its shape (rows padded to 1,
@@ -45,6 +46,8 @@ public:
     MemoryUse memory() const override;
     std::vector<PathReport> paths() const override;
     double barriersPerLayer() const override { return m_barriersPerLayer; }
+    void setTimed(bool timed) override;
+    std::vector<StepTime> stepTimes() const override;
 
 private:
     using Forms = std::vector<const DeviceForm*>; ///< each once
@@ -74,6 +77,7 @@ private:
     struct Recorded {
         std::unique_ptr<Recording> recording;
         double barriersPerLayer = 0;
+        std::vector<const char*> steps; ///< that its stamps end, where calls are timed
     };
     struct Preparation {
         uint32_t kind = PREPARE_PLAIN;
@@ -107,6 +111,8 @@ private:
     Input& input(int slot, const DeviceForm& form);
     void writeStep(const Batch& batch);
     Recording& recording() { return *m_current->recording; }
+    /// Ends a step: everything before it is finished and visible to everything after.
+    void endStep(const char* step);
     void prepare(const Preparation& what, const Forms& forms, int slot, int32_t rows,
                  std::optional<TapSite> site);
     kernels::PrepareArguments prepareArguments(const Preparation& what) const;
@@ -142,7 +148,7 @@ private:
     int32_t m_rows = 0, m_logitRows = 0; ///< of the call, not padded
     Tap* m_tap = nullptr;
     std::vector<Tapped> m_tapped;
-    bool m_hiddenGiven = false, m_recording = false, m_ready = false;
+    bool m_hiddenGiven = false, m_recording = false, m_ready = false, m_timed = false;
     double m_barriersPerLayer = 0;
 };
 

@@ -31,11 +31,11 @@ void VulkanStage::embed() {
         d.buffers[1] = m_step;
         d.buffers[2] = m_hidden;
         d.setArguments(kernels::EmbedArguments{part.planes, static_cast<uint32_t>(m_config.width)});
-        d.x = (part.planes.blocks + WORKGROUP - 1) / WORKGROUP;
+        d.x = (part.planes.blocks + SMALL_WORKGROUP - 1) / SMALL_WORKGROUP;
         d.y = static_cast<uint32_t>(m_shape.rows);
         recording().dispatch(d);
     }
-    recording().barrier();
+    endStep("embedding");
 }
 
 kernels::PrepareArguments VulkanStage::prepareArguments(const Preparation& what) const {
@@ -57,7 +57,8 @@ void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot,
         const Input& to = input(slot, *form);
         Dispatch d;
         d.module = "prepare";
-        d.constants = {{ID_PREPARE, what.kind},
+        d.constants = {{ID_WORKGROUP, m_context->tiling.prepare},
+                       {ID_PREPARE, what.kind},
                        {ID_ACTIVATION, codeOf(form->form.format)},
                        {ID_PREPARE_OUTLIERS, form->outliers()}};
         d.buffers[0] = what.source;
@@ -79,10 +80,11 @@ void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot,
         }
         first = false;
         d.setArguments(prepareArguments(what));
-        d.x = static_cast<uint32_t>(rows);
+        d.y = static_cast<uint32_t>(rows);
+        d.x = m_context->tiling.prepareParts(d.y, static_cast<uint32_t>(blocksOf(what.width)));
         recording().dispatch(d);
     }
-    recording().barrier();
+    endStep(what.kind == PREPARE_SILU ? "SiLU" : "preparing inputs");
 }
 
 bool VulkanStage::canTail(const Forms& forms) const {
@@ -107,30 +109,20 @@ void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,
 
 void VulkanStage::product(const Product& p) {
     const DeviceMatrix& w = matrix(p.role, p.layer);
-    const bool isFloat = w.form->form.isFloat();
     const Input& from = input(p.slot, *w.form);
     const int32_t m = std::min(p.rows, kWidest);
-    // Many rows are bound by reading activations, which two tiles share.
-    const uint32_t tiles = m == kWidest ? 2 : 1;
-    const auto workgroupsOf = [&](const DeviceMatrix::Part& part) {
-        return (part.planes.rows + TILE_ROWS * tiles - 1) / (TILE_ROWS * tiles);
-    };
+    std::vector<Dispatch> dispatches;
     uint32_t workgroups = 0;
-    for (const DeviceMatrix::Part& part : w.parts)
-        workgroups += workgroupsOf(part);
     for (const DeviceMatrix::Part& part : w.parts) {
-        Dispatch d;
-        d.module = m_context->paths.dot && !isFloat ? "product_dot" : "product";
-        d.constants = w.constants;
-        d.constants[ID_M] = static_cast<uint32_t>(m);
-        d.constants[ID_TILES] = tiles;
-        d.constants[ID_SUMS] = static_cast<uint32_t>(m) * tiles;
-        d.constants[ID_FLOAT] = isFloat ? 1 : 0;
+        dispatches.push_back(
+            productDispatch(w, part, m, m_context->tiling.product(m), m_context->paths));
+        workgroups += dispatches.back().x;
+    }
+    for (size_t i = 0; i < w.parts.size(); ++i) {
+        Dispatch& d = dispatches[i];
         d.constants[ID_EPILOGUE] = p.epilogue;
         d.constants[ID_BIAS] = p.bias.buffer ? 1 : 0;
         d.constants[ID_KV] = p.cacheFormat;
-        d.constants[ID_OUTLIERS] = w.form->outliers();
-        d.buffers[0] = part.memory;
         d.buffers[1] = from.words;
         d.buffers[2] = from.info;
         d.buffers[3] = p.out;
@@ -138,7 +130,7 @@ void VulkanStage::product(const Product& p) {
         d.buffers[5] = p.cache;
         d.buffers[6] = m_step;
         kernels::ProductArguments a{};
-        a.planes = part.planes;
+        a.planes = w.parts[i].planes;
         a.outStride = static_cast<uint32_t>(p.outStride);
         a.stepRows = static_cast<uint32_t>(m_maxRows);
         a.headSize = static_cast<uint32_t>(m_config.headSize);
@@ -149,7 +141,6 @@ void VulkanStage::product(const Product& p) {
         if (p.tail)
             addTail(d, a.tail, *p.tail, *p.tailForm, kNormed);
         d.setArguments(a);
-        d.x = workgroupsOf(part);
         d.y = static_cast<uint32_t>(p.rows / m);
         recording().dispatch(d);
     }
@@ -184,7 +175,7 @@ void VulkanStage::storeCodes(int32_t layer, const DeviceKvCache& cache, const Al
     d.setArguments(kernels::StoreKvArguments{static_cast<uint32_t>(m_maxRows),
                                              static_cast<uint32_t>(m_config.ropeDimensions), heads,
                                              headSize});
-    d.x = (heads * headSize / KV_BLOCK + WORKGROUP - 1) / WORKGROUP;
+    d.x = (heads * headSize / KV_BLOCK + SMALL_WORKGROUP - 1) / SMALL_WORKGROUP;
     d.y = static_cast<uint32_t>(m_shape.rows);
     recording().dispatch(d);
 }
@@ -204,13 +195,13 @@ void VulkanStage::qkv(int32_t layer) {
              .bias = vector(Role::QueryBias, layer)});
     keyOrValue(Role::Key, layer, m_keys, m_key);
     keyOrValue(Role::Value, layer, m_values, m_value);
-    recording().barrier();
+    endStep("queries, keys, values");
     if (m_keys.isQuantized())
         storeCodes(layer, m_keys, m_key);
     if (m_values.isQuantized())
         storeCodes(layer, m_values, m_value);
     if (m_keys.isQuantized() || m_values.isQuantized())
-        recording().barrier();
+        endStep("storing keys and values");
 }
 
 void VulkanStage::attention(int32_t layer) {
@@ -220,9 +211,13 @@ void VulkanStage::attention(int32_t layer) {
                            m_config.queryWidth(), m_config.queryWidth()};
     Dispatch d;
     d.module = "attention";
-    d.constants = {{ID_HEAD_SIZE, static_cast<uint32_t>(m_config.headSize)},
-                   {ID_KV, m_keys.code()},
-                   {ID_VALUES, m_values.code()}};
+    const uint32_t workgroup = m_context->tiling.attention;
+    d.constants = {
+        {ID_WORKGROUP, workgroup},
+        {ID_PAIRS_EACH, (static_cast<uint32_t>(m_config.headSize) / 2 + workgroup - 1) / workgroup},
+        {ID_HEAD_SIZE, static_cast<uint32_t>(m_config.headSize)},
+        {ID_KV, m_keys.code()},
+        {ID_VALUES, m_values.code()}};
     d.buffers[0] = m_query;
     d.buffers[1] = m_keys.layer(at);
     d.buffers[2] = m_values.layer(at);
@@ -244,7 +239,7 @@ void VulkanStage::attention(int32_t layer) {
     d.x = a.heads;
     d.y = a.rows;
     recording().dispatch(d);
-    recording().barrier();
+    endStep("attention");
     if (!tail)
         prepare(next, forms, kInner, m_shape.rows,
                 TapSite{TapSite::What::ProductInput, {Role::AttentionOutput, layer}});
@@ -264,7 +259,7 @@ void VulkanStage::attentionOutput(int32_t layer) {
              .bias = vector(Role::AttentionOutputBias, layer),
              .tail = m_ready ? &next : nullptr,
              .tailForm = forms.front()});
-    recording().barrier();
+    endStep("output product");
 }
 
 void VulkanStage::gateUp(int32_t layer) {
@@ -278,7 +273,7 @@ void VulkanStage::gateUp(int32_t layer) {
                  .rows = m_shape.rows,
                  .out = role == Role::Gate ? m_gate : m_up,
                  .outStride = m_config.feedForward});
-    recording().barrier();
+    endStep("gate and up");
     prepare({PREPARE_SILU, m_gate, m_up, {}, m_config.feedForward, m_config.feedForward},
             formsOf({Role::Down}, layer), kInner, m_shape.rows,
             TapSite{TapSite::What::ProductInput, {Role::Down, layer}});
@@ -302,7 +297,7 @@ void VulkanStage::down(int32_t layer) {
         p.tailForm = forms.front();
     }
     product(p);
-    recording().barrier();
+    endStep("down product");
     if (layer == m_shape.firstLayer)
         m_current->barriersPerLayer = recording().barriers();
     if (layer + 1 == m_shape.lastLayer && layer > m_shape.firstLayer)
@@ -329,7 +324,7 @@ void VulkanStage::logits() {
              .rows = m_shape.logitRows,
              .out = m_logits,
              .outStride = m_config.vocabulary});
-    recording().barrier();
+    endStep("logits");
     recording().copy(m_logits, m_logitsHost,
                      uint64_t(m_shape.logitRows) * uint64_t(m_config.vocabulary) * 4);
 }

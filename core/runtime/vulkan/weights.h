@@ -39,7 +39,7 @@ bool hasKernel(const Format& format, int64_t cols);
 struct Uploader {
     std::shared_ptr<VulkanDevice> device;
     std::shared_ptr<Pipelines> pipelines;
-    std::shared_ptr<MemoryPool> memory, host;
+    std::shared_ptr<MemoryPool> memory, host, written;
 
     /// Bytes into device memory.
     Allocation upload(std::span<const std::byte> bytes, const char* what) const;

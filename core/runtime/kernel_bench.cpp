@@ -1,0 +1,206 @@
+#include "core/runtime/kernel_bench.h"
+
+#include "core/base/error.h"
+#include "core/runtime/random_tensor.h"
+#include "core/runtime/vulkan/open.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace nibble {
+namespace {
+
+/// More than the last-level cache of any GPU today; software devices share a CPU's.
+constexpr uint64_t kGpuBytes = uint64_t(256) << 20, kSoftwareBytes = uint64_t(96) << 20;
+constexpr uint64_t kBinding = uint64_t(96) << 20; ///< of the read probe
+constexpr int32_t kWidest = 16;
+
+double medianOf(std::vector<double> values) {
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+}
+
+class KernelBench {
+public:
+    KernelBench(VulkanBackend& backend, const KernelBenchOptions& options, const Progress& progress)
+        : m_context(backend.context()), m_uploader(m_context.uploader), m_options(options),
+          m_progress(progress) {
+        if (!m_uploader.device->hasClock())
+            fail(ErrorKind::Usage, "{} has no clock to time kernels with.", backend.info().name);
+        m_report.device = backend.info();
+        m_unused = m_uploader.memory->allocate(Recording::kUnusedBytes, "Scratch memory");
+        m_bytes = m_report.device.kind == "software" ? kSoftwareBytes : kGpuBytes;
+    }
+
+    KernelReport run() {
+        readBandwidth();
+        dotRate();
+        double done = 0;
+        const auto all = double(m_options.formats.size() * m_options.shapes.size());
+        for (const std::string& format : m_options.formats)
+            for (const KernelBenchOptions::Shape& shape : m_options.shapes) {
+                m_progress.check();
+                m_progress.report(done++, all, format);
+                products(getFormat(format), shape);
+            }
+        return std::move(m_report);
+    }
+
+private:
+    /// Microseconds of each dispatch with the barrier after it, in the second of two runs.
+    std::vector<double> time(const std::vector<Dispatch>& dispatches) {
+        Recording recording(m_uploader.device, m_uploader.pipelines, m_unused);
+        recording.stamp();
+        for (const Dispatch& d : dispatches) {
+            recording.dispatch(d);
+            recording.barrier();
+            recording.stamp();
+        }
+        recording.finish();
+        recording.run();
+        recording.run();
+        return recording.stampedMicroseconds();
+    }
+
+    void readBandwidth() {
+        const Allocation result = m_uploader.memory->allocate(16, "Scratch memory");
+        std::vector<Allocation> parts;
+        std::vector<Dispatch> dispatches;
+        for (uint64_t at = 0; at < m_bytes; at += kBinding) {
+            parts.push_back(m_uploader.memory->allocate(kBinding, "Scratch memory"));
+            Dispatch d;
+            d.module = "probe_read";
+            d.buffers[0] = parts.back();
+            d.buffers[1] = result;
+            d.setArguments(
+                kernels::ProbeArguments{static_cast<uint32_t>(kBinding / 16), 0x9e3779b9});
+            d.x = static_cast<uint32_t>(kBinding / 16 / PROBE_WORKGROUP / PROBE_READS);
+            for (int i = 0; i < 3; ++i)
+                dispatches.push_back(d);
+        }
+        // One after the other, so that none finds its part in a cache.
+        std::vector<Dispatch> order;
+        for (size_t i = 0; i < 3; ++i)
+            for (size_t part = 0; part < parts.size(); ++part)
+                order.push_back(dispatches[part * 3 + i]);
+        m_report.readBandwidth = double(kBinding) / (medianOf(time(order)) * 1e-6);
+    }
+
+    void dotRate() {
+        const Allocation result = m_uploader.memory->allocate(16, "Scratch memory");
+        Dispatch d;
+        d.module = m_context.paths.dot ? "probe_rate_dot" : "probe_rate";
+        d.buffers[1] = result;
+        d.x = m_report.device.kind == "software" ? 16 : 4096;
+        for (uint32_t links = 16;; links *= 2) {
+            d.setArguments(kernels::ProbeArguments{links, 0x9e3779b9});
+            const double best = medianOf(time({d, d, d}));
+            const double operations = 8.0 * PROBE_CHAINS * links * PROBE_WORKGROUP * d.x;
+            m_report.dotRate = std::max(m_report.dotRate, operations / (best * 1e-6));
+            if (best > 2000)
+                break;
+        }
+        d.setArguments(kernels::ProbeArguments{1, 0x9e3779b9});
+        d.x = 1;
+        m_report.barrierMicroseconds = medianOf(time(std::vector<Dispatch>(32, d)));
+    }
+
+    std::vector<ProductTiling> tilings(int32_t m) const {
+        if (!m_options.everyTiling)
+            return {m_context.tiling.product(m)};
+        std::vector<ProductTiling> all;
+        for (const uint32_t workgroup : {64u, 128u, 256u, 512u})
+            for (const uint32_t tiles : {1u, 2u, 4u})
+                for (const uint32_t ahead : {1u, 2u, 4u})
+                    if (const ProductTiling t{workgroup, tiles, ahead};
+                        fits(t, static_cast<uint32_t>(m), m_uploader.device->limits()) &&
+                        tiles * ahead * static_cast<uint32_t>(m) <= 64)
+                        all.push_back(t);
+        return all;
+    }
+
+    void products(const Format& format, KernelBenchOptions::Shape shape) {
+        Random random(1);
+        const Tensor tensor = randomTensor(format, shape.rows, shape.cols, random);
+        const Activations activations{format.isFloat() ? ActivationFormat::Float
+                                                       : ActivationFormat::Int8Block32};
+        const auto form = m_uploader.uploadForm(inputForm(tensor, activations), shape.cols);
+        std::vector<DeviceMatrix> copies;
+        uint64_t bytes = 0;
+        while (bytes < m_bytes || copies.size() < 3) {
+            copies.push_back(m_uploader.uploadMatrix(tensor, {}));
+            copies.back().stored = tensor.format;
+            copies.back().form = form;
+            bytes += copies.back().bytes();
+        }
+        const int32_t most = *std::max_element(m_options.rows.begin(), m_options.rows.end());
+        const auto blocks = static_cast<uint64_t>(blocksOf(static_cast<int32_t>(shape.cols)));
+        // Codes of 1, factors of 1: the time does not depend on them.
+        const std::vector<uint32_t> words(blocks * uint64_t(most) * (format.isFloat() ? 32 : 8),
+                                          0x01010101u),
+            numbers(blocks * uint64_t(most) * 4, 0x3f800000u);
+        const Allocation codes =
+                             m_uploader.upload(std::as_bytes(std::span(words)), "Scratch memory"),
+                         info =
+                             m_uploader.upload(std::as_bytes(std::span(numbers)), "Scratch memory"),
+                         result = m_uploader.memory->allocate(
+                             uint64_t(most) * uint64_t(shape.rows) * 4, "Scratch memory");
+        for (const int32_t rows : m_options.rows) {
+            const int32_t m = std::min(rows, kWidest);
+            for (const ProductTiling& tiling : tilings(m)) {
+                m_progress.check();
+                std::vector<Dispatch> dispatches;
+                for (const DeviceMatrix& copy : copies)
+                    for (const DeviceMatrix::Part& part : copy.parts) {
+                        Dispatch d = productDispatch(copy, part, m, tiling, m_context.paths);
+                        d.buffers[1] = codes;
+                        d.buffers[2] = info;
+                        d.buffers[3] = result;
+                        kernels::ProductArguments a{};
+                        a.planes = part.planes;
+                        a.outStride = static_cast<uint32_t>(shape.rows);
+                        d.setArguments(a);
+                        d.y = static_cast<uint32_t>(rows / m);
+                        dispatches.push_back(d);
+                        if (rows > kWidest && dispatches.size() == 3)
+                            break;
+                    }
+                const auto parts = double(copies.front().parts.size());
+                m_report.kernels.push_back(
+                    {.format = std::string(format.name),
+                     .rows = shape.rows,
+                     .cols = shape.cols,
+                     .activationRows = rows,
+                     .tiling =
+                         fmt::format("{} × {} × {}", tiling.workgroup, tiling.tiles, tiling.ahead),
+                     .microseconds = medianOf(time(dispatches)) * parts,
+                     .bytes = double(copies.front().bytes()) +
+                              double(rows) * double(blocks * 48 + uint64_t(shape.rows) * 4),
+                     .operations = 2.0 * rows * double(shape.rows) * double(shape.cols)});
+            }
+        }
+    }
+
+    VulkanContext& m_context;
+    const Uploader& m_uploader;
+    const KernelBenchOptions& m_options;
+    const Progress& m_progress;
+    Allocation m_unused;
+    uint64_t m_bytes = 0;
+    KernelReport m_report;
+};
+
+} // namespace
+
+KernelReport benchKernels(Backend& backend, const KernelBenchOptions& options,
+                          const Progress& progress) {
+    auto* vulkan = dynamic_cast<VulkanBackend*>(&backend);
+    if (!vulkan)
+        fail(ErrorKind::Usage, "Kernels are timed on Vulkan devices; {} is none.",
+             backend.info().name);
+    return KernelBench(*vulkan, options, progress).run();
+}
+
+} // namespace nibble

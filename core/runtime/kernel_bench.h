@@ -1,0 +1,47 @@
+#pragma once
+
+#include "core/base/progress.h"
+#include "core/runtime/backend.h"
+
+#include <string>
+#include <vector>
+
+namespace nibble {
+
+struct KernelBenchOptions {
+    struct Shape {
+        int64_t rows, cols;
+    };
+    /// Those of a model of 7 billion parameters.
+    std::vector<Shape> shapes{{4096, 4096}, {11008, 4096}, {4096, 11008}};
+    std::vector<std::string> formats{"int4_g32", "q4_k", "int8_g32"};
+    std::vector<int32_t> rows{1, 2, 4, 8, 16, 512}; ///< activation rows; above 16 a multiple of it
+    bool everyTiling = false;                       ///< else the one that the device is given
+};
+
+/// One product kernel, alone between two barriers.
+struct KernelTime {
+    std::string format;
+    int64_t rows = 0, cols = 0; ///< of the matrix
+    int32_t activationRows = 0;
+    std::string tiling; ///< "256 × 1 × 2": invocations, tiles, blocks loaded ahead
+    double microseconds = 0;
+    double bytes = 0;      ///< of the matrix, activations and results
+    double operations = 0; ///< multiplications and additions
+};
+
+/// A device's limits and how near its product kernels come.
+struct KernelReport {
+    DeviceInfo device;
+    double readBandwidth = 0;       ///< bytes a second
+    double dotRate = 0;             ///< multiplications and additions of 8-bit integers a second
+    double barrierMicroseconds = 0; ///< of a step with nothing to do
+    std::vector<KernelTime> kernels;
+};
+
+/// Measures with as many copies of each matrix as exceed the caches. Error{Usage} for a device that
+/// is not a Vulkan device, or one without a clock.
+KernelReport benchKernels(Backend& backend, const KernelBenchOptions& options,
+                          const Progress& progress = {});
+
+} // namespace nibble

@@ -1,0 +1,89 @@
+#include "core/runtime/vulkan/tiling.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <string_view>
+
+namespace nibble {
+namespace {
+
+/// A software device computes in the vectors of a CPU: what is in flight does not hide latency, it
+/// only falls out of the registers. Many rows are bound by reading activations, which two tiles
+/// share.
+constexpr KernelTiling kSoftware{
+    .products = {{{64, 1, 1}, {64, 1, 1}, {64, 1, 1}, {64, 1, 1}, {64, 2, 1}}}};
+
+/// A GPU hides the latency of memory behind many loads in flight.
+constexpr KernelTiling kGpu{
+    .products = {{{256, 1, 2}, {256, 1, 2}, {256, 1, 1}, {256, 1, 1}, {128, 4, 1}}},
+    .prepare = 256,
+    .attention = 128,
+    .prepareWorkgroups = 128};
+
+/// Bytes of shared memory of a product with a tail, at most.
+uint32_t sharedBytes(const ProductTiling& tiling, uint32_t rows) {
+    return tiling.workgroup * (rows * tiling.tiles + 4) * 4 + 16;
+}
+
+/// The tiling, or the largest like it that the device can run.
+ProductTiling fit(ProductTiling tiling, uint32_t rows, const VkPhysicalDeviceLimits& limits) {
+    while (tiling.tiles > 1 && !fits(tiling, rows, limits))
+        tiling.tiles /= 2;
+    while (tiling.workgroup > 64 && !fits(tiling, rows, limits))
+        tiling.workgroup /= 2;
+    return tiling;
+}
+
+} // namespace
+
+bool fits(const ProductTiling& tiling, uint32_t rows, const VkPhysicalDeviceLimits& limits) {
+    return tiling.workgroup <= limits.maxComputeWorkGroupInvocations &&
+           sharedBytes(tiling, rows) <= limits.maxComputeSharedMemorySize;
+}
+
+const ProductTiling& KernelTiling::product(int32_t rows) const {
+    return products[static_cast<size_t>(std::bit_width(static_cast<uint32_t>(rows)) - 1)];
+}
+
+uint32_t KernelTiling::prepareParts(uint32_t rows, uint32_t blocks) const {
+    const uint32_t words = blocks * 8, most = (words + prepare - 1) / prepare;
+    return std::clamp(prepareWorkgroups / std::max(rows, 1u), 1u, std::max(most, 1u));
+}
+
+KernelTiling kernelTiling(const VulkanDevice& device) {
+    const char* forced = std::getenv("NIBBLE_VULKAN_TILING");
+    const std::string_view row = forced ? forced : "";
+    KernelTiling tiling =
+        row == "gpu" || (row != "software" && device.info().kind != "software") ? kGpu : kSoftware;
+    for (uint32_t i = 0; i < tiling.products.size(); ++i)
+        tiling.products[i] = fit(tiling.products[i], 1u << i, device.limits());
+    for (uint32_t* workgroup : {&tiling.prepare, &tiling.attention})
+        *workgroup =
+            std::min(*workgroup, std::bit_floor(device.limits().maxComputeWorkGroupInvocations));
+    return tiling;
+}
+
+Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, int32_t m,
+                         const ProductTiling& tiling, const VulkanPaths& paths) {
+    const bool isFloat = w.form->form.isFloat();
+    const auto rows = static_cast<uint32_t>(m);
+    const uint32_t ahead = isFloat ? 1 : tiling.ahead;
+    Dispatch d;
+    d.module = paths.dot && !isFloat ? "product_dot" : "product";
+    d.constants = w.constants;
+    d.constants[ID_WORKGROUP] = tiling.workgroup;
+    d.constants[ID_M] = rows;
+    d.constants[ID_TILES] = tiling.tiles;
+    d.constants[ID_SUMS] = rows * tiling.tiles;
+    d.constants[ID_PARTIALS] = tiling.workgroup * rows * tiling.tiles;
+    d.constants[ID_AHEAD] = ahead;
+    d.constants[ID_RECORDS] = ahead * tiling.tiles;
+    d.constants[ID_FLOAT] = isFloat ? 1 : 0;
+    d.constants[ID_OUTLIERS] = w.form->outliers();
+    d.buffers[0] = part.memory;
+    d.x = (part.planes.rows + TILE_ROWS * tiling.tiles - 1) / (TILE_ROWS * tiling.tiles);
+    return d;
+}
+
+} // namespace nibble

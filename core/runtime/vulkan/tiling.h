@@ -1,0 +1,38 @@
+#pragma once
+
+#include "core/runtime/vulkan/weights.h"
+
+namespace nibble {
+
+/// How a product kernel is cut (vulkan_kernels/product.comp): invocations of a workgroup, tiles of
+/// 16 matrix rows that it multiplies at once, and blocks that an invocation loads ahead.
+struct ProductTiling {
+    uint32_t workgroup = 64, tiles = 1, ahead = 1;
+    friend bool operator==(const ProductTiling&, const ProductTiling&) = default;
+};
+
+/// How the kernels are cut on a device. Results differ between shapes by the order of float sums
+/// only.
+struct KernelTiling {
+    std::array<ProductTiling, 5> products; ///< for 1, 2, 4, 8 and 16 rows
+    uint32_t prepare = 64, attention = 64; ///< invocations of a workgroup
+    /// Workgroups that may share the rows of one preparation, so that a few rows fill a device.
+    uint32_t prepareWorkgroups = 1;
+
+    const ProductTiling& product(int32_t rows) const;
+    /// Workgroups for each of `rows` rows of `blocks` blocks.
+    uint32_t prepareParts(uint32_t rows, uint32_t blocks) const;
+};
+
+/// The table's row for a device; NIBBLE_VULKAN_TILING=gpu or software takes that row on any device.
+KernelTiling kernelTiling(const VulkanDevice& device);
+
+/// Whether a device can run a product of `rows` rows so.
+bool fits(const ProductTiling& tiling, uint32_t rows, const VkPhysicalDeviceLimits& limits);
+
+/// The product of M prepared rows (1, 2, 4, 8 or 16) with a part of a matrix, its result stored;
+/// inputs, result, step data and arguments are the caller's.
+Dispatch productDispatch(const DeviceMatrix& matrix, const DeviceMatrix::Part& part, int32_t m,
+                         const ProductTiling& tiling, const VulkanPaths& paths);
+
+} // namespace nibble
