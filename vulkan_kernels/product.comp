@@ -15,9 +15,6 @@ layout(constant_id = ID_WORKGROUP) const uint WORKGROUP = 64u;
 layout(push_constant) uniform Arguments { ProductArguments a; };
 layout(constant_id = ID_M) const uint M = 1u;
 layout(constant_id = ID_FLOAT) const uint FLOAT = 0u;
-layout(constant_id = ID_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
-layout(constant_id = ID_BIAS) const uint BIAS = 0u;
-layout(constant_id = ID_KV) const uint KV = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
 layout(constant_id = ID_TILES) const uint TILES = 1u;
 layout(constant_id = ID_SUMS) const uint SUMS = 1u;
@@ -32,13 +29,10 @@ layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
 layout(std430, binding = 1) readonly buffer Floats { vec4 floats[]; };
 layout(std430, binding = 2) readonly buffer Info { uvec4 blockInfo[]; };
 layout(std430, binding = 2) readonly buffer Lists { uint info[]; };
-layout(std430, binding = 3) coherent buffer Result { float result[]; };
-layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
-layout(std430, binding = 5) writeonly buffer Cache { uint cache[]; };
-layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
 
 shared float sPartial[PARTIALS];
 
+#include "finish.glsl"
 #include "tail.glsl"
 
 #define FIRST_IS_SIGNED kSignedCodes
@@ -134,50 +128,6 @@ void addOutliers(uint slice, uint firstRow, uint tiles[TILES], uint row, inout f
                                      : weightAt(a.planes, tiles[t], row, info[pair]));
         }
     }
-}
-
-void storeCache(uint row, uint n, vec2 v) {
-    uint position = step_[STEP_POSITIONS(a.stepRows) + row];
-    uint pages = step_[STEP_PAGES(a.stepRows) + row];
-    uint page = step_[STEP_PAGE_LISTS(a.stepRows, a.ropeDims) + pages + position / PAGE_TOKENS];
-    uint at = ((page * a.kvHeads + n / a.headSize) * PAGE_TOKENS + position % PAGE_TOKENS) *
-                  a.headSize +
-              n % a.headSize;
-    if (KV == KV_F16) {
-        cache[at / 2u] = roundToHalf(v.x) | roundToHalf(v.y) << 16;
-    } else {
-        cache[at] = floatBitsToUint(v.x);
-        cache[at + 1u] = floatBitsToUint(v.y);
-    }
-}
-
-vec2 rotate(uint row, uint n, vec2 v) {
-    uint d = n % a.headSize;
-    if (d >= a.ropeDims)
-        return v;
-    uint at = STEP_ROPE(a.stepRows) + row * a.ropeDims + d;
-    float c = uintBitsToFloat(step_[at]), s = uintBitsToFloat(step_[at + 1u]);
-    return vec2(v.x * c - v.y * s, v.x * s + v.y * c);
-}
-
-// Two neighbouring results of an activation row: what RoPE rotates together, and one cache word.
-void finishPair(uint row, uint n, vec2 v) {
-    bool both = n + 1u < a.planes.firstRow + a.planes.rows;
-    if (BIAS != 0u)
-        v += vec2(bias[n], both ? bias[n + 1u] : 0.0);
-    uint at = row * a.outStride + n;
-    if (EPILOGUE == EPILOGUE_KEY || EPILOGUE == EPILOGUE_VALUE) {
-        if (row < step_[STEP_ROW_COUNT])
-            storeCache(row, n, EPILOGUE == EPILOGUE_KEY ? rotate(row, n, v) : v);
-        return;
-    }
-    if (EPILOGUE == EPILOGUE_QUERY)
-        v = rotate(row, n, v);
-    if (EPILOGUE == EPILOGUE_ADD)
-        v += vec2(result[at], both ? result[at + 1u] : 0.0);
-    result[at] = v.x;
-    if (both)
-        result[at + 1u] = v.y;
 }
 
 void main() {

@@ -84,11 +84,12 @@ private:
         const std::string beside = shape.outlierColumns > 0
                                        ? fmt::format(", {} outlier columns", shape.outlierColumns)
                                        : "";
-        const std::string path = fmt::format("matmul {} × {}{}, M {}{}", format.name,
-                                             name(activations.format), beside, shape.rows,
-                                             !m_paths || isFloat ? ""
-                                             : m_paths->dot      ? ", dot"
-                                                                 : ", no dot");
+        const std::string path = fmt::format(
+            "matmul {} × {}{}, M {}{}", format.name, name(activations.format), beside, shape.rows,
+            !m_paths || isFloat                         ? ""
+            : m_paths->matrix && shape.rows > kManyRows ? ", matrix units"
+            : m_paths->dot                              ? ", dot"
+                                                        : ", no dot");
         return check(path, 1,
                      [&] {
                          return productError(m_backend, *m_reference, format, activations, shape)
@@ -128,6 +129,13 @@ private:
         if (checkProduct(format, activations, {.rows = rows}) || !m_paths)
             return;
         m_report.checks.back().note += "Differs from the reference; ";
+        if (m_paths->matrix && rows > kManyRows) {
+            m_report.checks.back().note += "the matrix units are off.";
+            m_paths->matrix = false;
+            if (checkProduct(format, activations, {.rows = rows}))
+                return;
+            m_report.checks.back().note += "Differs from the reference; ";
+        }
         if (m_paths->dot && activations != ActivationFormat::Float) {
             m_report.checks.back().note += "the dot-product instruction is off.";
             m_paths->dot = false;
@@ -142,6 +150,14 @@ private:
         } else {
             m_report.checks.back().note += "nothing can replace it: do not use this device.";
         }
+    }
+
+    /// Every way to code weights that the matrix units take, on rows that fill a workgroup of
+    /// theirs and part of another.
+    void checkMatrixUnits() {
+        for (const Format* format : coveringFormats())
+            if (m_paths && m_paths->matrix && !format->isFloat() && format->group != 16)
+                judge(*format, ActivationFormat::Int8Block32, 80);
     }
 
     void checkProducts() {
@@ -159,6 +175,7 @@ private:
               ActivationFormat::Int8Token, ActivationFormat::Int8Static})
             for (const char* format : {"int8", "int4_g128"})
                 judge(getFormat(format), activations, kRows[next++ % 6]);
+        checkMatrixUnits();
         checkOutliers();
         if (!m_paths || !m_paths->dot)
             return;
@@ -167,6 +184,8 @@ private:
             judge(getFormat(format), ActivationFormat::Int8Block32, kRows[next++ % 6]);
         m_paths->dot = true;
     }
+
+    static constexpr int32_t kManyRows = 16; ///< more than these may run on matrix units
 
     Backend& m_backend;
     VulkanPaths* m_paths;

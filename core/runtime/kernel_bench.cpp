@@ -13,8 +13,8 @@ namespace {
 
 /// More than the last-level cache of any GPU today; software devices share a CPU's.
 constexpr uint64_t kGpuBytes = uint64_t(256) << 20, kSoftwareBytes = uint64_t(96) << 20;
+constexpr int kWarmingDispatches = 8;             ///< of at least 2 ms
 constexpr uint64_t kBinding = uint64_t(96) << 20; ///< of the read probe
-constexpr int32_t kWidest = 16;
 
 double medianOf(std::vector<double> values) {
     const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -31,12 +31,13 @@ public:
             fail(ErrorKind::Usage, "{} has no clock to time kernels with.", backend.info().name);
         m_report.device = backend.info();
         m_unused = m_uploader.memory->allocate(Recording::kUnusedBytes, "Scratch memory");
+        m_result = m_uploader.memory->allocate(16, "Scratch memory");
         m_bytes = m_report.device.kind == "software" ? kSoftwareBytes : kGpuBytes;
     }
 
     KernelReport run() {
-        readBandwidth();
         dotRate();
+        readBandwidth();
         double done = 0;
         const auto all = double(m_options.formats.size() * m_options.shapes.size());
         for (const std::string& format : m_options.formats)
@@ -49,8 +50,20 @@ public:
     }
 
 private:
+    /// A GPU that has idled runs slowly for a while.
+    void warmUp() {
+        if (m_report.device.kind == "software")
+            return;
+        Recording recording(m_uploader.device, m_uploader.pipelines, m_unused);
+        for (int i = 0; i < kWarmingDispatches; ++i)
+            recording.dispatch(m_warming);
+        recording.finish();
+        recording.run();
+    }
+
     /// Microseconds of each dispatch with the barrier after it, in the second of two runs.
     std::vector<double> time(const std::vector<Dispatch>& dispatches) {
+        warmUp();
         Recording recording(m_uploader.device, m_uploader.pipelines, m_unused);
         recording.stamp();
         for (const Dispatch& d : dispatches) {
@@ -65,7 +78,6 @@ private:
     }
 
     void readBandwidth() {
-        const Allocation result = m_uploader.memory->allocate(16, "Scratch memory");
         std::vector<Allocation> parts;
         std::vector<Dispatch> dispatches;
         for (uint64_t at = 0; at < m_bytes; at += kBinding) {
@@ -73,7 +85,7 @@ private:
             Dispatch d;
             d.module = "probe_read";
             d.buffers[0] = parts.back();
-            d.buffers[1] = result;
+            d.buffers[1] = m_result;
             d.setArguments(
                 kernels::ProbeArguments{static_cast<uint32_t>(kBinding / 16), 0x9e3779b9});
             d.x = static_cast<uint32_t>(kBinding / 16 / PROBE_WORKGROUP / PROBE_READS);
@@ -89,16 +101,18 @@ private:
     }
 
     void dotRate() {
-        const Allocation result = m_uploader.memory->allocate(16, "Scratch memory");
         Dispatch d;
         d.module = m_context.paths.dot ? "probe_rate_dot" : "probe_rate";
-        d.buffers[1] = result;
+        d.buffers[1] = m_result;
         d.x = m_report.device.kind == "software" ? 16 : 4096;
+        d.setArguments(kernels::ProbeArguments{16, 0x9e3779b9});
+        m_warming = d;
         for (uint32_t links = 16;; links *= 2) {
             d.setArguments(kernels::ProbeArguments{links, 0x9e3779b9});
             const double best = medianOf(time({d, d, d}));
             const double operations = 8.0 * PROBE_CHAINS * links * PROBE_WORKGROUP * d.x;
             m_report.dotRate = std::max(m_report.dotRate, operations / (best * 1e-6));
+            m_warming = d;
             if (best > 2000)
                 break;
         }
@@ -107,8 +121,8 @@ private:
         m_report.barrierMicroseconds = medianOf(time(std::vector<Dispatch>(32, d)));
     }
 
-    std::vector<ProductTiling> tilings(int32_t m) const {
-        if (!m_options.everyTiling)
+    std::vector<ProductTiling> tilings(int32_t m, bool units) const {
+        if (!m_options.everyTiling || units)
             return {m_context.tiling.product(m)};
         std::vector<ProductTiling> all;
         for (const uint32_t workgroup : {64u, 128u, 256u, 512u})
@@ -148,23 +162,23 @@ private:
                          result = m_uploader.memory->allocate(
                              uint64_t(most) * uint64_t(shape.rows) * 4, "Scratch memory");
         for (const int32_t rows : m_options.rows) {
-            const int32_t m = std::min(rows, kWidest);
-            for (const ProductTiling& tiling : tilings(m)) {
+            const bool units = onMatrixUnits(copies.front(), rows, m_context.paths);
+            for (const ProductTiling& tiling : tilings(std::min(rows, kWidestRows), units)) {
                 m_progress.check();
                 std::vector<Dispatch> dispatches;
                 for (const DeviceMatrix& copy : copies)
                     for (const DeviceMatrix::Part& part : copy.parts) {
-                        Dispatch d = productDispatch(copy, part, m, tiling, m_context.paths);
+                        Dispatch d = productDispatch(copy, part, rows, tiling, m_context.paths);
                         d.buffers[1] = codes;
                         d.buffers[2] = info;
                         d.buffers[3] = result;
                         kernels::ProductArguments a{};
                         a.planes = part.planes;
+                        a.rows = static_cast<uint32_t>(rows);
                         a.outStride = static_cast<uint32_t>(shape.rows);
                         d.setArguments(a);
-                        d.y = static_cast<uint32_t>(rows / m);
                         dispatches.push_back(d);
-                        if (rows > kWidest && dispatches.size() == 3)
+                        if (rows > kWidestRows && dispatches.size() == 3)
                             break;
                     }
                 const auto parts = double(copies.front().parts.size());
@@ -187,7 +201,8 @@ private:
     const Uploader& m_uploader;
     const KernelBenchOptions& m_options;
     const Progress& m_progress;
-    Allocation m_unused;
+    Allocation m_unused, m_result;
+    Dispatch m_warming;
     uint64_t m_bytes = 0;
     KernelReport m_report;
 };

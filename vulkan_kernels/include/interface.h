@@ -74,6 +74,15 @@
 #define EPILOGUE_KEY 3
 #define EPILOGUE_VALUE 4
 
+/* product_matrix.comp: invocations; activation rows and matrix rows of a workgroup and of a
+   subgroup of 32; blocks between two barriers. */
+#define MATRIX_WORKGROUP 256
+#define MATRIX_ROWS 64
+#define MATRIX_COLS 128
+#define MATRIX_SUBGROUP_ROWS 32
+#define MATRIX_SUBGROUP_COLS 32
+#define MATRIX_STEP 2
+
 /* prepare.comp, and the tails of product.comp and attention.comp: rows as the next product wants
    them. Activations: 0 float, 32 64 128 int8 per block, ACTIVATION_TOKEN int8 per row,
    ACTIVATION_STATIC int8 with the form's scale. */

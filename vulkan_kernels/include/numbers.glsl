@@ -1,3 +1,5 @@
+#ifndef NIBBLE_NUMBERS_GLSL
+#define NIBBLE_NUMBERS_GLSL
 // Arithmetic that has to give the same bits on every driver.
 
 // float32 to float16 bits, to nearest even: packHalf2x16 leaves the rounding to the driver.
@@ -38,3 +40,4 @@ float divide(float x, float y) {
 bool isBroken(float x) {
     return (floatBitsToUint(x) & 0x7f800000u) == 0x7f800000u;
 }
+#endif

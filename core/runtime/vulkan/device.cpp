@@ -50,6 +50,84 @@ VkPhysicalDeviceDriverProperties driverOf(VkPhysicalDevice physical) {
     return driver;
 }
 
+// VK_KHR_cooperative_matrix is newer than the headers that this is built with.
+constexpr const char* kMatrixKhr = "VK_KHR_cooperative_matrix";
+constexpr const char* kMatrixNv = VK_NV_COOPERATIVE_MATRIX_EXTENSION_NAME;
+constexpr auto kMatrixKhrFeatures = static_cast<VkStructureType>(1000506000);
+constexpr auto kMatrixKhrProperties = static_cast<VkStructureType>(1000506001);
+struct MatrixKhrFeatures {
+    VkStructureType sType = kMatrixKhrFeatures;
+    void* pNext = nullptr;
+    VkBool32 cooperativeMatrix = VK_FALSE, cooperativeMatrixRobustBufferAccess = VK_FALSE;
+};
+/// VkCooperativeMatrixPropertiesKHR.
+struct MatrixKhrProperties {
+    VkStructureType sType = kMatrixKhrProperties;
+    void* pNext = nullptr;
+    uint32_t m = 0, n = 0, k = 0;
+    uint32_t a = 0, b = 0, c = 0, result = 0;
+    VkBool32 saturating = VK_FALSE;
+    uint32_t scope = 0;
+};
+constexpr uint32_t kSigned8 = 3, kSigned32 = 5, kSubgroupScope = 3; // the same in both extensions
+
+bool hasMatrixKhr(VkPhysicalDevice physical) {
+    using Query = VkResult(VKAPI_PTR*)(VkPhysicalDevice, uint32_t*, MatrixKhrProperties*);
+    const auto query = reinterpret_cast<Query>(vkGetInstanceProcAddr(
+        volkGetLoadedInstance(), "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
+    if (!query || !hasExtension(physical, kMatrixKhr))
+        return false;
+    uint32_t count = 0;
+    query(physical, &count, nullptr);
+    std::vector<MatrixKhrProperties> all(count);
+    query(physical, &count, all.data());
+    return std::any_of(all.begin(), all.end(), [](const MatrixKhrProperties& p) {
+        return p.m == 16 && p.n == 16 && p.k == 32 && p.a == kSigned8 && p.b == kSigned8 &&
+               p.c == kSigned32 && p.result == kSigned32 && !p.saturating &&
+               p.scope == kSubgroupScope;
+    });
+}
+
+bool hasMatrixNv(VkPhysicalDevice physical) {
+    if (!vkGetPhysicalDeviceCooperativeMatrixPropertiesNV || !hasExtension(physical, kMatrixNv))
+        return false;
+    uint32_t count = 0;
+    vkGetPhysicalDeviceCooperativeMatrixPropertiesNV(physical, &count, nullptr);
+    std::vector<VkCooperativeMatrixPropertiesNV> all(count);
+    for (auto& p : all)
+        p.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_NV;
+    vkGetPhysicalDeviceCooperativeMatrixPropertiesNV(physical, &count, all.data());
+    return std::any_of(all.begin(), all.end(), [](const VkCooperativeMatrixPropertiesNV& p) {
+        return p.MSize == 16 && p.NSize == 16 && p.KSize == 32 && p.AType == kSigned8 &&
+               p.BType == kSigned8 && p.CType == kSigned32 && p.DType == kSigned32 &&
+               p.scope == kSubgroupScope;
+    });
+}
+
+VulkanFeatures::Matrix findMatrix(VkPhysicalDevice physical) {
+    VkPhysicalDeviceSubgroupProperties subgroup{};
+    subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES;
+    VkPhysicalDeviceProperties2 properties{};
+    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
+    properties.pNext = &subgroup;
+    vkGetPhysicalDeviceProperties2(physical, &properties);
+    if (properties.properties.apiVersion < VK_API_VERSION_1_2 || subgroup.subgroupSize != 32)
+        return VulkanFeatures::Matrix::None;
+    VkPhysicalDeviceVulkan12Features core{};
+    core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
+    VkPhysicalDeviceFeatures2 features{};
+    features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
+    features.pNext = &core;
+    vkGetPhysicalDeviceFeatures2(physical, &features);
+    if (!core.shaderInt8 || !core.vulkanMemoryModel)
+        return VulkanFeatures::Matrix::None;
+    if (!isListed("NIBBLE_VULKAN_DISABLE", "matrix_nv") && hasMatrixNv(physical))
+        return VulkanFeatures::Matrix::Nv;
+    if (!isListed("NIBBLE_VULKAN_DISABLE", "matrix_khr") && hasMatrixKhr(physical))
+        return VulkanFeatures::Matrix::Khr;
+    return VulkanFeatures::Matrix::None;
+}
+
 VulkanFeatures findFeatures(VkPhysicalDevice physical) {
     VulkanFeatures found;
     if (hasExtension(physical, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) {
@@ -65,6 +143,7 @@ VulkanFeatures findFeatures(VkPhysicalDevice physical) {
     found.specialization = !isListed("NIBBLE_VULKAN_DISABLE", "specialization") &&
                            std::find(kDriversThatDoNotFold.begin(), kDriversThatDoNotFold.end(),
                                      driverOf(physical).driverID) == kDriversThatDoNotFold.end();
+    found.matrix = findMatrix(physical);
     found.memoryBudget = hasExtension(physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     return found;
 }
@@ -232,6 +311,8 @@ DeviceInfo describeDevice(VkPhysicalDevice physical) {
     info.freeKnown = features.memoryBudget;
     if (features.dot)
         info.features.emplace_back("dot");
+    if (features.matrix != VulkanFeatures::Matrix::None)
+        info.features.emplace_back("matrix units");
     return info;
 }
 
@@ -260,6 +341,21 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
     if (m_features.dot) {
         extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
         info.pNext = &dot;
+    }
+    VkPhysicalDeviceVulkan12Features core{};
+    core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
+    core.shaderInt8 = core.vulkanMemoryModel = VK_TRUE;
+    MatrixKhrFeatures matrixKhr;
+    matrixKhr.cooperativeMatrix = VK_TRUE;
+    VkPhysicalDeviceCooperativeMatrixFeaturesNV matrixNv{};
+    matrixNv.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_NV;
+    matrixNv.cooperativeMatrix = VK_TRUE;
+    if (m_features.matrix != VulkanFeatures::Matrix::None) {
+        const bool khr = m_features.matrix == VulkanFeatures::Matrix::Khr;
+        extensions.push_back(khr ? kMatrixKhr : kMatrixNv);
+        core.pNext = const_cast<void*>(info.pNext);
+        matrixKhr.pNext = matrixNv.pNext = &core;
+        info.pNext = khr ? static_cast<void*>(&matrixKhr) : static_cast<void*>(&matrixNv);
     }
     if (m_features.memoryBudget)
         extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);

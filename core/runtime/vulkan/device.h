@@ -41,6 +41,10 @@ private:
 /// What a device has of the optional features that kernels can use, less those hidden by
 /// NIBBLE_VULKAN_DISABLE.
 struct VulkanFeatures {
+    /// Matrix units that multiply 16 × 32 by 32 × 16 signed bytes in subgroups of 32, by the name
+    /// of the extension that gives them.
+    enum class Matrix : uint8_t { None, Khr, Nv };
+    Matrix matrix = Matrix::None;
     bool dot = false;
     bool memoryBudget = false;
     /// The driver itself folds specialization constants before it compiles.

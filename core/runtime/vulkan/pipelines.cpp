@@ -1,6 +1,7 @@
 #include "core/runtime/vulkan/pipelines.h"
 
 #include "core/base/error.h"
+#include "core/runtime/vulkan/matrix_form.h"
 #include "core/runtime/vulkan/specialize.h"
 #include "vulkan_kernels/include/kernel_table.h"
 
@@ -106,10 +107,18 @@ VkShaderModule makeShader(const VulkanDevice& device, std::span<const uint32_t> 
 
 } // namespace
 
+/// A module as the device takes it.
+std::vector<uint32_t> Pipelines::formOf(const std::string& name) const {
+    const std::span<const uint32_t> words = wordsOf(name);
+    if (name == "product_matrix" && m_device->features().matrix == VulkanFeatures::Matrix::Khr)
+        return toKhrMatrices(words);
+    return {words.begin(), words.end()};
+}
+
 VkShaderModule Pipelines::shader(const std::string& name) {
     if (const auto found = m_shaders.find(name); found != m_shaders.end())
         return found->second;
-    return m_shaders[name] = makeShader(*m_device, wordsOf(name));
+    return m_shaders[name] = makeShader(*m_device, formOf(name));
 }
 
 VkPipeline Pipelines::make(VkShaderModule shader, const VkSpecializationInfo* constants) {
@@ -129,7 +138,7 @@ VkPipeline Pipelines::make(VkShaderModule shader, const VkSpecializationInfo* co
 }
 
 VkPipeline Pipelines::makeFolded(const std::string& module, const KernelConstants& constants) {
-    const VkShaderModule folded = makeShader(*m_device, specialize(wordsOf(module), constants));
+    const VkShaderModule folded = makeShader(*m_device, specialize(formOf(module), constants));
     try {
         const VkPipeline pipeline = make(folded, nullptr);
         m_device->api().vkDestroyShaderModule(m_device->handle(), folded, nullptr);

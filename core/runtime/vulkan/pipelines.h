@@ -6,6 +6,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 namespace nibble {
 
@@ -29,6 +30,7 @@ public:
 private:
     void makeLayouts();
     void destroy();
+    std::vector<uint32_t> formOf(const std::string& name) const;
     VkShaderModule shader(const std::string& name);
     VkPipeline make(VkShaderModule shader, const VkSpecializationInfo* constants);
     VkPipeline makeFolded(const std::string& module, const KernelConstants& constants);

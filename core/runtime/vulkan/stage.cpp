@@ -52,12 +52,13 @@ VulkanContext::VulkanContext(std::shared_ptr<VulkanDevice> device)
                std::make_shared<MemoryPool>(device, MemoryPool::Kind::Written)},
       tiling(kernelTiling(*device)) {
     paths.dot = device->features().dot;
+    paths.matrix = device->features().matrix != VulkanFeatures::Matrix::None;
 }
 
 VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
                          std::shared_ptr<VulkanContext> context)
     : m_config(config), m_options(options), m_context(std::move(context)),
-      m_frequencies(config.ropeFrequencies()), m_maxRows(padRows(options.maxRows, kWidest)) {
+      m_frequencies(config.ropeFrequencies()), m_maxRows(padRows(options.maxRows, kWidestRows)) {
     if (config.headSize % 2 != 0 || config.ropeDimensions % 2 != 0)
         fail(ErrorKind::Usage, "Heads of {} values cannot run on Vulkan; use the CPU.",
              config.headSize);
@@ -97,7 +98,7 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
 }
 
 MemoryUse VulkanStage::predict(const ModelConfig& config, const StageOptions& options) {
-    const int32_t rows = padRows(options.maxRows, kWidest);
+    const int32_t rows = padRows(options.maxRows, kWidestRows);
     MemoryUse use;
     use.kv = (DeviceKvCache::layerBytes(config, options.kFormat, options.pages) +
               DeviceKvCache::layerBytes(config, options.vFormat, options.pages)) *
@@ -253,8 +254,9 @@ bool VulkanStage::begin(const Batch& batch, Tap* tap) {
     m_rows = static_cast<int32_t>(batch.rows.size());
     const bool heads = m_options.heads && batch.layers.end == m_config.layers;
     m_logitRows = heads ? static_cast<int32_t>(batch.logitRows.size()) : 0;
-    m_shape = {padRows(m_rows, kWidest), m_logitRows == 0 ? 0 : padRows(m_logitRows, kWidest),
-               batch.layers.begin, batch.layers.end, m_hiddenGiven};
+    m_shape = {padRows(m_rows, kWidestRows),
+               m_logitRows == 0 ? 0 : padRows(m_logitRows, kWidestRows), batch.layers.begin,
+               batch.layers.end, m_hiddenGiven};
     m_hiddenGiven = false;
     m_tap = tap;
     m_tapped.clear();

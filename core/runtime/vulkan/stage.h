@@ -100,7 +100,6 @@ private:
         const DeviceForm* tailForm = nullptr;
     };
     static constexpr int kNormed = 0, kInner = 1;
-    static constexpr int32_t kWidest = 16; ///< rows of the largest product kernel
 
     const DeviceMatrix& matrix(Role role, int32_t layer) const;
     BufferView vector(Role role, int32_t layer) const;

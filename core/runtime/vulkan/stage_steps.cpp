@@ -88,7 +88,7 @@ void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot,
 }
 
 bool VulkanStage::canTail(const Forms& forms) const {
-    return m_context->paths.tails && !m_tap && m_shape.rows <= kWidest && forms.size() == 1;
+    return m_context->paths.tails && !m_tap && m_shape.rows <= kWidestRows && forms.size() == 1;
 }
 
 void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,
@@ -110,12 +110,11 @@ void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,
 void VulkanStage::product(const Product& p) {
     const DeviceMatrix& w = matrix(p.role, p.layer);
     const Input& from = input(p.slot, *w.form);
-    const int32_t m = std::min(p.rows, kWidest);
     std::vector<Dispatch> dispatches;
     uint32_t workgroups = 0;
     for (const DeviceMatrix::Part& part : w.parts) {
         dispatches.push_back(
-            productDispatch(w, part, m, m_context->tiling.product(m), m_context->paths));
+            productDispatch(w, part, p.rows, m_context->tiling.product(p.rows), m_context->paths));
         workgroups += dispatches.back().x;
     }
     for (size_t i = 0; i < w.parts.size(); ++i) {
@@ -141,7 +140,6 @@ void VulkanStage::product(const Product& p) {
         if (p.tail)
             addTail(d, a.tail, *p.tail, *p.tailForm, kNormed);
         d.setArguments(a);
-        d.y = static_cast<uint32_t>(p.rows / m);
         recording().dispatch(d);
     }
 }

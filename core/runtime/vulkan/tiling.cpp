@@ -16,7 +16,7 @@ constexpr KernelTiling kSoftware{
 
 /// A GPU hides the latency of memory behind many loads in flight.
 constexpr KernelTiling kGpu{
-    .products = {{{256, 1, 2}, {256, 1, 2}, {256, 1, 1}, {256, 1, 1}, {128, 4, 1}}},
+    .products = {{{512, 1, 2}, {512, 1, 1}, {512, 2, 2}, {512, 2, 2}, {256, 2, 2}}},
     .prepare = 256,
     .attention = 128,
     .prepareWorkgroups = 128};
@@ -43,7 +43,8 @@ bool fits(const ProductTiling& tiling, uint32_t rows, const VkPhysicalDeviceLimi
 }
 
 const ProductTiling& KernelTiling::product(int32_t rows) const {
-    return products[static_cast<size_t>(std::bit_width(static_cast<uint32_t>(rows)) - 1)];
+    const auto widest = static_cast<uint32_t>(std::min(rows, kWidestRows));
+    return products[static_cast<size_t>(std::bit_width(widest) - 1)];
 }
 
 uint32_t KernelTiling::prepareParts(uint32_t rows, uint32_t blocks) const {
@@ -64,25 +65,37 @@ KernelTiling kernelTiling(const VulkanDevice& device) {
     return tiling;
 }
 
-Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, int32_t m,
+bool onMatrixUnits(const DeviceMatrix& w, int32_t rows, const VulkanPaths& paths) {
+    return paths.matrix && rows > kWidestRows && !w.form->form.isFloat() && !w.form->outliers() &&
+           w.format->group != 16;
+}
+
+Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, int32_t rows,
                          const ProductTiling& tiling, const VulkanPaths& paths) {
-    const bool isFloat = w.form->form.isFloat();
-    const auto rows = static_cast<uint32_t>(m);
-    const uint32_t ahead = isFloat ? 1 : tiling.ahead;
     Dispatch d;
-    d.module = paths.dot && !isFloat ? "product_dot" : "product";
     d.constants = w.constants;
+    d.buffers[0] = part.memory;
+    const auto count = static_cast<uint32_t>(rows);
+    if (onMatrixUnits(w, rows, paths)) {
+        d.module = "product_matrix";
+        d.x = (part.planes.rows + MATRIX_COLS - 1) / MATRIX_COLS;
+        d.y = (count + MATRIX_ROWS - 1) / MATRIX_ROWS;
+        return d;
+    }
+    const bool isFloat = w.form->form.isFloat();
+    const uint32_t m = std::min<uint32_t>(count, kWidestRows), ahead = isFloat ? 1 : tiling.ahead;
+    d.module = paths.dot && !isFloat ? "product_dot" : "product";
     d.constants[ID_WORKGROUP] = tiling.workgroup;
-    d.constants[ID_M] = rows;
+    d.constants[ID_M] = m;
     d.constants[ID_TILES] = tiling.tiles;
-    d.constants[ID_SUMS] = rows * tiling.tiles;
-    d.constants[ID_PARTIALS] = tiling.workgroup * rows * tiling.tiles;
+    d.constants[ID_SUMS] = m * tiling.tiles;
+    d.constants[ID_PARTIALS] = tiling.workgroup * m * tiling.tiles;
     d.constants[ID_AHEAD] = ahead;
     d.constants[ID_RECORDS] = ahead * tiling.tiles;
     d.constants[ID_FLOAT] = isFloat ? 1 : 0;
     d.constants[ID_OUTLIERS] = w.form->outliers();
-    d.buffers[0] = part.memory;
     d.x = (part.planes.rows + TILE_ROWS * tiling.tiles - 1) / (TILE_ROWS * tiling.tiles);
+    d.y = count / m;
     return d;
 }
 

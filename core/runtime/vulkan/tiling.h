@@ -4,6 +4,9 @@
 
 namespace nibble {
 
+/// Activation rows of the largest product kernel without matrix units.
+inline constexpr int32_t kWidestRows = 16;
+
 /// How a product kernel is cut (vulkan_kernels/product.comp): invocations of a workgroup, tiles of
 /// 16 matrix rows that it multiplies at once, and blocks that an invocation loads ahead.
 struct ProductTiling {
@@ -30,9 +33,13 @@ KernelTiling kernelTiling(const VulkanDevice& device);
 /// Whether a device can run a product of `rows` rows so.
 bool fits(const ProductTiling& tiling, uint32_t rows, const VkPhysicalDeviceLimits& limits);
 
-/// The product of M prepared rows (1, 2, 4, 8 or 16) with a part of a matrix, its result stored;
-/// inputs, result, step data and arguments are the caller's.
-Dispatch productDispatch(const DeviceMatrix& matrix, const DeviceMatrix::Part& part, int32_t m,
+/// The product of prepared rows with a part of a matrix, its result stored: `rows` are 1, 2, 4, 8
+/// or a multiple of 16. Inputs, result, step data and arguments (among them the rows) are the
+/// caller's.
+Dispatch productDispatch(const DeviceMatrix& matrix, const DeviceMatrix::Part& part, int32_t rows,
                          const ProductTiling& tiling, const VulkanPaths& paths);
+
+/// Whether a product of so many rows runs on matrix units.
+bool onMatrixUnits(const DeviceMatrix& matrix, int32_t rows, const VulkanPaths& paths);
 
 } // namespace nibble
