@@ -1,5 +1,6 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "interface.h"
 
 // softmax(q · K / √n) V of one head of one row, online over tiles of WORKGROUP positions, so that any
@@ -21,6 +22,7 @@ const uint kSlices = WORKGROUP / kLanes;
 
 layout(std430, binding = 0) readonly buffer Query { float query[]; };
 layout(std430, binding = 1) readonly buffer Keys1 { uint keys1[]; };
+layout(std430, binding = 1) readonly buffer Keys4 { uvec4 keys4[]; };
 layout(std430, binding = 2) readonly buffer Values1 { uint values1[]; };
 layout(std430, binding = 3) coherent buffer Result { float result[]; };
 layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
@@ -78,6 +80,27 @@ vec2 valuePair(uint at, uint d) {
     return codePair(VALUES, word, inPage) * scales[scale % 2u];
 }
 
+vec2 dotHalves(uint word, uint d) {
+    return unpackHalf2x16(word) * vec2(sQuery[d], sQuery[d + 1u]);
+}
+
+float score(uint at) {
+    vec2 dots = vec2(0.0);
+    if (KEYS == KV_F16 && HEAD_SIZE % 8u == 0u) {
+        for (uint d = 0u; d < HEAD_SIZE; d += 8u) {
+            uvec4 words = keys4[(at * HEAD_SIZE + d) / 8u];
+            dots += dotHalves(words.x, d) + dotHalves(words.y, d + 2u) +
+                    dotHalves(words.z, d + 4u) + dotHalves(words.w, d + 6u);
+        }
+    } else {
+        for (uint d = 0u; d < HEAD_SIZE; d += 2u)
+            dots += keyPair(at, d) * vec2(sQuery[d], sQuery[d + 1u]);
+    }
+    return dots.x + dots.y;
+}
+
+const uint kTogether = 4u; // values on their way at once
+
 void main() {
     uint lane = gl_LocalInvocationID.x, head = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
     uint kvHead = head / (a.heads / a.kvHeads);
@@ -94,32 +117,35 @@ void main() {
     for (uint first = 0u; first < count; first += WORKGROUP) {
         uint tile = min(count - first, WORKGROUP);
         barrier();
-        float score = -3.0e38;
+        float score_ = -3.0e38;
         if (lane < tile) {
             uint t = first + lane;
             uint page = step_[pages + t / PAGE_TOKENS];
             uint at = (page * a.kvHeads + kvHead) * PAGE_TOKENS + t % PAGE_TOKENS;
             sAt[lane] = at;
-            vec2 dots = vec2(0.0);
-            for (uint d = 0u; d < HEAD_SIZE; d += 2u)
-                dots += keyPair(at, d) * vec2(sQuery[d], sQuery[d + 1u]);
-            score = dots.x + dots.y;
+            score_ = score(at);
         }
         float before = most;
-        most = max(most, reduceMax(lane, score));
+        most = max(most, reduceMax(lane, score_));
         float shrink = exp(before - most);
-        float p = lane < tile ? exp(score - most) : 0.0;
+        float p = lane < tile ? exp(score_ - most) : 0.0;
         sScore[lane] = p;
         total = total * shrink + reduceSum(lane, p);
         for (uint i = 0u; i < PAIRS_EACH; ++i)
             sums[i] *= shrink;
         if (slice < kSlices)
-            for (uint t = slice; t < tile; t += kSlices) {
-                float weight = sScore[t];
-                for (uint i = 0u; i < PAIRS_EACH; ++i)
-                    if (pair + i * kLanes < kPairs)
-                        sums[i] += weight * valuePair(sAt[t], (pair + i * kLanes) * 2u);
-            }
+            for (uint t = slice; t < tile; t += kSlices * kTogether)
+                for (uint i = 0u; i < PAIRS_EACH; ++i) {
+                    if (pair + i * kLanes >= kPairs)
+                        continue;
+                    vec2 v[kTogether];
+                    [[unroll]] for (uint k = 0u; k < kTogether; ++k)
+                        v[k] = valuePair(sAt[min(t + k * kSlices, tile - 1u)],
+                                         (pair + i * kLanes) * 2u);
+                    [[unroll]] for (uint k = 0u; k < kTogether; ++k)
+                        if (t + k * kSlices < tile)
+                            sums[i] += sScore[t + k * kSlices] * v[k];
+                }
     }
     for (uint i = 0u; i < PAIRS_EACH; ++i) {
         barrier();

@@ -187,8 +187,9 @@ private:
                      .rows = shape.rows,
                      .cols = shape.cols,
                      .activationRows = rows,
-                     .tiling =
-                         fmt::format("{} × {} × {}", tiling.workgroup, tiling.tiles, tiling.ahead),
+                     .tiling = units ? std::string("matrix units")
+                                     : fmt::format("{} × {} × {}", tiling.workgroup, tiling.tiles,
+                                                   tiling.ahead),
                      .microseconds = medianOf(time(dispatches)) * parts,
                      .bytes = double(copies.front().bytes()) +
                               double(rows) * double(blocks * 48 + uint64_t(shape.rows) * 4),

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <span>
@@ -107,10 +108,17 @@ VkShaderModule makeShader(const VulkanDevice& device, std::span<const uint32_t> 
 
 } // namespace
 
+bool Pipelines::hasModule(std::string_view name) {
+    const auto modules = kernels::kernelModules();
+    return std::any_of(modules.begin(), modules.end(),
+                       [&](const kernels::KernelModule& m) { return m.name == name; });
+}
+
 /// A module as the device takes it.
 std::vector<uint32_t> Pipelines::formOf(const std::string& name) const {
     const std::span<const uint32_t> words = wordsOf(name);
-    if (name == "product_matrix" && m_device->features().matrix == VulkanFeatures::Matrix::Khr)
+    if (name.starts_with("product_matrix") &&
+        m_device->features().matrix == VulkanFeatures::Matrix::Khr)
         return toKhrMatrices(words);
     return {words.begin(), words.end()};
 }

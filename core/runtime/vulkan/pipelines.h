@@ -6,6 +6,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace nibble {
@@ -23,6 +24,8 @@ public:
     Pipelines(const Pipelines&) = delete;
     Pipelines& operator=(const Pipelines&) = delete;
 
+    /// Whether this build has a kernel: its compiler may have left it out.
+    static bool hasModule(std::string_view name);
     VkPipeline get(const std::string& module, const KernelConstants& constants);
     VkPipelineLayout layout() const { return m_layout; }
     VkDescriptorSetLayout setLayout() const { return m_setLayout; }

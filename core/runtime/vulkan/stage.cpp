@@ -52,7 +52,8 @@ VulkanContext::VulkanContext(std::shared_ptr<VulkanDevice> device)
                std::make_shared<MemoryPool>(device, MemoryPool::Kind::Written)},
       tiling(kernelTiling(*device)) {
     paths.dot = device->features().dot;
-    paths.matrix = device->features().matrix != VulkanFeatures::Matrix::None;
+    paths.matrix = device->features().matrix != VulkanFeatures::Matrix::None &&
+                   Pipelines::hasModule("product_matrix");
 }
 
 VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,

@@ -88,7 +88,8 @@ void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot,
 }
 
 bool VulkanStage::canTail(const Forms& forms) const {
-    return m_context->paths.tails && !m_tap && m_shape.rows <= kWidestRows && forms.size() == 1;
+    return m_context->paths.tails && !m_tap && m_shape.rows <= m_context->tiling.tailRows &&
+           forms.size() == 1;
 }
 
 void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,

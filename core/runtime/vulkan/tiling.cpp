@@ -18,8 +18,18 @@ constexpr KernelTiling kSoftware{
 constexpr KernelTiling kGpu{
     .products = {{{512, 1, 2}, {512, 1, 1}, {512, 2, 2}, {512, 2, 2}, {256, 2, 2}}},
     .prepare = 256,
-    .attention = 128,
-    .prepareWorkgroups = 128};
+    .attention = 256,
+    .prepareWorkgroups = 128,
+    .tailRows = 0};
+
+/// The variants of product_matrix.comp: large tiles read less, but need many rows to fill a GPU.
+struct MatrixTiling {
+    const char* module;
+    uint32_t rows, cols;
+};
+constexpr MatrixTiling kSmall{"product_matrix", MATRIX_SMALL_ROWS, MATRIX_SMALL_COLS},
+    kLarge{"product_matrix_large", MATRIX_LARGE_ROWS, MATRIX_LARGE_COLS};
+constexpr int32_t kManyRows = 256;
 
 /// Bytes of shared memory of a product with a tail, at most.
 uint32_t sharedBytes(const ProductTiling& tiling, uint32_t rows) {
@@ -77,9 +87,10 @@ Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, 
     d.buffers[0] = part.memory;
     const auto count = static_cast<uint32_t>(rows);
     if (onMatrixUnits(w, rows, paths)) {
-        d.module = "product_matrix";
-        d.x = (part.planes.rows + MATRIX_COLS - 1) / MATRIX_COLS;
-        d.y = (count + MATRIX_ROWS - 1) / MATRIX_ROWS;
+        const MatrixTiling& units = rows > kManyRows ? kLarge : kSmall;
+        d.module = units.module;
+        d.x = (part.planes.rows + units.cols - 1) / units.cols;
+        d.y = (count + units.rows - 1) / units.rows;
         return d;
     }
     const bool isFloat = w.form->form.isFloat();

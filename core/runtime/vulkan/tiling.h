@@ -21,6 +21,9 @@ struct KernelTiling {
     uint32_t prepare = 64, attention = 64; ///< invocations of a workgroup
     /// Workgroups that may share the rows of one preparation, so that a few rows fill a device.
     uint32_t prepareWorkgroups = 1;
+    /// Up to so many rows the last workgroup of a step prepares the next product's input. On a GPU
+    /// one workgroup takes longer than a step of many.
+    int32_t tailRows = kWidestRows;
 
     const ProductTiling& product(int32_t rows) const;
     /// Workgroups for each of `rows` rows of `blocks` blocks.
