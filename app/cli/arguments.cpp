@@ -62,9 +62,10 @@ void RecipeArguments::addTo(CLI::App& app) {
 
 void addCalibration(CLI::App& app, std::string& file) {
     app.add_option("--calibration", file,
-                   "For methods that look at data: a text file, or an importance matrix of "
-                   "llama.cpp (default: the calibration text that ships)")
-        ->check(CLI::ExistingFile);
+                   "For methods that look at data: a text file, the workbench's folder of your "
+                   "own chats or one of them, or an importance matrix of llama.cpp (default: the "
+                   "calibration text that ships)")
+        ->check(CLI::ExistingPath);
 }
 
 std::optional<Budget> RecipeArguments::budget() const {

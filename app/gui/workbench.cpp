@@ -38,10 +38,13 @@ QString Workbench::modelName() const {
 }
 
 bool Workbench::hasPendingChange() const {
-    return m_running &&
-           (m_recipe.rules != m_runningRecipe.rules ||
-            m_recipe.kFormat != m_runningRecipe.kFormat ||
-            m_recipe.vFormat != m_runningRecipe.vFormat || m_options != m_runningOptions);
+    if (!m_running)
+        return false;
+    EngineOptions running = m_runningOptions;
+    if (running.calibration != m_options.calibration && !isCalibrated(m_recipe))
+        running.calibration = m_options.calibration;
+    return m_recipe.rules != m_runningRecipe.rules || m_recipe.kFormat != m_runningRecipe.kFormat ||
+           m_recipe.vFormat != m_runningRecipe.vFormat || m_options != running;
 }
 
 std::optional<TensorChoice> Workbench::choice(TensorKey key) const {
@@ -188,17 +191,8 @@ void Workbench::clearSelection() {
 
 void Workbench::forgetMeasurements() {
     ++m_generation;
+    forgetLosses();
     m_ladder.clear();
-    m_tensorErrors.clear();
-    m_tensorErrorRecipe.clear();
-    m_quality.clear();
-    m_forecast.reset();
-    m_predictions.clear();
-    m_tensorLosses.clear();
-    m_tensorLossRecipe = 0;
-    m_layerLosses.clear();
-    m_budgetRange = {};
-    m_mixed.reset();
     m_promptLoss.reset();
     m_lastRequest.reset();
     m_predicted.reset();
@@ -209,6 +203,23 @@ void Workbench::forgetMeasurements() {
     m_selection.reset();
     m_locked.clear();
     m_baseline = Recipe{};
+}
+
+/// All that a calibration has to do with but the ladder; what is being measured is dropped.
+void Workbench::forgetLosses() {
+    ++m_measurements;
+    for (const quint64 job : {m_ladderJob, m_tensorsJob, m_qualityJob, m_forecastJob})
+        m_jobs.cancel(job);
+    m_tensorErrors.clear();
+    m_tensorErrorRecipe.clear();
+    m_quality.clear();
+    m_forecast.reset();
+    m_predictions.clear();
+    m_tensorLosses.clear();
+    m_tensorLossRecipe = 0;
+    m_layerLosses.clear();
+    m_budgetRange = {};
+    m_mixed.reset();
 }
 
 } // namespace nibble

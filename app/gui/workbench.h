@@ -3,6 +3,7 @@
 #include "app/gui/jobs.h"
 #include "core/evaluate/tensor_detail.h"
 
+#include "core/calibrate/calibrate.h"
 #include "core/evaluate/ladder.h"
 #include "core/quant/recipe.h"
 #include "core/runtime/doctor.h"
@@ -72,6 +73,11 @@ public:
     std::optional<DeviceInfo> device() const;
     /// Result of the self-test of a device, if it ran.
     const DoctorReport* doctor(const QString& deviceId) const;
+
+    // What methods that look at data are calibrated with, as in EngineOptions. Signal:
+    // calibrationChanged.
+    QString calibration() const { return QString::fromStdString(m_options.calibration.string()); }
+    const CalibrationChoice& calibrationChoice() const { return m_calibration; }
 
     // One selection for all panels. Signal: selectionChanged.
     std::optional<TensorKey> selection() const { return m_selection; }
@@ -148,6 +154,9 @@ public slots:
     /// From which magnitude on LLM.int8() keeps inputs out of its codes.
     void setOutlierThreshold(double threshold);
     void setContext(int tokens);
+    /// A text, a folder of chats, an importance matrix; empty = the text that ships. Looks at it
+    /// first: calibrationChanged() or problem() follows.
+    void setCalibration(const QString& path);
     /// "float", "int8", …; empty = as the recipe says.
     void setActivations(const QString& format);
     /// Moves the running variant to another device at once.
@@ -198,6 +207,7 @@ signals:
     void baselineChanged();
     void locksChanged();
     void optionsChanged();
+    void calibrationChanged();
     void devicesChanged();
     void doctorChanged();
     void selectionChanged();
@@ -225,6 +235,9 @@ private:
     void take(const Snapshot& snapshot);
     void load(const std::shared_ptr<const Model>& model);
     void forgetMeasurements();
+    void forgetLosses();
+    void useCalibration(const QString& path, const CalibrationChoice& choice);
+    bool isCalibrated(const Recipe& recipe) const;
     void replaceRecipe(const Recipe& recipe);
     RecipeRule ruleFor(TensorKey key, const QString& format, const QString& method) const;
     void predictLedger();
@@ -238,11 +251,13 @@ private:
     std::shared_ptr<Engine> m_engine; ///< touched by the device thread only
     std::shared_ptr<const Model> m_model;
     QString m_path;
-    uint64_t m_generation = 0; ///< counts models, so that results of a closed one are dropped
+    uint64_t m_generation = 0;   ///< counts models, so that results of a closed one are dropped
+    uint64_t m_measurements = 0; ///< the same for measurements, which a calibration outdates, too
     bool m_opening = false, m_running = false;
     Recipe m_recipe, m_runningRecipe, m_baseline;
     std::set<TensorKey> m_locked;
     EngineOptions m_options, m_runningOptions;
+    CalibrationChoice m_calibration;
     QUndoStack m_undo;
     std::vector<DeviceInfo> m_devices;
     QString m_deviceInUse;

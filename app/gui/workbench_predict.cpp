@@ -94,6 +94,7 @@ void Workbench::predictLosses(int windows) {
     PredictorOptions options;
     const auto on = device();
     options.sensitivity.device = on ? on->id : m_options.device;
+    options.calibration = m_options.calibration;
     options.sensitivity.windows = windows;
     options.sensitivity.context = std::min(512, std::max(16, m_model->config.contextLength));
     m_forecastJob = m_jobs.onDevice<Forecasts>(
@@ -118,9 +119,9 @@ void Workbench::predictLosses(int windows) {
             found.tensors = tensorLosses(predictor, recipe, predictor.find(recipe)->kld);
             return found;
         },
-        [this, generation = m_generation](Forecasts found) {
+        [this, measurements = m_measurements](Forecasts found) {
             m_forecastJob = 0;
-            if (generation != m_generation)
+            if (measurements != m_measurements)
                 return;
             take(std::move(found));
             sizeLevels();
@@ -152,8 +153,8 @@ void Workbench::predictRecipe() {
             found.tensors = tensorLosses(forecast->predictor, recipe, prediction.kld);
             return found;
         },
-        [this, generation = m_generation](Forecasts found) {
-            if (generation == m_generation && found.tensorsOf == rulesHash(m_recipe))
+        [this, measurements = m_measurements](Forecasts found) {
+            if (measurements == m_measurements && found.tensorsOf == rulesHash(m_recipe))
                 take(std::move(found));
         },
         [this](const Failure& failure) {
@@ -173,8 +174,8 @@ void Workbench::measurePrompt() {
         [engine = m_engine, request = *m_lastRequest](const Progress& p) {
             return engine->promptLoss(request, p);
         },
-        [this, generation = m_generation, hash = m_runningRecipe.hash()](PromptLoss loss) {
-            if (generation != m_generation || hash != m_runningRecipe.hash())
+        [this, measurements = m_measurements, hash = m_runningRecipe.hash()](PromptLoss loss) {
+            if (measurements != m_measurements || hash != m_runningRecipe.hash())
                 return;
             m_promptLoss = loss;
             emit qualityChanged();
@@ -196,8 +197,8 @@ void Workbench::setBudget(const Budget& budget) {
             found.tensors = tensorLosses(forecast->predictor, plan.recipe, plan.prediction.kld);
             return found;
         },
-        [this, generation = m_generation, step = m_budgetStep](Forecasts found) {
-            if (generation != m_generation)
+        [this, measurements = m_measurements, step = m_budgetStep](Forecasts found) {
+            if (measurements != m_measurements)
                 return;
             Recipe recipe = *found.mixed;
             found.mixed.reset();

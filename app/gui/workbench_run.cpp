@@ -63,10 +63,6 @@ void Workbench::openModel(const QString& path) {
 }
 
 void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
-    m_jobs.cancel(m_ladderJob);
-    m_jobs.cancel(m_tensorsJob);
-    m_jobs.cancel(m_qualityJob);
-    m_jobs.cancel(m_forecastJob);
     stopAnswer();
     forgetMeasurements();
     m_model = std::move(model);
@@ -99,6 +95,13 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
         emit notice(QString::fromStdString(note));
     sizeLevels();
     load(m_model);
+    m_options.calibration.clear();
+    m_calibration = {};
+    emit calibrationChanged();
+    // Another model may not have enough of it, so that it is looked at again.
+    if (const QString own = QSettings().value(QStringLiteral("calibration")).toString();
+        !own.isEmpty())
+        setCalibration(own);
 }
 
 void Workbench::load(const std::shared_ptr<const Model>& model) {

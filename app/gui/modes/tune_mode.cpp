@@ -1,5 +1,6 @@
 #include "app/gui/modes/mode.h"
 
+#include "app/gui/panels/calibration_chooser.h"
 #include "app/gui/panels/layers_panel.h"
 #include "app/gui/panels/ledger_panel.h"
 #include "app/gui/panels/levels_panel.h"
@@ -165,6 +166,7 @@ private:
 
     Workbench& m_workbench;
     Banner* m_banner;
+    QString m_calibration; ///< that was explained last
     QGridLayout* m_top;
     QBoxLayout* m_buttons;
     QWidget *m_levelBox, *m_buttonBox;
@@ -227,6 +229,11 @@ TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
             tr("Written: %1. Run “nibble-cli deploy” on it for the commands of other engines.")
                 .arg(path));
     });
+    connect(&m_workbench, &Workbench::calibrationChanged, this, [this] {
+        if (m_workbench.calibration() != m_calibration)
+            m_banner->show(Banner::Kind::Info, CalibrationChooser::explanation(m_workbench));
+        m_calibration = m_workbench.calibration();
+    });
     m_layers->addStepKeys(this);
     connect(&Theme::get(), &Theme::changed, this, [this] { arrange(true); });
     arrange(true);
@@ -280,6 +287,7 @@ QWidget* TuneMode::makeTop() {
     panel->body()->addLayout(m_top);
     m_budget = new BudgetRow(m_workbench);
     panel->body()->addWidget(m_budget);
+    panel->body()->addWidget(new CalibrationChooser(m_workbench), 0, Qt::AlignRight);
 
     connect(m_level, &QComboBox::activated, this,
             [this] { m_workbench.setLevel(m_level->currentData().toString()); });

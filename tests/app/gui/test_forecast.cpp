@@ -1,5 +1,6 @@
 #include "tests/app/gui/gui_test.h"
 
+#include "app/gui/chat/chat_store.h"
 #include "app/gui/models/column_model.h"
 #include "app/gui/modes/mode.h"
 #include "app/gui/panels/distribution_plot.h"
@@ -7,10 +8,12 @@
 #include "app/gui/panels/ledger_panel.h"
 #include "app/gui/panels/levels_panel.h"
 #include "app/gui/panels/method_loss_plot.h"
+#include "app/gui/widgets/parts.h"
 #include "app/gui/workbench.h"
 
 #include "core/base/resources.h"
 
+#include <QComboBox>
 #include <QSignalSpy>
 #include <QSlider>
 
@@ -189,6 +192,66 @@ private slots:
         m_bench->jobs().setPaused(id, false);
         QTRY_VERIFY(done);
         QCOMPARE(int(steps), 40);
+    }
+
+    /// Nothing reads chats until they are chosen; what they are used for is said then.
+    void chatsCalibrateWhenChosen() {
+        const std::unique_ptr<Mode> tune(makeTuneMode(*m_bench, nullptr));
+        tune->resize(1300, 800);
+        tune->show();
+        auto* box = tune->findChild<QComboBox*>(QStringLiteral("calibration"));
+        auto* banner = tune->findChild<Banner*>();
+        QVERIFY(box && box->isEnabled() && box->currentIndex() == 0);
+        QSignalSpy problems(m_bench.get(), &Workbench::problem);
+        QSignalSpy changes(m_bench.get(), &Workbench::calibrationChanged);
+        const auto chooseChats = [&] {
+            changes.clear();
+            problems.clear();
+            QTest::keyClick(box, Qt::Key_Down);
+            QTRY_VERIFY(changes.count() > 0);
+        };
+        chooseChats(); // there are none
+        QTRY_COMPARE(problems.count(), 1);
+        QVERIFY(problems[0][1].toString().contains(QStringLiteral("no chat in it yet")));
+        QCOMPARE(box->currentIndex(), 0);
+
+        ChatStore store;
+        ChatRecord chat;
+        chat.id = QStringLiteral("one");
+        ChatTurn& turn = chat.turns.emplace_back();
+        turn.role = QStringLiteral("user");
+        turn.text = QStringLiteral("Hello.");
+        store.save(chat);
+        store.flush();
+        chooseChats();
+        QTRY_COMPARE(problems.count(), 1);
+        QVERIFY(problems[0][1].toString().contains(QStringLiteral("at least one window of")));
+        QVERIFY(m_bench->calibration().isEmpty() && m_bench->canPredict());
+
+        for (int i = 0; i < 300; ++i)
+            turn.text += QStringLiteral(" There were %1 boats.").arg(i);
+        store.save(chat);
+        store.flush();
+        chooseChats();
+        QCOMPARE(m_bench->calibration(), store.folder());
+        QCOMPARE(problems.count(), 0);
+        QCOMPARE(box->currentIndex(), 1);
+        QVERIFY(banner->sentence().contains(QStringLiteral("own chats (1 conversation)")));
+        QVERIFY(banner->sentence().contains(QStringLiteral("never leave")));
+        QVERIFY(!m_bench->canPredict()); // what was predicted was for another text
+        QCOMPARE(QSettings().value(QStringLiteral("calibration")).toString(), store.folder());
+
+        // Levels that look at nothing have nothing to apply; GPTQ is made from the chats.
+        m_bench->applyLevel(QStringLiteral("int4"));
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), 60000);
+        QVERIFY(!m_bench->hasPendingChange());
+        m_bench->applyLevel(QStringLiteral("gptq"));
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), 120000);
+        QCOMPARE(m_bench->runningRecipe().name, std::string("gptq"));
+        m_bench->setCalibration({});
+        QTRY_VERIFY(m_bench->calibration().isEmpty());
+        QVERIFY(m_bench->hasPendingChange());
+        QCOMPARE(box->currentIndex(), 0);
     }
 
 private:
