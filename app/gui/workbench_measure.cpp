@@ -134,8 +134,7 @@ void Workbench::measureQuality(int chunks) {
         emit qualityChanged();
     };
     m_qualityJob = m_jobs.onDevice<QualityReport>(
-        Priority::Measure, QStringLiteral("quality"), tr("Measuring %1").arg(recipeTitle(m_recipe)),
-        this,
+        Priority::Measure, QStringLiteral("quality"), tr("Measuring %1").arg(title()), this,
         [engine = m_engine, recipe = m_recipe, options,
          calibration = m_options.calibration](const Progress& p) {
             return engine->measure(recipe, shippedEvaluationText(), options, calibration, p);

@@ -104,8 +104,9 @@ void Workbench::setLocked(const std::vector<TensorKey>& keys, bool locked) {
 
 void Workbench::setBaseline(const Recipe& recipe) {
     m_baseline = recipe;
+    m_baselineTitle = recipeTitle(recipe);
     emit baselineChanged();
-    emit notice(tr("Numbers are shown beside those of %1").arg(recipeTitle(recipe)));
+    emit notice(tr("Numbers are shown beside those of %1").arg(m_baselineTitle));
 }
 
 void Workbench::setCalibration(const QString& path) {
