@@ -54,7 +54,11 @@ void RecipeArguments::addTo(CLI::App& app) {
             if (one != other)
                 one->excludes(other);
     addCalibration(app, calibration);
-    app.add_option("--outlier-threshold", outlierThreshold,
+    addOutlierThreshold(app, outlierThreshold);
+}
+
+void addOutlierThreshold(CLI::App& app, std::optional<float>& threshold) {
+    app.add_option("--outlier-threshold", threshold,
                    "Activations of this magnitude and more are outliers for LLM.int8() (default: "
                    "as the recipe says, or 6)")
         ->check(CLI::PositiveNumber);

@@ -155,7 +155,7 @@ void MainWindow::makeModelMenu() {
                 {},
                 [this] { m_workbench.setLevel({}); },
                 true});
-    for (const Level& entry : levels())
+    for (const LadderLevel& entry : ladderLevels())
         add(level, {"level",
                     QString::fromUtf8(entry.title),
                     {},

@@ -170,15 +170,10 @@ QWidget* TuneMode::makeTop() {
     left->addWidget(new Label(tr("Level"), Type::Body, Ink::SecondaryText));
     m_level = new QComboBox;
     m_level->setAccessibleName(tr("Level"));
-    for (const Level& level : levels()) {
+    for (const LadderLevel& level : ladderLevels()) {
         m_level->addItem(QString::fromUtf8(level.title), QString::fromUtf8(level.name));
         m_level->setItemData(m_level->count() - 1, QString::fromUtf8(level.about), Qt::ToolTipRole);
     }
-    m_level->addItem(tr("Mixed"), QString::fromUtf8(kMixedLevel));
-    m_level->setItemData(m_level->count() - 1,
-                         tr("More bits for the tensors that cost most, fewer for the others: the "
-                            "best recipe for a budget."),
-                         Qt::ToolTipRole);
     left->addWidget(m_level);
     m_recipeText = new ElidedLabel({}, Type::Footnote, Ink::SecondaryText);
     left->addWidget(m_recipeText);
