@@ -54,7 +54,11 @@ void RecipeArguments::addTo(CLI::App& app) {
             if (one != other)
                 one->excludes(other);
     addCalibration(app, calibration);
-    app.add_option("--outlier-threshold", outlierThreshold,
+    addOutlierThreshold(app, outlierThreshold);
+}
+
+void addOutlierThreshold(CLI::App& app, std::optional<float>& threshold) {
+    app.add_option("--outlier-threshold", threshold,
                    "Activations of this magnitude and more are outliers for LLM.int8() (default: "
                    "as the recipe says, or 6)")
         ->check(CLI::PositiveNumber);
@@ -62,9 +66,10 @@ void RecipeArguments::addTo(CLI::App& app) {
 
 void addCalibration(CLI::App& app, std::string& file) {
     app.add_option("--calibration", file,
-                   "For methods that look at data: a text file, or an importance matrix of "
-                   "llama.cpp (default: the calibration text that ships)")
-        ->check(CLI::ExistingFile);
+                   "For methods that look at data: a text file, the workbench's folder of your "
+                   "own chats or one of them, or an importance matrix of llama.cpp (default: the "
+                   "calibration text that ships)")
+        ->check(CLI::ExistingPath);
 }
 
 std::optional<Budget> RecipeArguments::budget() const {

@@ -38,6 +38,7 @@ struct RecipeArguments {
     Recipe recipe(const std::shared_ptr<const Model>& model, const std::string& device) const;
 };
 void addCalibration(CLI::App& app, std::string& file);
+void addOutlierThreshold(CLI::App& app, std::optional<float>& threshold);
 /// The recipe's name, or "base" for the model as it is stored.
 std::string levelName(const Recipe& recipe);
 

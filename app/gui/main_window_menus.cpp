@@ -1,5 +1,6 @@
 #include "app/gui/main_window.h"
 #include "app/gui/panel_focus.h"
+#include "app/gui/panels/calibration_chooser.h"
 #include "app/gui/rail.h"
 #include "app/gui/theme.h"
 #include "app/gui/units.h"
@@ -154,7 +155,7 @@ void MainWindow::makeModelMenu() {
                 {},
                 [this] { m_workbench.setLevel({}); },
                 true});
-    for (const Level& entry : levels())
+    for (const LadderLevel& entry : ladderLevels())
         add(level, {"level",
                     QString::fromUtf8(entry.title),
                     {},
@@ -169,6 +170,22 @@ void MainWindow::makeModelMenu() {
          [this] { m_workbench.setBaseline(m_workbench.runningRecipe()); }, true});
     add(model, {"apply", tr("&Apply changes"), QKeySequence(tr("Ctrl+Return")),
                 [this] { m_workbench.apply(); }, true});
+    QMenu* calibration = model->addMenu(tr("Cali&brate with"));
+    add(calibration, {"calibrate-shipped",
+                      tr("The &text that ships"),
+                      {},
+                      [this] { m_workbench.setCalibration({}); },
+                      true});
+    add(calibration, {"calibrate-chats",
+                      tr("Your own &chats, which stay on this computer"),
+                      {},
+                      [this] { CalibrationChooser::chooseChats(m_workbench); },
+                      true});
+    add(calibration, {"calibrate-file",
+                      tr("A &file…"),
+                      {},
+                      [this] { CalibrationChooser::askFile(m_workbench, this); },
+                      true});
     model->addSeparator();
     QMenu* context = model->addMenu(tr("&Context"));
     for (const int tokens : {512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072})

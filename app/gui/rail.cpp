@@ -225,7 +225,7 @@ void Rail::fillBaselines(QMenu* menu) {
     add(tr("Base of this model, as its file stores it"), {});
     const Recipe& running = m_workbench.runningRecipe();
     if (!running.rules.empty() && !m_workbench.ladderRow(running))
-        add(tr("%1, which is running").arg(m_workbench.recipeTitle(running)), running);
+        add(tr("%1, which is running").arg(m_workbench.runningTitle()), running);
     if (const auto model = m_workbench.model())
         for (const Level& level : levels())
             add(QString::fromUtf8(level.title), level.make(*model));
@@ -245,7 +245,7 @@ void Rail::refresh() {
     if (!open)
         m_baseline->setLines(tr("none yet"), tr("no model"));
     else
-        m_baseline->setLines(m_workbench.recipeTitle(m_workbench.baseline()), tr("this model"));
+        m_baseline->setLines(m_workbench.baselineTitle(), tr("this model"));
 }
 
 void Rail::setCurrent(int index) {

@@ -16,6 +16,14 @@ QString tr(const char* text) {
     return QCoreApplication::translate("units", text);
 }
 
+QString superscript(int value) {
+    static constexpr char16_t kDigits[] = u"⁰¹²³⁴⁵⁶⁷⁸⁹";
+    QString text;
+    for (const QChar c : QString::number(value))
+        text += c.isDigit() ? QChar(kDigits[c.digitValue()]) : QChar(u'⁻');
+    return text;
+}
+
 } // namespace
 
 QString minus(const QString& number) {
@@ -30,8 +38,11 @@ QString number(double value, int digits) {
     if (value == 0)
         return QStringLiteral("0");
     const int magnitude = int(std::floor(std::log10(std::abs(value))));
-    if (magnitude < -6 || magnitude > 9)
-        return minus(QString::number(value, 'g', digits));
+    if (magnitude < -4 || magnitude > 9) {
+        const QString text = QString::number(value, 'e', digits - 1);
+        return minus(text.section(u'e', 0, 0)) + QStringLiteral("×10") +
+               superscript(text.section(u'e', 1).toInt());
+    }
     // 15,346 measured to three digits is 15,300.
     const double step = magnitude >= digits ? std::pow(10.0, magnitude - digits + 1) : 0;
     return minus(QLocale(QLocale::English)

@@ -18,11 +18,15 @@ Workbench::Workbench(QObject* parent) : QObject(parent), m_engine(std::make_shar
     m_options.context =
         std::clamp(settings.value(QStringLiteral("context"), 2048).toInt(), 64, 1 << 20);
     m_runningOptions = m_options;
+    replaceRecipe({});
+    setRunningRecipe({});
+    m_baselineTitle = recipeTitle(m_baseline);
     connect(&m_undo, &QUndoStack::indexChanged, this, &Workbench::recipeChanged);
     connect(this, &Workbench::recipeChanged, this, &Workbench::predictLedger);
     connect(this, &Workbench::recipeChanged, this, &Workbench::predictRecipe);
     connect(this, &Workbench::recipeChanged, this, &Workbench::tensorErrorsChanged);
     connect(this, &Workbench::optionsChanged, this, &Workbench::predictLedger);
+    connect(this, &Workbench::optionsChanged, this, &Workbench::findBudgetRanges);
 }
 
 Workbench::~Workbench() {
@@ -38,25 +42,18 @@ QString Workbench::modelName() const {
 }
 
 bool Workbench::hasPendingChange() const {
-    return m_running &&
-           (m_recipe.rules != m_runningRecipe.rules ||
-            m_recipe.kFormat != m_runningRecipe.kFormat ||
-            m_recipe.vFormat != m_runningRecipe.vFormat || m_options != m_runningOptions);
+    if (!m_running)
+        return false;
+    EngineOptions running = m_runningOptions;
+    if (running.calibration != m_options.calibration && !m_edited.calibrated)
+        running.calibration = m_options.calibration;
+    return m_recipe.rules != m_runningRecipe.rules || m_recipe.kFormat != m_runningRecipe.kFormat ||
+           m_recipe.vFormat != m_runningRecipe.vFormat || m_options != running;
 }
 
 std::optional<TensorChoice> Workbench::choice(TensorKey key) const {
-    if (!m_model || !m_model->find(key))
-        return std::nullopt;
-    try {
-        TensorChoice choice = m_recipe.choose(*m_model, key);
-        if (!choice.format)
-            choice.format = m_model->get(key).format();
-        if (!choice.format)
-            choice.format = &getFormat("f16");
-        return choice;
-    } catch (const Error&) {
-        return std::nullopt;
-    }
+    const auto at = m_edited.choices.find(key);
+    return at == m_edited.choices.end() ? std::nullopt : std::optional(at->second);
 }
 
 QString Workbench::glyph(TensorKey key) const {
@@ -134,6 +131,32 @@ const LadderRow* Workbench::ladderRow(const Recipe& recipe) const {
 
 void Workbench::replaceRecipe(const Recipe& recipe) {
     m_recipe = recipe;
+    m_edited = {};
+    m_edited.hash = recipe.hash();
+    m_edited.rules = rulesHash(recipe);
+    m_edited.title = recipeTitle(recipe);
+    if (!m_model)
+        return;
+    try {
+        for (const TensorKey key : m_model->keys()) {
+            TensorChoice choice = recipe.choose(*m_model, key);
+            if (!choice.format)
+                choice.format = m_model->get(key).format();
+            if (!choice.format)
+                choice.format = &getFormat("f16");
+            m_edited.choices[key] = choice;
+        }
+        m_edited.size = recipeSize(*m_model, recipe);
+        m_edited.calibrated = isCalibrated(recipe);
+    } catch (const Error& error) { // a rule that names what is not known
+        emit problem(Concern::Tune, QString::fromStdString(error.what()));
+    }
+}
+
+void Workbench::setRunningRecipe(const Recipe& recipe) {
+    if (recipe != m_runningRecipe || m_runningTitle.isEmpty())
+        m_runningTitle = recipeTitle(recipe);
+    m_runningRecipe = recipe;
 }
 
 void Workbench::setRecipe(const Recipe& recipe, const QString& stepName) {
@@ -148,6 +171,8 @@ void Workbench::setKv(KvFormat k, KvFormat v) {
     recipe.kFormat = k;
     recipe.vFormat = v;
     setRecipe(recipe, tr("KV cache format"));
+    findBudgetRanges();
+    keepMemoryBudget();
 }
 
 void Workbench::setOutlierThreshold(double threshold) {
@@ -162,6 +187,7 @@ void Workbench::setContext(int tokens) {
     m_options.context = tokens;
     QSettings().setValue(QStringLiteral("context"), tokens);
     emit optionsChanged();
+    keepMemoryBudget();
 }
 
 void Workbench::setActivations(const QString& format) {
@@ -188,17 +214,8 @@ void Workbench::clearSelection() {
 
 void Workbench::forgetMeasurements() {
     ++m_generation;
+    forgetLosses();
     m_ladder.clear();
-    m_tensorErrors.clear();
-    m_tensorErrorRecipe.clear();
-    m_quality.clear();
-    m_forecast.reset();
-    m_predictions.clear();
-    m_tensorLosses.clear();
-    m_tensorLossRecipe = 0;
-    m_layerLosses.clear();
-    m_budgetRange = {};
-    m_mixed.reset();
     m_promptLoss.reset();
     m_lastRequest.reset();
     m_predicted.reset();
@@ -209,6 +226,25 @@ void Workbench::forgetMeasurements() {
     m_selection.reset();
     m_locked.clear();
     m_baseline = Recipe{};
+    m_baselineTitle = recipeTitle(m_baseline);
+}
+
+/// All that a calibration has to do with but the ladder; what is being measured is dropped.
+void Workbench::forgetLosses() {
+    ++m_measurements;
+    for (const quint64 job : {m_ladderJob, m_tensorsJob, m_qualityJob, m_forecastJob})
+        m_jobs.cancel(job);
+    m_tensorErrors.clear();
+    m_tensorErrorRecipe.clear();
+    m_quality.clear();
+    m_forecast.reset();
+    m_predictions.clear();
+    m_tensorLosses.clear();
+    m_tensorLossRecipe = 0;
+    m_layerLosses.clear();
+    m_budgetRanges.clear();
+    m_budget.reset();
+    m_mixed.reset();
 }
 
 } // namespace nibble

@@ -3,6 +3,7 @@
 #include "app/gui/jobs.h"
 #include "core/evaluate/tensor_detail.h"
 
+#include "core/calibrate/calibrate.h"
 #include "core/evaluate/ladder.h"
 #include "core/quant/recipe.h"
 #include "core/runtime/doctor.h"
@@ -52,7 +53,7 @@ public:
     const Recipe& baseline() const { return m_baseline; }
     /// A locked tensor keeps its format when a level is chosen. Signal: locksChanged.
     bool isLocked(TensorKey key) const { return m_locked.contains(key); }
-    uint64_t recipeHash() const { return m_recipe.hash(); }
+    uint64_t recipeHash() const { return m_edited.hash; }
     /// Recipe or options differ from what runs: Apply has something to do.
     bool hasPendingChange() const;
     bool isApplying() const { return m_applyJob != 0; }
@@ -63,7 +64,11 @@ public:
     QString glyph(TensorKey key) const;
     /// "INT4 g128", "Base", "INT4 g128, 3 changes".
     QString recipeTitle(const Recipe& recipe) const;
-    QString runningTitle() const { return recipeTitle(m_runningRecipe); }
+    QString title() const { return m_edited.title; } ///< of the edited recipe
+    QString runningTitle() const { return m_runningTitle; }
+    QString baselineTitle() const { return m_baselineTitle; }
+    /// Of the edited recipe.
+    const RecipeSize& size() const { return m_edited.size; }
 
     // Options and device. Signals: optionsChanged, devicesChanged, doctorChanged.
     const EngineOptions& options() const { return m_options; } ///< asked for
@@ -72,6 +77,11 @@ public:
     std::optional<DeviceInfo> device() const;
     /// Result of the self-test of a device, if it ran.
     const DoctorReport* doctor(const QString& deviceId) const;
+
+    // What methods that look at data are calibrated with, as in EngineOptions. Signal:
+    // calibrationChanged.
+    QString calibration() const { return QString::fromStdString(m_options.calibration.string()); }
+    const CalibrationChoice& calibrationChoice() const { return m_calibration; }
 
     // One selection for all panels. Signal: selectionChanged.
     std::optional<TensorKey> selection() const { return m_selection; }
@@ -95,6 +105,7 @@ public:
     bool isPredicting() const { return m_jobs.isRunning(m_forecastJob); }
     /// KLD that a recipe is predicted to have; nothing while that is not known.
     std::optional<Prediction> prediction(const Recipe& recipe) const;
+    std::optional<Prediction> prediction() const { return predictionOf(m_edited.rules); }
     /// The level "mixed" with its usual budget; nothing while that is not known.
     std::optional<Recipe> mixedRecipe() const { return m_mixed; }
     /// What one tensor of the edited recipe is predicted to add to it.
@@ -104,8 +115,11 @@ public:
     /// Loss of the running variant over the last prompt and its answer; nothing until a tensor's
     /// format was changed after it. Signal: qualityChanged.
     const std::optional<PromptLoss>& promptLoss() const { return m_promptLoss; }
-    /// Bytes of the smallest and of the best recipe that a budget can have.
-    std::pair<uint64_t, uint64_t> budgetRange() const { return m_budgetRange; }
+    /// The budgets of the smallest and of the best recipe; equal while they are not known. Memory
+    /// is all that the variant takes of the device.
+    std::pair<double, double> budgetRange(Budget::Of of) const;
+    /// The budget that the edited recipe was found for.
+    std::optional<Budget> heldBudget() const;
 
     /// Memory that the edited recipe and options would take; nothing until computed.
     const std::optional<Ledger>& predictedLedger() const { return m_predicted; }
@@ -148,6 +162,9 @@ public slots:
     /// From which magnitude on LLM.int8() keeps inputs out of its codes.
     void setOutlierThreshold(double threshold);
     void setContext(int tokens);
+    /// A text, a folder of chats, an importance matrix; empty = the text that ships. Looks at it
+    /// first: calibrationChanged() or problem() follows.
+    void setCalibration(const QString& path);
     /// "float", "int8", …; empty = as the recipe says.
     void setActivations(const QString& format);
     /// Moves the running variant to another device at once.
@@ -172,7 +189,8 @@ public slots:
     /// takes a pass over some text for each tensor.
     void predictLosses(int windows = SensitivityOptions{}.windows);
     /// Makes the best recipe for a budget the edited one, when canPredict(). Of a slider's requests
-    /// the newest wins, and together they are one undoable step until endBudget().
+    /// the newest wins, and together they are one undoable step until endBudget(). One of memory is
+    /// kept to when the context or the KV cache changes.
     void setBudget(const nibble::Budget& budget);
     void endBudget() { ++m_budgetStep; }
     /// Quality of the edited recipe with per-layer errors.
@@ -198,6 +216,7 @@ signals:
     void baselineChanged();
     void locksChanged();
     void optionsChanged();
+    void calibrationChanged();
     void devicesChanged();
     void doctorChanged();
     void selectionChanged();
@@ -221,11 +240,19 @@ private:
     struct Forecasts;
     void take(Forecasts forecasts);
     struct Snapshot; ///< what a device job brings back about the engine
+    static uint64_t rulesHash(const Recipe& recipe);
     static Snapshot snapshot(const Engine& engine);
     void take(const Snapshot& snapshot);
     void load(const std::shared_ptr<const Model>& model);
     void forgetMeasurements();
+    void forgetLosses();
+    void useCalibration(const QString& path, const CalibrationChoice& choice);
+    bool isCalibrated(const Recipe& recipe) const;
     void replaceRecipe(const Recipe& recipe);
+    void setRunningRecipe(const Recipe& recipe);
+    std::optional<Prediction> predictionOf(uint64_t rules) const;
+    void findBudgetRanges();
+    void keepMemoryBudget();
     RecipeRule ruleFor(TensorKey key, const QString& format, const QString& method) const;
     void predictLedger();
     void sizeLevels();
@@ -238,11 +265,22 @@ private:
     std::shared_ptr<Engine> m_engine; ///< touched by the device thread only
     std::shared_ptr<const Model> m_model;
     QString m_path;
-    uint64_t m_generation = 0; ///< counts models, so that results of a closed one are dropped
+    uint64_t m_generation = 0;   ///< counts models, so that results of a closed one are dropped
+    uint64_t m_measurements = 0; ///< the same for measurements, which a calibration outdates, too
     bool m_opening = false, m_running = false;
     Recipe m_recipe, m_runningRecipe, m_baseline;
+    /// What panels ask of the edited recipe at every turn, worked out when it changes.
+    struct Edited {
+        uint64_t hash = 0, rules = 0; ///< of all of it, and of its rules alone
+        QString title;
+        RecipeSize size;
+        std::map<TensorKey, TensorChoice> choices;
+        bool calibrated = false;
+    } m_edited;
+    QString m_runningTitle, m_baselineTitle;
     std::set<TensorKey> m_locked;
     EngineOptions m_options, m_runningOptions;
+    CalibrationChoice m_calibration;
     QUndoStack m_undo;
     std::vector<DeviceInfo> m_devices;
     QString m_deviceInUse;
@@ -257,7 +295,9 @@ private:
     std::map<TensorKey, Prediction> m_tensorLosses; ///< of the recipe with this hash
     uint64_t m_tensorLossRecipe = 0;
     std::map<std::string, std::vector<double>> m_layerLosses;
-    std::pair<uint64_t, uint64_t> m_budgetRange;
+    std::map<Budget::Of, std::pair<double, double>> m_budgetRanges;
+    std::optional<Budget> m_budget;
+    uint64_t m_budgetRules = 0; ///< of the recipe that was found for it
     std::optional<Recipe> m_mixed;
     std::optional<PromptLoss> m_promptLoss;
     bool m_live = false;                      ///< the next apply is followed by measurePrompt()

@@ -19,8 +19,8 @@ void Workbench::predictLedger() {
         [model = m_model, recipe = m_recipe, options = m_options, info = *on](const Progress&) {
             return Engine::predictedMemory(*model, recipe, options, info);
         },
-        [this, generation = m_generation, hash = recipeHash()](Ledger ledger) {
-            if (generation != m_generation || hash != recipeHash())
+        [this, measurements = m_measurements, hash = recipeHash()](Ledger ledger) {
+            if (measurements != m_measurements || hash != recipeHash())
                 return;
             m_predicted = ledger;
             emit ledgerChanged();
@@ -53,8 +53,8 @@ void Workbench::sizeLevels() {
                 add(kMixedLevel, [&] { return *mixed; });
             return rows;
         },
-        [this, generation = m_generation](std::vector<LadderRow> rows) {
-            if (generation != m_generation)
+        [this, measurements = m_measurements](std::vector<LadderRow> rows) {
+            if (measurements != m_measurements)
                 return;
             for (LadderRow& row : rows) {
                 const auto known =
@@ -75,11 +75,12 @@ void Workbench::measureLadder(int chunks, const QString& questions) {
     const auto on = device();
     options.device = on ? on->id : m_options.device;
     options.context = m_options.context;
+    options.calibration = m_options.calibration;
     options.evaluate.chunks = chunks;
     options.evaluate.context = std::min(512, std::max(16, m_model->config.contextLength));
     const auto post = m_jobs.poster(this);
-    const auto land = [this, generation = m_generation](const LadderRow& row) {
-        if (generation != m_generation)
+    const auto land = [this, measurements = m_measurements](const LadderRow& row) {
+        if (measurements != m_measurements)
             return;
         const auto at = std::find_if(m_ladder.begin(), m_ladder.end(),
                                      [&](const auto& r) { return r.level == row.level; });
@@ -125,18 +126,18 @@ void Workbench::measureQuality(int chunks) {
     options.chunks = chunks;
     options.layers = true;
     options.context = std::min(512, std::max(16, m_model->config.contextLength));
-    const auto keep = [this, generation = m_generation,
+    const auto keep = [this, measurements = m_measurements,
                        hash = recipeHash()](const QualityReport& report) {
-        if (generation != m_generation)
+        if (measurements != m_measurements)
             return;
         m_quality[hash] = report;
         emit qualityChanged();
     };
     m_qualityJob = m_jobs.onDevice<QualityReport>(
-        Priority::Measure, QStringLiteral("quality"), tr("Measuring %1").arg(recipeTitle(m_recipe)),
-        this,
-        [engine = m_engine, recipe = m_recipe, options](const Progress& p) {
-            return engine->measure(recipe, shippedEvaluationText(), options, p);
+        Priority::Measure, QStringLiteral("quality"), tr("Measuring %1").arg(title()), this,
+        [engine = m_engine, recipe = m_recipe, options,
+         calibration = m_options.calibration](const Progress& p) {
+            return engine->measure(recipe, shippedEvaluationText(), options, calibration, p);
         },
         [this, keep](QualityReport report) {
             m_qualityJob = 0;
@@ -158,9 +159,9 @@ void Workbench::measureTensors(std::vector<TensorKey> keys) {
         keys.assign(m_model->keys().begin(), m_model->keys().end());
     std::erase_if(keys, [](TensorKey key) { return !isMatrix(key.role); });
     const auto post = m_jobs.poster(this);
-    const auto land = [this, generation = m_generation,
+    const auto land = [this, measurements = m_measurements,
                        hash = recipeHash()](const TensorError& error) {
-        if (generation != m_generation || hash != recipeHash())
+        if (measurements != m_measurements || hash != recipeHash())
             return;
         m_tensorErrors[error.key] = error;
         m_tensorErrorRecipe[error.key] = hash;
@@ -168,11 +169,12 @@ void Workbench::measureTensors(std::vector<TensorKey> keys) {
     };
     m_tensorsJob = m_jobs.onPool<int>(
         QStringLiteral("tensors"), tr("Measuring tensors"), this,
-        [model = m_model, recipe = m_recipe, keys, post, land](const Progress& p) {
+        [model = m_model, recipe = m_recipe, calibration = m_options.calibration, keys, post,
+         land](const Progress& p) {
             nibble::measureTensors(
                 *model, recipe, keys, p,
                 [&](const TensorError& error) { post([land, error] { land(error); }); },
-                calibrationFor(model, recipe, p));
+                calibrationFor(model, recipe, p, calibration));
             return 0;
         },
         [this](int) {
@@ -193,13 +195,14 @@ void Workbench::requestTensorDetail(TensorKey key, bool inputs) {
         return;
     m_jobs.onPool<TensorDetail>(
         QStringLiteral("detail"), inputs ? tr("Looking at inputs") : QString(), this,
-        [model = m_model, recipe = m_recipe, key, inputs](const Progress& p) {
+        [model = m_model, recipe = m_recipe, calibration = m_options.calibration, key,
+         inputs](const Progress& p) {
             return tensorDetail(*model, recipe, key, p,
-                                inputs ? sharedCalibration(model, p)
-                                       : calibrationFor(model, recipe, p));
+                                inputs ? sharedCalibration(model, p, calibration)
+                                       : calibrationFor(model, recipe, p, calibration));
         },
-        [this, generation = m_generation](TensorDetail detail) {
-            if (generation != m_generation || detail.recipeHash != recipeHash())
+        [this, measurements = m_measurements](TensorDetail detail) {
+            if (measurements != m_measurements || detail.recipeHash != recipeHash())
                 return;
             if (detail.quantized) {
                 m_tensorErrors[detail.key] = detail.error;
@@ -219,8 +222,10 @@ void Workbench::exportGguf(const QString& path) {
         return;
     m_jobs.onPool<int>(
         QStringLiteral("export"), tr("Exporting %1").arg(QFileInfo(path).fileName()), this,
-        [model = m_model, recipe = m_recipe, file = path.toStdString()](const Progress& p) {
-            nibble::exportGguf(*model, recipe, file, p, calibrationFor(model, recipe, p));
+        [model = m_model, recipe = m_recipe, calibration = m_options.calibration,
+         file = path.toStdString()](const Progress& p) {
+            nibble::exportGguf(*model, recipe, file, p,
+                               calibrationFor(model, recipe, p, calibration));
             return 0;
         },
         [this, path](int) {

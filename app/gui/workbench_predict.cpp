@@ -1,12 +1,15 @@
 #include "app/gui/recipe_step.h"
 #include "app/gui/workbench.h"
 
+#include "core/base/hash.h"
 #include "core/calibrate/calibrate.h"
 #include "core/evaluate/mixed.h"
+#include "core/serve/device_budget.h"
 
 #include <algorithm>
 #include <array>
 #include <mutex>
+#include <span>
 
 /// The part of the document that predicts losses and finds recipes for budgets.
 namespace nibble {
@@ -32,14 +35,22 @@ struct Workbench::Forecasts {
     std::optional<Recipe> mixed;
 };
 
-namespace {
-
-/// Losses depend on the tensors alone, not on the cache or on what the recipe is called.
-uint64_t rulesHash(const Recipe& recipe) {
-    Recipe rules;
-    rules.rules = recipe.rules;
-    return rules.hash();
+/// Losses depend on the tensors alone, not on the cache or on what the recipe is called. Hashes the
+/// text itself: it is asked for every row of every table.
+uint64_t Workbench::rulesHash(const Recipe& recipe) {
+    uint64_t hash = hashText("");
+    const auto add = [&](std::string_view text) {
+        hash = hashBytes(std::as_bytes(std::span(text)), hash);
+        hash = hashBytes(std::as_bytes(std::span("", 1)), hash); // where it ends
+    };
+    for (const RecipeRule& rule : recipe.rules)
+        for (const std::string& text : {rule.match, rule.format, rule.method, rule.activations})
+            add(text);
+    add(std::to_string(recipe.outlierThreshold));
+    return hash;
 }
+
+namespace {
 
 std::map<TensorKey, Prediction> tensorLosses(const LossPredictor& predictor, const Recipe& recipe,
                                              double kld) {
@@ -64,7 +75,11 @@ std::vector<double> lossesByBlock(const LossPredictor& predictor, const Recipe& 
 } // namespace
 
 std::optional<Prediction> Workbench::prediction(const Recipe& recipe) const {
-    const auto at = m_predictions.find(rulesHash(recipe));
+    return predictionOf(rulesHash(recipe));
+}
+
+std::optional<Prediction> Workbench::predictionOf(uint64_t rules) const {
+    const auto at = m_predictions.find(rules);
     return at == m_predictions.end() ? std::nullopt : std::optional(at->second);
 }
 
@@ -76,7 +91,6 @@ std::optional<Prediction> Workbench::tensorLoss(TensorKey key) const {
 void Workbench::take(Forecasts forecasts) {
     if (forecasts.forecast) {
         m_forecast = forecasts.forecast;
-        m_budgetRange = {m_forecast->planner.leastBytes(), m_forecast->planner.mostBytes()};
         m_mixed = std::move(forecasts.mixed);
         m_layerLosses = std::move(forecasts.layers);
     }
@@ -94,6 +108,7 @@ void Workbench::predictLosses(int windows) {
     PredictorOptions options;
     const auto on = device();
     options.sensitivity.device = on ? on->id : m_options.device;
+    options.calibration = m_options.calibration;
     options.sensitivity.windows = windows;
     options.sensitivity.context = std::min(512, std::max(16, m_model->config.contextLength));
     m_forecastJob = m_jobs.onDevice<Forecasts>(
@@ -118,13 +133,14 @@ void Workbench::predictLosses(int windows) {
             found.tensors = tensorLosses(predictor, recipe, predictor.find(recipe)->kld);
             return found;
         },
-        [this, generation = m_generation](Forecasts found) {
+        [this, measurements = m_measurements](Forecasts found) {
             m_forecastJob = 0;
-            if (generation != m_generation)
+            if (measurements != m_measurements)
                 return;
             take(std::move(found));
             sizeLevels();
             predictRecipe();
+            findBudgetRanges();
         },
         [this](const Failure& failure) {
             m_forecastJob = 0;
@@ -137,7 +153,7 @@ void Workbench::predictLosses(int windows) {
 
 /// Of the edited recipe, when it is not known.
 void Workbench::predictRecipe() {
-    if (!m_forecast || m_tensorLossRecipe == rulesHash(m_recipe))
+    if (!m_forecast || m_tensorLossRecipe == m_edited.rules)
         return;
     m_tensorLosses.clear(); // they are another recipe's
     m_tensorLossRecipe = 0;
@@ -152,8 +168,8 @@ void Workbench::predictRecipe() {
             found.tensors = tensorLosses(forecast->predictor, recipe, prediction.kld);
             return found;
         },
-        [this, generation = m_generation](Forecasts found) {
-            if (generation == m_generation && found.tensorsOf == rulesHash(m_recipe))
+        [this, measurements = m_measurements](Forecasts found) {
+            if (measurements == m_measurements && found.tensorsOf == m_edited.rules)
                 take(std::move(found));
         },
         [this](const Failure& failure) {
@@ -173,31 +189,78 @@ void Workbench::measurePrompt() {
         [engine = m_engine, request = *m_lastRequest](const Progress& p) {
             return engine->promptLoss(request, p);
         },
-        [this, generation = m_generation, hash = m_runningRecipe.hash()](PromptLoss loss) {
-            if (generation != m_generation || hash != m_runningRecipe.hash())
+        [this, measurements = m_measurements, hash = m_runningRecipe.hash()](PromptLoss loss) {
+            if (measurements != m_measurements || hash != m_runningRecipe.hash())
                 return;
             m_promptLoss = loss;
             emit qualityChanged();
         });
 }
 
+std::pair<double, double> Workbench::budgetRange(Budget::Of of) const {
+    const auto at = m_budgetRanges.find(of);
+    return at == m_budgetRanges.end() ? std::pair(0.0, 0.0) : at->second;
+}
+
+std::optional<Budget> Workbench::heldBudget() const {
+    return m_budgetRules == m_edited.rules ? m_budget : std::nullopt;
+}
+
+/// That of memory depends on the context and on the device.
+void Workbench::findBudgetRanges() {
+    const auto on = device();
+    if (!m_forecast || !on)
+        return;
+    using Ranges = std::map<Budget::Of, std::pair<double, double>>;
+    m_jobs.onPool<Ranges>(
+        QStringLiteral("ranges"), {}, this,
+        [forecast = m_forecast, model = m_model, recipe = m_recipe, options = m_options,
+         info = *on](const Progress&) {
+            const std::lock_guard lock(forecast->mutex);
+            const DeviceBudget budgets(forecast->planner, *model, recipe, options, info);
+            Ranges found;
+            for (const auto of :
+                 {Budget::Of::Bits, Budget::Of::Bytes, Budget::Of::Memory, Budget::Of::Loss})
+                found[of] = budgets.range(of);
+            return found;
+        },
+        [this, measurements = m_measurements](Ranges found) {
+            if (measurements != m_measurements)
+                return;
+            m_budgetRanges = std::move(found);
+            emit predictionsChanged();
+        });
+}
+
+void Workbench::keepMemoryBudget() {
+    const auto held = heldBudget();
+    if (!held || held->of != Budget::Of::Memory)
+        return;
+    endBudget();
+    setBudget(*held);
+    endBudget();
+}
+
 void Workbench::setBudget(const Budget& budget) {
-    if (!m_forecast)
+    const auto on = device();
+    if (!m_forecast || !on)
         return;
     m_jobs.onPool<Forecasts>(
         QStringLiteral("budget"), {}, this,
-        [forecast = m_forecast, budget](const Progress&) {
+        [forecast = m_forecast, model = m_model, now = m_recipe, options = m_options, info = *on,
+         budget](const Progress&) {
             const std::lock_guard lock(forecast->mutex);
             Forecasts found;
-            const MixedPlan plan = forecast->planner.plan(budget);
+            const MixedPlan plan =
+                DeviceBudget(forecast->planner, *model, now, options, info).plan(budget);
             found.mixed = plan.recipe;
             found.recipes[rulesHash(plan.recipe)] = plan.prediction;
             found.tensorsOf = rulesHash(plan.recipe);
             found.tensors = tensorLosses(forecast->predictor, plan.recipe, plan.prediction.kld);
             return found;
         },
-        [this, generation = m_generation, step = m_budgetStep](Forecasts found) {
-            if (generation != m_generation)
+        [this, budget, measurements = m_measurements, step = m_budgetStep](Forecasts found) {
+            if (measurements != m_measurements)
                 return;
             Recipe recipe = *found.mixed;
             found.mixed.reset();
@@ -209,8 +272,12 @@ void Workbench::setBudget(const Budget& budget) {
                     recipe.set(key, ruleFor(key, QString::fromUtf8(now->format->name),
                                             now->method ? QString::fromUtf8(now->method->name)
                                                         : QString()));
+            m_budget = budget;
+            m_budgetRules = rulesHash(recipe);
             if (recipe != m_recipe)
                 m_undo.push(new RecipeStep(*this, m_recipe, recipe, recipeTitle(recipe), step));
+            else
+                emit predictionsChanged(); // the budget is another one
         },
         [this](const Failure& failure) {
             if (!failure.cancelled())

@@ -2,6 +2,9 @@
 #include "app/gui/workbench.h"
 
 #include "core/model/names.h"
+#include "core/quant/quantizer.h"
+
+#include <QSettings>
 
 #include <algorithm>
 
@@ -101,8 +104,53 @@ void Workbench::setLocked(const std::vector<TensorKey>& keys, bool locked) {
 
 void Workbench::setBaseline(const Recipe& recipe) {
     m_baseline = recipe;
+    m_baselineTitle = recipeTitle(recipe);
     emit baselineChanged();
-    emit notice(tr("Numbers are shown beside those of %1").arg(recipeTitle(recipe)));
+    emit notice(tr("Numbers are shown beside those of %1").arg(m_baselineTitle));
+}
+
+void Workbench::setCalibration(const QString& path) {
+    if (!m_model || path == calibration())
+        return;
+    m_jobs.onPool<CalibrationChoice>(
+        QStringLiteral("calibration"), {}, this,
+        [model = m_model, file = path.toStdString()](const Progress&) {
+            return file.empty() ? CalibrationChoice{} : lookAtCalibration(model, file);
+        },
+        [this, path, generation = m_generation](const CalibrationChoice& choice) {
+            if (generation == m_generation)
+                useCalibration(path, choice);
+        },
+        [this](const Failure& failure) {
+            emit calibrationChanged();
+            if (!failure.cancelled())
+                emit problem(Concern::Tune, failure.sentence);
+        });
+}
+
+bool Workbench::isCalibrated(const Recipe& recipe) const {
+    return m_model && neededCalibration(*m_model, recipe) != Needs::Nothing;
+}
+
+/// What was measured with another one is no longer true; what needs none still is.
+void Workbench::useCalibration(const QString& path, const CalibrationChoice& choice) {
+    m_options.calibration = path.toStdString();
+    m_calibration = choice;
+    QSettings().setValue(QStringLiteral("calibration"), path);
+    forgetLosses();
+    std::erase_if(m_ladder, [this](const LadderRow& row) {
+        return row.level == kMixedLevel || isCalibrated(row.recipe);
+    });
+    for (const LadderRow& row : m_ladder)
+        if (row.measured)
+            m_quality[row.recipe.hash()] = row.quality;
+    sizeLevels();
+    emit optionsChanged();
+    emit ladderChanged();
+    emit qualityChanged();
+    emit tensorErrorsChanged();
+    emit predictionsChanged();
+    emit calibrationChanged();
 }
 
 } // namespace nibble

@@ -37,7 +37,7 @@ Workbench::Snapshot Workbench::snapshot(const Engine& engine) {
 
 void Workbench::take(const Snapshot& s) {
     m_running = s.open;
-    m_runningRecipe = s.recipe;
+    setRunningRecipe(s.recipe);
     m_runningOptions = s.options;
     m_deviceInUse = QString::fromStdString(s.device.id);
     m_used = s.open ? std::optional(s.used) : std::nullopt;
@@ -63,16 +63,13 @@ void Workbench::openModel(const QString& path) {
 }
 
 void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
-    m_jobs.cancel(m_ladderJob);
-    m_jobs.cancel(m_tensorsJob);
-    m_jobs.cancel(m_qualityJob);
-    m_jobs.cancel(m_forecastJob);
     stopAnswer();
     forgetMeasurements();
     m_model = std::move(model);
     m_path = QFileInfo(path).absoluteFilePath();
     m_opening = m_running = false;
-    m_recipe = m_runningRecipe = Recipe{};
+    replaceRecipe({});
+    setRunningRecipe({});
     m_undo.clear();
     const int wanted = QSettings().value(QStringLiteral("context"), 2048).toInt();
     const int longest = m_model->config.contextLength;
@@ -99,6 +96,13 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
         emit notice(QString::fromStdString(note));
     sizeLevels();
     load(m_model);
+    m_options.calibration.clear();
+    m_calibration = {};
+    emit calibrationChanged();
+    // Another model may not have enough of it, so that it is looked at again.
+    if (const QString own = QSettings().value(QStringLiteral("calibration")).toString();
+        !own.isEmpty())
+        setCalibration(own);
 }
 
 void Workbench::load(const std::shared_ptr<const Model>& model) {
@@ -130,7 +134,8 @@ void Workbench::closeModel() {
     m_path.clear();
     m_running = false;
     m_undo.clear();
-    m_recipe = m_runningRecipe = Recipe{};
+    replaceRecipe({});
+    setRunningRecipe({});
     m_jobs.onDevice<int>(Priority::Chat, QStringLiteral("load"), {}, this,
                          [engine = m_engine](const Progress&) {
                              engine->close();
@@ -149,7 +154,7 @@ void Workbench::apply() {
     if (!m_running)
         return load(m_model);
     m_applyJob = m_jobs.onDevice<Snapshot>(
-        Priority::Chat, QStringLiteral("load"), tr("Applying %1").arg(recipeTitle(m_recipe)), this,
+        Priority::Chat, QStringLiteral("load"), tr("Applying %1").arg(title()), this,
         [engine = m_engine, recipe = m_recipe, options = m_options](const Progress& p) {
             engine->apply(recipe, options, p);
             return snapshot(*engine);

@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/hash.h"
 #include "core/calibrate/cache.h"
+#include "core/calibrate/chat_text.h"
 #include "core/calibrate/imatrix.h"
 #include "core/calibrate/layer_stream.h"
 #include "core/quant/quantizer.h"
@@ -164,19 +165,28 @@ void requireText(const EvaluationText& text) {
              printable(text.label), valid, text.text.size());
 }
 
+bool isChats(const std::filesystem::path& path) {
+    return std::filesystem::is_directory(path) || path.extension() == ".chat";
+}
+
+/// Error{BadInput} for a model that reads no text.
+EvaluationTokens tokensOf(const Model& model, const EvaluationText& text) {
+    model.requireRunnable();
+    if (!model.tokenizer)
+        fail(ErrorKind::BadInput,
+             "{} has no tokenizer, so it cannot be calibrated with a text. Use a file with a "
+             "vocabulary.",
+             printable(model.name));
+    return tokenize(*model.tokenizer, text);
+}
+
 } // namespace
 
 std::shared_ptr<const Calibration> calibrate(const std::shared_ptr<const Model>& model,
                                              const EvaluationText& text,
                                              const CalibrateOptions& options,
                                              const Progress& progress) {
-    model->requireRunnable();
-    if (!model->tokenizer)
-        fail(ErrorKind::BadInput,
-             "{} has no tokenizer, so it cannot be calibrated with a text. Use a file with a "
-             "vocabulary.",
-             printable(model->name));
-    const EvaluationTokens tokens = tokenize(*model->tokenizer, text);
+    const EvaluationTokens tokens = tokensOf(*model, text);
     const auto source = std::make_shared<MomentSource>(
         LayerStream(model, tokens, options.context, options.windows));
     const auto cache =
@@ -200,11 +210,31 @@ std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<con
                                                        const std::filesystem::path& file,
                                                        const Progress& progress,
                                                        const CalibrateOptions& options) {
-    if (isImatrix(file))
+    if (!file.empty() && !isChats(file) && isImatrix(file))
         return readImatrix(*model, file);
-    const EvaluationText text = evaluationTextFile(file);
+    return calibrate(model, calibrationText(*model, file), options, progress);
+}
+
+EvaluationText calibrationText(const Model& model, const std::filesystem::path& path) {
+    if (path.empty())
+        return shippedCalibrationText();
+    if (isChats(path))
+        return chatText(model, path);
+    EvaluationText text = evaluationTextFile(path);
     requireText(text);
-    return calibrate(model, text, options, progress);
+    return text;
+}
+
+CalibrationChoice lookAtCalibration(const std::shared_ptr<const Model>& model,
+                                    const std::filesystem::path& path) {
+    if (!path.empty() && !isChats(path) && isImatrix(path)) {
+        readImatrix(*model, path);
+        return {path.filename().string(), 0};
+    }
+    const EvaluationTokens tokens = tokensOf(*model, calibrationText(*model, path));
+    const CalibrateOptions usual;
+    const LayerStream windows(model, tokens, usual.context, usual.windows);
+    return {tokens.label, static_cast<int64_t>(tokens.tokens.size())};
 }
 
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
@@ -224,8 +254,7 @@ std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const
     model->workedOut.reset(); // before the next is made: it may be large
     auto made = std::make_shared<Shared>();
     made->file = file;
-    made->calibration = file.empty() ? calibrate(model, shippedCalibrationText(), {}, progress)
-                                     : calibrationFromFile(model, file, progress);
+    made->calibration = calibrationFromFile(model, file, progress);
     model->workedOut = made;
     return made->calibration;
 }

@@ -30,14 +30,30 @@ std::shared_ptr<const Calibration> calibrate(const std::shared_ptr<const Model>&
                                              const CalibrateOptions& options = {},
                                              const Progress& progress = {});
 
-/// A calibration from a file: an importance matrix, or a text that the model reads now.
+/// The text that a path stands for: the one that ships where it is empty, the user's own chats
+/// where it is a folder or a ".chat" file (chat_text.h), else a text file. Error{BadInput} when it
+/// cannot be read, or is no text.
+EvaluationText calibrationText(const Model& model, const std::filesystem::path& path);
+
+/// What a path that a person chose is, before anything is calibrated with it.
+struct CalibrationChoice {
+    std::string label;  ///< "own chats (12 conversations)", or a file name
+    int64_t tokens = 0; ///< of the text, in the model's vocabulary; 0 = an importance matrix
+};
+/// Error{BadInput} when the model cannot be calibrated with it, as calibrationFromFile() says.
+CalibrationChoice lookAtCalibration(const std::shared_ptr<const Model>& model,
+                                    const std::filesystem::path& path);
+
+/// A calibration from a path: an importance matrix, or a text (calibrationText()) that the model
+/// reads now.
 std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<const Model>& model,
                                                        const std::filesystem::path& file,
                                                        const Progress& progress = {},
                                                        const CalibrateOptions& options = {});
 
-/// The calibration from `file` or, where that is empty, with the text that ships. Each model's last
-/// one stays in memory as long as the model is open, so that who asks again finds it made.
+/// The calibration from `file`, or with the text that ships where that is empty. Each model's last
+/// one stays in memory as long as the model is open, so that who asks again finds it made: chats
+/// that go on meanwhile do not change it.
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
                                                      const Progress& progress = {},
                                                      const std::filesystem::path& file = {});

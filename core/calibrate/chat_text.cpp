@@ -74,8 +74,11 @@ EvaluationText chatText(const Model& model, const std::filesystem::path& path) {
         ++count;
     }
     if (count == 0)
-        fail(ErrorKind::BadInput, "{}: there is no chat in it. Chats are files named \"….chat\".",
-             printable(path.string()));
+        fail(
+            ErrorKind::BadInput,
+            "{}: there is no chat in it yet. Chats are files named \"….chat\"; the workbench keeps "
+            "one for each conversation.",
+            printable(path.string()));
     out.label = fmt::format("own chats ({} conversation{})", count, count == 1 ? "" : "s");
     return out;
 }

@@ -63,16 +63,21 @@ struct Variant {
 
 } // namespace
 
-std::vector<std::string> ladderLevels() {
-    std::vector<std::string> names;
-    for (const Level& level : levels())
-        names.emplace_back(level.name);
-    names.emplace_back(kMixedLevel);
-    return names;
+const std::vector<LadderLevel>& ladderLevels() {
+    static const std::vector<LadderLevel> all = [] {
+        std::vector<LadderLevel> rows;
+        for (const Level& level : levels())
+            rows.push_back({level.name, level.title, level.about});
+        rows.push_back({kMixedLevel, "Mixed",
+                        "More bits for the tensors that cost most, fewer for the others: the best "
+                        "recipe for a budget."});
+        return rows;
+    }();
+    return all;
 }
 
 std::string ladderTitle(std::string_view level) {
-    return level == kMixedLevel ? "Mixed" : getLevel(level).title;
+    return level == kMixedLevel ? ladderLevels().back().title : getLevel(level).title;
 }
 
 std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const EvaluationText& text,
@@ -81,10 +86,10 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
     model->requireRunnable();
     std::vector<std::string> names = options.levels;
     if (names.empty())
-        names = ladderLevels();
+        for (const LadderLevel& level : ladderLevels())
+            names.emplace_back(level.name);
     for (const std::string& name : names)
-        if (name != kMixedLevel)
-            getLevel(name); // an unknown one is said before anything is loaded
+        ladderTitle(name); // an unknown one is said before anything is loaded
 
     const auto backend = openDevice(options.device);
     const uint64_t room = backend->info().freeBytes;
@@ -102,6 +107,8 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
         LadderRow& row = rows.emplace_back();
         row.level = name;
         row.recipe = name == kMixedLevel ? Recipe{} : levelRecipe(name, *model);
+        if (options.outlierThreshold && name != kMixedLevel)
+            row.recipe.outlierThreshold = *options.outlierThreshold;
         size(row);
     }
 

@@ -47,8 +47,9 @@ struct LadderOptions {
     std::string device = "auto";
     int32_t context = 2048;
     EvaluateOptions evaluate;
-    std::vector<Probe> probes;         ///< questions that every level answers, too
-    std::filesystem::path calibration; ///< a text or an importance matrix; empty = what ships
+    std::vector<Probe> probes;             ///< questions that every level answers, too
+    std::filesystem::path calibration;     ///< a text or an importance matrix; empty = what ships
+    std::optional<float> outlierThreshold; ///< LLM.int8()'s; unset = as the levels have it
     bool speed = true;
 
     /// Windows that the mixed level's sensitivities are measured on: no more than levels are.
@@ -58,9 +59,12 @@ struct LadderOptions {
     }
 };
 
-/// The names that a ladder knows: all of levels(), and "mixed".
-std::vector<std::string> ladderLevels();
-/// "INT4 g128"; "Mixed" for that one.
+/// All that can be chosen by name: levels(), and "mixed", whose recipe is found for a budget.
+struct LadderLevel {
+    const char *name, *title, *about; ///< as Level's
+};
+const std::vector<LadderLevel>& ladderLevels();
+/// "INT4 g128". Error{Usage} for a name that is not known.
 std::string ladderTitle(std::string_view level);
 
 /// Measures every level on the same windows. The base runs once on the windows whose logits fit

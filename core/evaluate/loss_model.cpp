@@ -116,12 +116,14 @@ LossPredictor::LossPredictor(std::shared_ptr<const Model> model, PredictorOption
     : m_model(std::move(model)), m_options(std::move(options)) {
     const std::filesystem::path folder = m_options.cached ? cacheFolder() : std::filesystem::path();
     if (!folder.empty()) {
+        // Of what is in it: a file may be written again, and chats go on.
+        const std::string calibrated =
+            m_options.calibration.empty() ? "" : hashName(calibration(progress)->textHash);
         // Sensitivities hardly depend on the device, so that its name is left out.
         const std::string identity =
             fmt::format("{} {} {} {} {}", hashName(checkpointHash(*m_model->checkpoint)),
                         hashName(hashText(m_texts.tensors.text + m_texts.wholes.text)),
-                        m_options.sensitivity.context, m_options.sensitivity.windows,
-                        m_options.calibration.string());
+                        m_options.sensitivity.context, m_options.sensitivity.windows, calibrated);
         m_file = folder / fmt::format("losses-{}.json", hashName(hashText(identity)));
         if (auto known = readLossModel(m_file))
             m_known = std::move(*known);

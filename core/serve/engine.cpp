@@ -144,15 +144,19 @@ void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Pro
         reopen(recipe, options, progress);
         return;
     }
-    // What differs between the two recipes is what may have been replaced.
+    // What differs between the two recipes is what may have been replaced; with another calibration
+    // also what is made by the same rules.
+    const bool anew = options.calibration != state.options.calibration &&
+                      neededCalibration(*state.model, effective) != Needs::Nothing;
     const auto putBack = [&] {
-        applyRecipe(runner, state.effective, &effective, {},
+        applyRecipe(runner, state.effective, anew ? nullptr : &effective, {},
                     calibrationFor(state.model, state.effective, {}, state.options.calibration));
     };
     const auto calibration =
         calibrationFor(state.model, effective, undisturbed(progress), options.calibration);
     try {
-        applyRecipe(runner, effective, &state.effective, undisturbed(progress), calibration);
+        applyRecipe(runner, effective, anew ? nullptr : &state.effective, undisturbed(progress),
+                    calibration);
     } catch (const Error& error) {
         state.deviceLost = error.kind() == ErrorKind::DeviceLost;
         if (!state.deviceLost)
@@ -209,13 +213,15 @@ Engine::chat(const ChatRequest& request, const Progress& progress,
 }
 
 QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,
-                              const EvaluateOptions& options, const Progress& progress,
+                              const EvaluateOptions& options,
+                              const std::filesystem::path& calibration, const Progress& progress,
                               const std::function<void(const QualityReport&)>& onPartial) {
     // Nothing of m_state is used after the first check(): a nested apply() may replace it.
     m_state->running();
     const auto model = m_state->model;
     EngineOptions wide = m_state->options;
     wide.context = options.context;
+    wide.calibration = calibration;
     const auto variant = loadRunner(model, recipe, wide, progress);
     // The base is what the file says: its own activations and cache, whatever the variant runs
     // with.

@@ -18,7 +18,8 @@ struct EngineOptions {
     std::optional<ActivationFormat> activations; ///< overrides the recipe's for every product
     std::optional<KvFormat> kv;                  ///< overrides the recipe's for K and V
     int32_t gpuLayers = -1; ///< the first so many layers on `device`, the rest on the CPU; -1 = all
-    std::filesystem::path calibration; ///< a text or an importance matrix; empty = what ships
+    /// A text, the user's chats (a folder) or an importance matrix; empty = the text that ships.
+    std::filesystem::path calibration;
     friend bool operator==(const EngineOptions&, const EngineOptions&) = default;
 };
 
@@ -95,8 +96,11 @@ public:
 
     /// KLD, perplexity and agreement of a recipe (not necessarily the running one) against the
     /// base. Both run beside the running variant, on its device, and are dropped afterwards.
+    /// `calibration` is what the recipe is made with, as in EngineOptions.
     QualityReport measure(const Recipe& recipe, const EvaluationText& text,
-                          const EvaluateOptions& options, const Progress& progress = {},
+                          const EvaluateOptions& options,
+                          const std::filesystem::path& calibration = {},
+                          const Progress& progress = {},
                           const std::function<void(const QualityReport&)>& onPartial = {});
 
     /// The running variant's loss over the end of a conversation. The base is loaded beside it once

@@ -85,6 +85,40 @@ private slots:
         }
     }
 
+    /// Chats are a text like any other: methods that need second moments get them, too.
+    void aFolderOfChatsCalibrates() {
+        QTemporaryDir chats;
+        const std::string folder = chats.path().toStdString();
+        QString said;
+        for (int i = 0; i < 400; ++i)
+            said += QStringLiteral("There were %1 boats in the harbour. ").arg(i);
+        QFile file(chats.filePath("long.chat"));
+        QVERIFY(file.open(QIODevice::WriteOnly));
+        file.write(qCompress(
+            QStringLiteral(R"({"turns":[{"role":"user","text":"%1"}]})").arg(said).toUtf8()));
+        file.close();
+        const CalibrationChoice choice = lookAtCalibration(sample(), folder);
+        QCOMPARE(choice.label, std::string("own chats (1 conversation)"));
+        QVERIFY(choice.tokens > 512);
+        CalibrateOptions options;
+        options.cached = false;
+        options.windows = 1;
+        const auto calibration = calibrationFromFile(sample(), folder, {}, options);
+        QCOMPARE(calibration->text, choice.label);
+        QCOMPARE(calibration->tokens, int64_t(512));
+        const auto moments = calibration->moments({Role::Down, 1}, {});
+        QVERIFY(moments && moments->size == sample()->config.feedForward);
+        QCOMPARE(calibrationText(*sample(), folder + "/long.chat").text,
+                 chatText(*sample(), folder).text);
+    }
+
+    /// A choice is refused when it is made, not when a level is.
+    void aChoiceIsLookedAt() {
+        QCOMPARE(lookAtCalibration(sample(), {}).label, std::string("shipped calibration text"));
+        QVERIFY_EXCEPTION_THROWN(lookAtCalibration(sample(), path("one.chat")), Error);
+        QVERIFY_EXCEPTION_THROWN(lookAtCalibration(sample(), path("absent.txt")), Error);
+    }
+
 private:
     std::filesystem::path path(const char* name) const {
         return m_folder.path().toStdString() + "/" + name;

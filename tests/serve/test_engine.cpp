@@ -3,6 +3,8 @@
 #include "core/base/resources.h"
 #include "tests/support/shared_data.h"
 
+#include <QFile>
+#include <QTemporaryDir>
 #include <QTest>
 
 using namespace nibble;
@@ -180,6 +182,34 @@ private slots:
         QCOMPARE(report.level, std::string("int4"));
         const auto base = engine.measure({}, {"test", text}, options);
         QVERIFY(base.kldMean < report.kldMean);
+    }
+    /// Levels that look at data are made anew when it is other data, and only they.
+    void anotherCalibrationIsApplied() {
+        QTemporaryDir folder;
+        QFile file(folder.filePath("own.txt"));
+        QVERIFY(file.open(QIODevice::WriteOnly));
+        for (int i = 0; i < 200; ++i)
+            file.write("Nothing but numbers: 1 2 3 5 8 13 21 34 55 89 144 233 377 610. ");
+        file.close();
+        EngineOptions own = onCpu();
+        own.calibration = file.fileName().toStdString();
+        Engine engine;
+        const auto model = openModel(sampleModelPath());
+        const auto answer = [&](const char* level, const EngineOptions& options) {
+            engine.apply(levelRecipe(level, *model), options);
+            ChatRequest request;
+            request.rawPrompt = "Once upon a time";
+            request.options.maxTokens = 1;
+            request.options.sampler.temperature = 0;
+            engine.chat(request);
+            return engine.promptLoss(request).kld;
+        };
+        engine.open(model, {}, onCpu());
+        const double shipped = answer("gptq", onCpu());
+        QVERIFY(answer("gptq", own) != shipped);
+        QCOMPARE(answer("gptq", onCpu()), shipped);
+        const double rounded = answer("int4", onCpu());
+        QCOMPARE(answer("int4", own), rounded);
     }
 };
 

@@ -102,7 +102,7 @@ private slots:
         options.context = 64;
         vulkanLayer().failCall(VulkanCall::Submit, 3, VK_ERROR_DEVICE_LOST);
         const auto lost = perform([&](const Progress& p) {
-            m_engine.measure(levelRecipe("int4", *m_model), text, options, p);
+            m_engine.measure(levelRecipe("int4", *m_model), text, options, {}, p);
         });
         QCOMPARE(lost.first, 6);
         // The measured pair had a device of its own: what was running goes on.

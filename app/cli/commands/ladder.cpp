@@ -149,6 +149,7 @@ Action defineLadder(CLI::App& app) {
     app.add_option("--probes", options->probes,
                    "Questions that every level answers, one JSON object a line");
     addCalibration(app, options->calibration);
+    addOutlierThreshold(app, options->ladder.outlierThreshold);
     app.add_option("--device", options->ladder.device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
     addContext(app, options->context);

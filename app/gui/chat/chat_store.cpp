@@ -83,12 +83,13 @@ std::vector<ChatTurn> turnsFrom(const QJsonArray& array, int depth) {
 
 } // namespace
 
+QString ChatStore::usualFolder() {
+    return QStandardPaths::writableLocation(QStandardPaths::AppDataLocation) +
+           QStringLiteral("/chats");
+}
+
 ChatStore::ChatStore(const QString& folder, QObject* parent)
-    : QObject(parent),
-      m_folder(folder.isEmpty()
-                   ? QStandardPaths::writableLocation(QStandardPaths::AppDataLocation) +
-                         QStringLiteral("/chats")
-                   : folder) {
+    : QObject(parent), m_folder(folder.isEmpty() ? usualFolder() : folder) {
     m_writer.setMaxThreadCount(1);
 }
 

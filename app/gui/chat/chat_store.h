@@ -28,7 +28,9 @@ struct ChatRecord {
 class ChatStore : public QObject {
     Q_OBJECT
 public:
-    /// Empty folder = "chats" in the application's data folder.
+    /// "chats" in the application's data folder.
+    static QString usualFolder();
+    /// Empty folder = the usual one.
     explicit ChatStore(const QString& folder = {}, QObject* parent = nullptr);
     ~ChatStore() override;
 

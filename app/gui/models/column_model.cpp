@@ -214,17 +214,19 @@ int ColumnTable::currentRow() const {
     return currentIndex().isValid() ? m_filter->mapToSource(currentIndex()).row() : -1;
 }
 
-void ColumnTable::setCurrentRow(int row) {
+void ColumnTable::setCurrentRow(int row, bool scroll) {
     m_quiet = true;
+    setAutoScroll(scroll);
     const QModelIndex index =
         row < 0 ? QModelIndex() : m_filter->mapFromSource(m_filter->sourceModel()->index(row, 0));
     if (index != currentIndex()) {
         setCurrentIndex(index);
-        if (index.isValid())
-            scrollTo(index);
-        else
+        if (!index.isValid())
             clearSelection();
+        else if (scroll)
+            scrollTo(index);
     }
+    setAutoScroll(true);
     m_quiet = false;
 }
 

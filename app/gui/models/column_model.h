@@ -67,7 +67,8 @@ public:
     void setFilter(std::function<bool(int row)> accepts);
     /// Source row of the current line, or -1.
     int currentRow() const;
-    void setCurrentRow(int row);
+    /// `scroll`: it comes into view, also where the table is shown later.
+    void setCurrentRow(int row, bool scroll = true);
     /// The filtered rows with the header and every column, also those hidden for want of room. With
     /// commas it is CSV: a cell that holds one, or a quote, is quoted.
     QString asText(QChar separator) const;

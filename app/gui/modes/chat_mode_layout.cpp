@@ -131,7 +131,7 @@ QWidget* ChatMode::makeMain() {
         };
         variants->setToolTipsVisible(true);
         add(tr("Base"), {}, tr("As the file stores it"));
-        for (const Level& level : levels())
+        for (const LadderLevel& level : ladderLevels())
             add(QString::fromUtf8(level.title), QLatin1String(level.name),
                 QString::fromUtf8(level.about));
     });
@@ -195,7 +195,8 @@ void ChatMode::refresh() {
         figures << units::bytes(used->use.weights);
     const QualityReport* quality = m_workbench.quality(m_workbench.runningRecipe().hash());
     if (quality && quality->hasReference)
-        figures << tr("KLD %1").arg(units::number(quality->kldMean, 2));
+        figures << tr("KLD ×10⁻³ %1")
+                       .arg(units::withError(quality->kldMean * 1e3, quality->kldError * 1e3));
     m_figures->setFullText(figures.join(QStringLiteral(" · ")));
     m_composer->setReady(m_workbench.isRunning() && !m_workbench.isApplying());
     if (const auto model = m_workbench.model())

@@ -232,9 +232,9 @@ void ModelDetail::refresh() {
     m_memoryTitle->setVisible(isOpen && ledger);
     m_memory->setVisible(isOpen && ledger);
     if (isOpen && ledger) {
-        m_memoryTitle->setText(tr("Memory of %1, context %2")
-                                   .arg(m_workbench.recipeTitle(m_workbench.recipe()),
-                                        units::count(m_workbench.options().context)));
+        m_memoryTitle->setText(
+            tr("Memory of %1, context %2")
+                .arg(m_workbench.title(), units::count(m_workbench.options().context)));
         m_memory->setFacts({{tr("Weights"), units::bytes(ledger->use.weights)},
                             {tr("KV cache"), units::bytes(ledger->use.kv)},
                             {tr("Scratch"), units::bytes(ledger->use.scratch)},

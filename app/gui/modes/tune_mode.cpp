@@ -1,5 +1,7 @@
 #include "app/gui/modes/mode.h"
 
+#include "app/gui/panels/budget_row.h"
+#include "app/gui/panels/calibration_chooser.h"
 #include "app/gui/panels/layers_panel.h"
 #include "app/gui/panels/ledger_panel.h"
 #include "app/gui/panels/levels_panel.h"
@@ -13,12 +15,10 @@
 #include <QResizeEvent>
 #include <QScrollArea>
 #include <QSignalBlocker>
-#include <QSlider>
 #include <QSplitter>
 #include <QVBoxLayout>
 
 #include <algorithm>
-#include <cmath>
 
 namespace nibble {
 
@@ -57,88 +57,6 @@ private:
     ElidedLabel* m_note;
 };
 
-/// How large the variant may be: a slider over what mixed recipes can take, from the smallest to
-/// the best. Moving it makes the best recipe for that size the edited one.
-class BudgetRow : public QWidget {
-public:
-    explicit BudgetRow(Workbench& workbench)
-        : m_workbench(workbench), m_slider(new QSlider(Qt::Horizontal)),
-          m_value(new Label({}, Type::Strong)),
-          m_note(new ElidedLabel({}, Type::Secondary, Ink::SecondaryText)) {
-        auto* layout = new QHBoxLayout(this);
-        layout->setContentsMargins(0, 0, 0, 0);
-        layout->setSpacing(space::m());
-        layout->addWidget(new Label(tr("Budget"), Type::Body, Ink::SecondaryText));
-        m_slider->setObjectName(QStringLiteral("budget"));
-        m_slider->setAccessibleName(tr("Size budget"));
-        m_slider->setRange(0, kSteps);
-        m_slider->setPageStep(kSteps / 20);
-        m_slider->setSingleStep(kSteps / 200);
-        layout->addWidget(m_slider, 3);
-        layout->addWidget(m_value);
-        layout->addWidget(m_note, 2);
-        setToolTip(tr("The size that the weights may have. For each size the recipe that is "
-                      "predicted to lose least is found: more bits where they matter"));
-        connect(m_slider, &QSlider::valueChanged, this, [this](int step) {
-            m_workbench.setBudget({Budget::Of::Bytes, bytesAt(step)});
-        });
-        connect(m_slider, &QSlider::sliderReleased, this, [this] { m_workbench.endBudget(); });
-    }
-
-    void refresh() {
-        const auto [least, most] = m_workbench.budgetRange();
-        const auto model = m_workbench.model();
-        const bool ready = m_workbench.canPredict() && most > least;
-        m_slider->setEnabled(ready);
-        m_value->setVisible(ready);
-        if (!ready || !model) {
-            m_note->setFullText(
-                m_workbench.isPredicting()
-                    ? tr("finding what each tensor costs…")
-                    : tr("Press Predict: then the best recipe for any size is found at once."),
-                Qt::ElideRight);
-            return;
-        }
-        const Recipe& recipe = m_workbench.recipe();
-        const RecipeSize size = recipeSize(*model, recipe);
-        if (!m_slider->isSliderDown()) {
-            const QSignalBlocker quiet(m_slider);
-            m_slider->setValue(stepOf(static_cast<double>(size.bytes)));
-        }
-        m_value->setText(units::bytes(size.bytes));
-        const auto predicted = m_workbench.prediction(recipe);
-        const QString bits =
-            tr("%1 bits per weight").arg(QString::number(size.bitsPerWeight, 'f', 2));
-        m_note->setFullText(
-            predicted ? tr("%1 · KLD ×10⁻³ ≈ %2")
-                            .arg(bits, predicted->kld > 0 ? units::withError(predicted->kld * 1e3,
-                                                                             predicted->error * 1e3)
-                                                          : QStringLiteral("0"))
-                      : bits,
-            Qt::ElideRight);
-        m_slider->setAccessibleName(
-            tr("Size budget, %1 of %2").arg(units::bytes(size.bytes), units::bytes(most)));
-    }
-
-private:
-    static constexpr int kSteps = 1000;
-    double bytesAt(int step) const {
-        const auto [least, most] = m_workbench.budgetRange();
-        return static_cast<double>(least) + static_cast<double>(most - least) * step / kSteps;
-    }
-    int stepOf(double bytes) const {
-        const auto [least, most] = m_workbench.budgetRange();
-        const double part =
-            (bytes - static_cast<double>(least)) / static_cast<double>(most - least);
-        return static_cast<int>(std::lround(std::clamp(part, 0.0, 1.0) * kSteps));
-    }
-
-    Workbench& m_workbench;
-    QSlider* m_slider;
-    Label* m_value;
-    ElidedLabel* m_note;
-};
-
 /// Choose a level: what it takes, what it costs, whether it fits, and which tensors lose most.
 class TuneMode final : public Mode {
 public:
@@ -165,6 +83,7 @@ private:
 
     Workbench& m_workbench;
     Banner* m_banner;
+    QString m_calibration; ///< that was explained last
     QGridLayout* m_top;
     QBoxLayout* m_buttons;
     QWidget *m_levelBox, *m_buttonBox;
@@ -227,6 +146,11 @@ TuneMode::TuneMode(Workbench& workbench, QWidget* parent)
             tr("Written: %1. Run “nibble-cli deploy” on it for the commands of other engines.")
                 .arg(path));
     });
+    connect(&m_workbench, &Workbench::calibrationChanged, this, [this] {
+        if (m_workbench.calibration() != m_calibration)
+            m_banner->show(Banner::Kind::Info, CalibrationChooser::explanation(m_workbench));
+        m_calibration = m_workbench.calibration();
+    });
     m_layers->addStepKeys(this);
     connect(&Theme::get(), &Theme::changed, this, [this] { arrange(true); });
     arrange(true);
@@ -246,15 +170,10 @@ QWidget* TuneMode::makeTop() {
     left->addWidget(new Label(tr("Level"), Type::Body, Ink::SecondaryText));
     m_level = new QComboBox;
     m_level->setAccessibleName(tr("Level"));
-    for (const Level& level : levels()) {
+    for (const LadderLevel& level : ladderLevels()) {
         m_level->addItem(QString::fromUtf8(level.title), QString::fromUtf8(level.name));
         m_level->setItemData(m_level->count() - 1, QString::fromUtf8(level.about), Qt::ToolTipRole);
     }
-    m_level->addItem(tr("Mixed"), QString::fromUtf8(kMixedLevel));
-    m_level->setItemData(m_level->count() - 1,
-                         tr("More bits for the tensors that cost most, fewer for the others: the "
-                            "best recipe for a budget."),
-                         Qt::ToolTipRole);
     left->addWidget(m_level);
     m_recipeText = new ElidedLabel({}, Type::Footnote, Ink::SecondaryText);
     left->addWidget(m_recipeText);
@@ -332,7 +251,7 @@ void TuneMode::refresh() {
         const QSignalBlocker quiet(m_level);
         m_level->setCurrentIndex(m_level->findData(QString::fromStdString(recipe.name)));
     }
-    const QString chosen = m_workbench.recipeTitle(recipe);
+    const QString chosen = m_workbench.title();
     m_recipeText->setFullText(!hasModel ? tr("Open a model first.")
                               : m_workbench.hasPendingChange()
                                   ? tr("running: %1").arg(m_workbench.runningTitle())
@@ -356,9 +275,9 @@ void TuneMode::refreshFigures() {
     const Recipe& recipe = m_workbench.recipe();
     const LadderRow* level = m_workbench.ladderRow(recipe);
     const Recipe& baseline = m_workbench.baseline();
-    const bool compares = !baseline.rules.empty() && baseline.hash() != recipe.hash();
+    const bool compares = !baseline.rules.empty() && baseline != recipe;
     const LadderRow* other = compares ? m_workbench.ladderRow(baseline) : nullptr;
-    const QString beside = m_workbench.recipeTitle(baseline) + QStringLiteral(": ");
+    const QString beside = m_workbench.baselineTitle() + QStringLiteral(": ");
 
     if (const auto& ledger = m_workbench.predictedLedger())
         m_memory->set(units::bytes(ledger->use.total()), {},
@@ -389,7 +308,7 @@ void TuneMode::refreshFigures() {
                                            : tr("same top token %1 %, %2 tokens")
                                             .arg(units::number(quality->sameTop * 100),
                                                  units::count(quality->tokens)));
-    else if (const auto predicted = m_workbench.prediction(recipe); predicted && predicted->kld > 0)
+    else if (const auto predicted = m_workbench.prediction(); predicted && predicted->kld > 0)
         m_quality->set(QStringLiteral("≈ ") +
                            units::withError(predicted->kld * 1e3, predicted->error * 1e3),
                        unit, onPrompt.isEmpty() ? tr("predicted, not measured") : onPrompt);

@@ -231,7 +231,7 @@ std::vector<LevelPoint> LevelsPanel::points() const {
             continue;
         // A budget's recipe has the level's name; only one of the two is its point.
         const bool own = r.level == edited.name;
-        if (own && r.recipe.rules != edited.rules && m_workbench.prediction(edited))
+        if (own && r.recipe.rules != edited.rules && m_workbench.prediction())
             continue;
         shown = shown || own;
         points.push_back({QString::fromStdString(r.level), levelTitle(r.level),
@@ -240,14 +240,13 @@ std::vector<LevelPoint> LevelsPanel::points() const {
                           predicted ? predicted->error : r.quality.kldError, r.generateTps,
                           r.size.bitsPerWeight, r.fits, predicted.has_value()});
     }
-    const auto model = m_workbench.model();
-    const auto predicted = m_workbench.prediction(edited);
-    if (model && !shown && predicted && !edited.rules.empty()) {
-        const RecipeSize size = recipeSize(*model, edited);
+    const auto predicted = m_workbench.prediction();
+    if (!shown && predicted && !edited.rules.empty()) {
+        const RecipeSize& size = m_workbench.size();
         const QualityReport* measured = m_workbench.quality();
         const bool known = measured && measured->hasReference;
         points.push_back(
-            {QString::fromStdString(edited.name), m_workbench.recipeTitle(edited),
+            {QString::fromStdString(edited.name), m_workbench.title(),
              static_cast<double>(size.bytes), known ? measured->kldMean : predicted->kld,
              known ? measured->kldError : predicted->error, 0, size.bitsPerWeight, true, !known});
     }

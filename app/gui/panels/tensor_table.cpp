@@ -145,8 +145,9 @@ TensorTable::TensorTable(Workbench& workbench, QWidget* parent)
     connect(&m_workbench, &Workbench::selectionChanged, this, [this] {
         const auto key = m_workbench.selection();
         const auto found = key ? std::find(m_keys.begin(), m_keys.end(), *key) : m_keys.end();
-        m_table->setCurrentRow(found == m_keys.end() ? -1
-                                                     : static_cast<int>(found - m_keys.begin()));
+        m_table->setCurrentRow(
+            found == m_keys.end() ? -1 : static_cast<int>(found - m_keys.begin()), !m_fresh);
+        m_fresh = false;
     });
     rebuild();
 }
@@ -157,6 +158,7 @@ void TensorTable::focusFilter() {
 }
 
 void TensorTable::rebuild() {
+    m_fresh = true; // the model's first tensor is selected next: the table stays at its top
     m_keys.clear();
     if (const auto model = m_workbench.model())
         for (const TensorKey key : model->keys())

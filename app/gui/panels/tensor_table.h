@@ -58,6 +58,7 @@ private:
     QLineEdit* m_line;
     ColumnModel* m_model;
     ColumnTable* m_table;
+    bool m_fresh = true; ///< nothing was selected by the user yet
 };
 
 } // namespace nibble

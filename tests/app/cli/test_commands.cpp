@@ -142,6 +142,23 @@ private slots:
                 QVERIFY2(row.toObject().contains(key), key);
         QVERIFY(rows[0]["bytes"].toDouble() > rows[1]["bytes"].toDouble());
     }
+    /// More outliers in 16 bits lose less.
+    void aLaddersThresholdIsAdjustable() {
+        NIBBLE_NEED_SHARED(kStories);
+        const auto loss = [this](const QStringList& more) {
+            const Outcome outcome = cli(QStringList{"ladder", stories(), "--levels", "llm_int8",
+                                                    "--text", text(), "--calibration", text(),
+                                                    "--chunks", "1", "--device", "cpu", "--json"} +
+                                        more);
+            return object(outcome)["levels"].toArray().at(0).toObject()["kld_mean"].toDouble();
+        };
+        const double usual = loss({});
+        QVERIFY(usual > 0);
+        QCOMPARE(loss({"--outlier-threshold", "6"}), usual);
+        const double lower = loss({"--outlier-threshold", "0.5"});
+        QVERIFY2(lower > 0 && lower < usual, qPrintable(QString::number(lower)));
+        QCOMPARE(cli({"ladder", stories(), "--outlier-threshold", "-1"}).code, 2);
+    }
     void humanOutputNamesTheDevice() {
         NIBBLE_NEED_SHARED(kStories);
         const Outcome outcome =

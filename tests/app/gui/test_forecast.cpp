@@ -1,5 +1,6 @@
 #include "tests/app/gui/gui_test.h"
 
+#include "app/gui/chat/chat_store.h"
 #include "app/gui/models/column_model.h"
 #include "app/gui/modes/mode.h"
 #include "app/gui/panels/distribution_plot.h"
@@ -7,10 +8,13 @@
 #include "app/gui/panels/ledger_panel.h"
 #include "app/gui/panels/levels_panel.h"
 #include "app/gui/panels/method_loss_plot.h"
+#include "app/gui/widgets/parts.h"
 #include "app/gui/workbench.h"
 
 #include "core/base/resources.h"
 
+#include <QComboBox>
+#include <QDoubleSpinBox>
 #include <QSignalSpy>
 #include <QSlider>
 
@@ -59,7 +63,7 @@ private slots:
         auto* slider = tune->findChild<QSlider*>(QStringLiteral("budget"));
         QVERIFY(slider && slider->isEnabled());
         const int steps = m_bench->undoStack()->count();
-        const auto [least, most] = m_bench->budgetRange();
+        const auto [least, most] = m_bench->budgetRange(Budget::Of::Bytes);
         slider->setSliderDown(true);
         uint64_t before = 0;
         for (const int position : {200, 400, 500}) {
@@ -81,6 +85,112 @@ private slots:
         QVERIFY(m_bench->recipe().name != kMixedLevel);
         m_bench->undoStack()->redo();
         QCOMPARE(m_bench->recipe().name, std::string(kMixedLevel));
+    }
+
+    /// Bits, a file's size, memory and a loss are one budget; each is kept to when it is typed.
+    void aBudgetIsGivenInAnyUnit_data() {
+        QTest::addColumn<int>("row");
+        QTest::addColumn<int>("of");
+        QTest::addColumn<double>("unit");
+        QTest::newRow("bits") << 0 << int(Budget::Of::Bits) << 1.0;
+        QTest::newRow("file") << 1 << int(Budget::Of::Bytes) << 1e6;
+        QTest::newRow("memory") << 2 << int(Budget::Of::Memory) << 1e6;
+        QTest::newRow("loss") << 3 << int(Budget::Of::Loss) << 1e-3;
+    }
+    void aBudgetIsGivenInAnyUnit() {
+        QFETCH(int, row);
+        QFETCH(int, of);
+        QFETCH(double, unit);
+        const auto kind = static_cast<Budget::Of>(of);
+        const std::unique_ptr<Mode> tune(makeTuneMode(*m_bench, nullptr));
+        tune->resize(1300, 800);
+        tune->show();
+        auto* units = tune->findChild<QComboBox*>(QStringLiteral("budget-of"));
+        auto* value = tune->findChild<QDoubleSpinBox*>(QStringLiteral("budget-value"));
+        auto* slider = tune->findChild<QSlider*>(QStringLiteral("budget"));
+        for (int i = 0; i < row; ++i)
+            QTest::keyClick(units, Qt::Key_Down);
+        QCOMPARE(units->currentIndex(), row);
+        const auto taken = [&] {
+            const auto& ledger = m_bench->predictedLedger();
+            return kind == Budget::Of::Bits     ? m_bench->size().bitsPerWeight
+                   : kind == Budget::Of::Bytes  ? double(m_bench->size().bytes)
+                   : kind == Budget::Of::Memory ? double(ledger->use.total())
+                                                : m_bench->prediction()->kld;
+        };
+        const auto held = [&](double wanted) {
+            const auto budget = m_bench->heldBudget();
+            return budget && budget->of == kind &&
+                   std::abs(budget->value - wanted) < 1e-6 * wanted && m_bench->jobs().idle();
+        };
+        const auto [first, last] = m_bench->budgetRange(kind);
+        QVERIFY(kind == Budget::Of::Loss ? first > last && last > 0 : first < last);
+        for (const double part : {0.3, 0.6}) {
+            const double wanted = kind == Budget::Of::Loss ? first * std::pow(last / first, part)
+                                                           : first + (last - first) * part;
+            const QString typed = QString::number(wanted / unit, 'f', value->decimals());
+            value->selectAll();
+            QTest::keyClicks(value, typed);
+            QTest::keyClick(value, Qt::Key_Return);
+            const double asked = typed.toDouble() * unit;
+            QTRY_VERIFY(held(asked));
+            QCOMPARE(m_bench->recipe().name, std::string(kMixedLevel));
+            QVERIFY2(taken() <= asked * 1.0001 && taken() > asked * (row == 3 ? 0.7 : 0.95),
+                     qPrintable(QStringLiteral("%1 of %2").arg(taken()).arg(asked)));
+            QCOMPARE(value->text().startsWith(typed), true);
+            QVERIFY(std::abs(slider->value() / 1000.0 - part) < 0.02);
+        }
+        // The slider moves in the same unit.
+        QTest::keyClick(slider, Qt::Key_PageUp);
+        QTRY_VERIFY(m_bench->jobs().idle() && m_bench->heldBudget() && slider->value() == 650);
+        QVERIFY(taken() < m_bench->heldBudget()->value * 1.0001);
+        // All of them stand below it.
+        const auto labels = tune->findChildren<ElidedLabel*>();
+        QVERIFY(std::any_of(labels.begin(), labels.end(), [](const ElidedLabel* label) {
+            return label->fullText().contains(QStringLiteral("bits per weight")) &&
+                   label->fullText().contains(QStringLiteral("in a file")) &&
+                   label->fullText().contains(QStringLiteral("of memory with")) &&
+                   label->fullText().contains(QStringLiteral("KLD ×10⁻³ ≈"));
+        }));
+        if (kind != Budget::Of::Memory)
+            return;
+        // With more context less is left for the weights.
+        const uint64_t before = m_bench->size().bytes;
+        m_bench->setContext(1024);
+        QTRY_VERIFY(m_bench->jobs().idle());
+        const uint64_t less = m_bench->size().bytes;
+        m_bench->setContext(512);
+        QTRY_VERIFY(m_bench->jobs().idle() && m_bench->size().bytes > less);
+        QVERIFY(taken() < m_bench->heldBudget()->value * 1.0001);
+        m_bench->setContext(2048);
+        QTRY_VERIFY(m_bench->jobs().idle());
+        QVERIFY(m_bench->size().bytes <= before);
+    }
+
+    /// What panels ask at every turn is worked out once, and follows the recipe.
+    void theDocumentKnowsItsRecipe() {
+        for (const char* level : {"q4_k_m", "nf4", ""}) {
+            m_bench->setLevel(QString::fromLatin1(level));
+            const Recipe& recipe = m_bench->recipe();
+            QCOMPARE(m_bench->recipeHash(), recipe.hash());
+            QCOMPARE(m_bench->title(), m_bench->recipeTitle(recipe));
+            const RecipeSize size = recipeSize(*m_bench->model(), recipe);
+            QCOMPARE(m_bench->size().bytes, size.bytes);
+            QCOMPARE(m_bench->size().bitsPerWeight, size.bitsPerWeight);
+            const TensorKey key{Role::Value, 1};
+            const TensorChoice chosen = recipe.choose(*m_bench->model(), key);
+            if (chosen.format)
+                QCOMPARE(*m_bench->choice(key), chosen);
+            else
+                QCOMPARE(m_bench->choice(key)->format, m_bench->model()->get(key).format());
+            QTRY_VERIFY(m_bench->prediction());
+            QCOMPARE(m_bench->prediction()->kld, m_bench->prediction(recipe)->kld);
+        }
+        m_bench->setTensorFormat({Role::Value, 1}, QStringLiteral("q8_0"));
+        QVERIFY(m_bench->size().bytes != recipeSize(*m_bench->model(), Recipe{}).bytes);
+        QCOMPARE(m_bench->title(), QStringLiteral("Own recipe"));
+        m_bench->undoStack()->undo();
+        QCOMPARE(m_bench->title(), QStringLiteral("Base"));
     }
 
     void oneTensorIsHeardAtOnce() {
@@ -189,6 +299,66 @@ private slots:
         m_bench->jobs().setPaused(id, false);
         QTRY_VERIFY(done);
         QCOMPARE(int(steps), 40);
+    }
+
+    /// Nothing reads chats until they are chosen; what they are used for is said then.
+    void chatsCalibrateWhenChosen() {
+        const std::unique_ptr<Mode> tune(makeTuneMode(*m_bench, nullptr));
+        tune->resize(1300, 800);
+        tune->show();
+        auto* box = tune->findChild<QComboBox*>(QStringLiteral("calibration"));
+        auto* banner = tune->findChild<Banner*>();
+        QVERIFY(box && box->isEnabled() && box->currentIndex() == 0);
+        QSignalSpy problems(m_bench.get(), &Workbench::problem);
+        QSignalSpy changes(m_bench.get(), &Workbench::calibrationChanged);
+        const auto chooseChats = [&] {
+            changes.clear();
+            problems.clear();
+            QTest::keyClick(box, Qt::Key_Down);
+            QTRY_VERIFY(changes.count() > 0);
+        };
+        chooseChats(); // there are none
+        QTRY_COMPARE(problems.count(), 1);
+        QVERIFY(problems[0][1].toString().contains(QStringLiteral("no chat in it yet")));
+        QCOMPARE(box->currentIndex(), 0);
+
+        ChatStore store;
+        ChatRecord chat;
+        chat.id = QStringLiteral("one");
+        ChatTurn& turn = chat.turns.emplace_back();
+        turn.role = QStringLiteral("user");
+        turn.text = QStringLiteral("Hello.");
+        store.save(chat);
+        store.flush();
+        chooseChats();
+        QTRY_COMPARE(problems.count(), 1);
+        QVERIFY(problems[0][1].toString().contains(QStringLiteral("at least one window of")));
+        QVERIFY(m_bench->calibration().isEmpty() && m_bench->canPredict());
+
+        for (int i = 0; i < 300; ++i)
+            turn.text += QStringLiteral(" There were %1 boats.").arg(i);
+        store.save(chat);
+        store.flush();
+        chooseChats();
+        QCOMPARE(m_bench->calibration(), store.folder());
+        QCOMPARE(problems.count(), 0);
+        QCOMPARE(box->currentIndex(), 1);
+        QVERIFY(banner->sentence().contains(QStringLiteral("own chats (1 conversation)")));
+        QVERIFY(banner->sentence().contains(QStringLiteral("never leave")));
+        QVERIFY(!m_bench->canPredict()); // what was predicted was for another text
+        QCOMPARE(QSettings().value(QStringLiteral("calibration")).toString(), store.folder());
+
+        // Levels that look at nothing have nothing to apply; GPTQ is made from the chats.
+        m_bench->applyLevel(QStringLiteral("int4"));
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), 60000);
+        QVERIFY(!m_bench->hasPendingChange());
+        m_bench->applyLevel(QStringLiteral("gptq"));
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), 120000);
+        QCOMPARE(m_bench->runningRecipe().name, std::string("gptq"));
+        m_bench->setCalibration({});
+        QTRY_VERIFY(m_bench->calibration().isEmpty());
+        QVERIFY(m_bench->hasPendingChange());
+        QCOMPARE(box->currentIndex(), 0);
     }
 
 private:

@@ -71,7 +71,7 @@ void TestPanels::rightAnswersOfEveryLevel() {
     QVERIFY(column() >= 0);
     QVERIFY(table->isColumnHidden(column())); // nothing was asked yet
     m_bench.measureLadder(1, path);
-    QTRY_VERIFY_WITH_TIMEOUT(!m_bench.isMeasuringLadder(), 120000);
+    QTRY_VERIFY_WITH_TIMEOUT(!m_bench.isMeasuringLadder(), 400000);
     QTRY_VERIFY(!table->isColumnHidden(column()));
     for (int row = 0; row < table->model()->rowCount(); ++row) {
         const QModelIndex cell = table->model()->index(row, column());

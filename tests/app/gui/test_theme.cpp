@@ -161,6 +161,9 @@ void TestTheme::numbersAreWrittenAsPeopleReadThem() {
     QCOMPARE(units::count(131072), QStringLiteral("131,072"));
     QCOMPARE(units::number(15346.2), QStringLiteral("15,300"));
     QCOMPARE(units::number(142.4), QStringLiteral("142"));
+    QCOMPARE(units::number(0.00073, 2), QStringLiteral("0.00073"));
+    QCOMPARE(units::number(0.0000073, 2), QStringLiteral("7.3×10⁻⁶"));
+    QCOMPARE(units::number(-1.5e12, 2), QStringLiteral("\u22121.5×10¹²"));
     QCOMPARE(units::withError(0.01634, 0.00061), QStringLiteral("0.0163 ± 0.0006"));
     QCOMPARE(units::duration(70), QStringLiteral("1%1min 10%1s").arg(thin));
     QCOMPARE(units::number(std::nan("")), QStringLiteral("not a number"));
