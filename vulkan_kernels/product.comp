@@ -7,7 +7,7 @@
 #include "weights.glsl"
 
 // M activation rows times TILES · 16 rows of a matrix in any format. An invocation owns a matrix row
-// of each tile and a slice of its blocks, every SLICES-th; the slices meet in shared memory, always in
+// of each tile and a slice of its blocks, in a row or every SLICES-th; the slices meet in shared memory, always in
 // the same order, so that a result depends on the number of slices, but neither on M nor on TILES.
 layout(local_size_x_id = ID_WORKGROUP) in;
 layout(constant_id = ID_WORKGROUP) const uint WORKGROUP = 64u;
@@ -21,8 +21,10 @@ layout(constant_id = ID_SUMS) const uint SUMS = 1u;
 layout(constant_id = ID_PARTIALS) const uint PARTIALS = 64u;
 layout(constant_id = ID_AHEAD) const uint AHEAD = 1u;
 layout(constant_id = ID_RECORDS) const uint RECORDS = 1u;
+layout(constant_id = ID_SPREAD) const uint SPREAD = 0u;
 layout(constant_id = ID_OUTLIERS) const uint OUTLIERS = 0u;
 const uint SLICES = WORKGROUP / TILE_ROWS;
+const uint kStride = SPREAD != 0u ? SLICES : 1u; // from a slice's block to its next
 const uint kSlicesAtOnce = 4u;
 
 layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
@@ -145,7 +147,9 @@ void main() {
             rowScales[t] = blockScale(a.planes, tiles[t], row, 0u);
     }
     uint x = firstRow * a.planes.blocks;
-    for (uint first = slice; first < a.planes.blocks; first += SLICES * AHEAD) {
+    uint each = SPREAD != 0u ? 1u : (a.planes.blocks + SLICES - 1u) / SLICES;
+    uint end = SPREAD != 0u ? a.planes.blocks : min(slice * each + each, a.planes.blocks);
+    for (uint first = slice * each; first < end; first += kStride * AHEAD) {
         if (FLOAT != 0u) {
             [[unroll]] for (uint t = 0u; t < TILES; ++t) {
                 BlockScale s = GROUP == 0u ? rowScales[t] : blockScale(a.planes, tiles[t], row, first);
@@ -155,7 +159,7 @@ void main() {
             continue;
         }
         [[unroll]] for (uint u = 0u; u < AHEAD; ++u) {
-            uint block = min(first + u * SLICES, a.planes.blocks - 1u);
+            uint block = min(first + u * kStride, end - 1u);
             [[unroll]] for (uint t = 0u; t < TILES; ++t) {
                 uint r = u * TILES + t;
                 gScales[r] =
@@ -165,8 +169,8 @@ void main() {
             }
         }
         [[unroll]] for (uint u = 0u; u < AHEAD; ++u)
-            if (first + u * SLICES < a.planes.blocks)
-                addIntegerBlocks(u * TILES, x + first + u * SLICES, a.planes.blocks, sums);
+            if (first + u * kStride < end)
+                addIntegerBlocks(u * TILES, x + first + u * kStride, a.planes.blocks, sums);
     }
     if (OUTLIERS != 0u)
         addOutliers(slice, firstRow, tiles, row, sums);

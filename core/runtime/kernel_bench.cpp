@@ -125,10 +125,11 @@ private:
         if (!m_options.everyTiling || units)
             return {m_context.tiling.product(m)};
         std::vector<ProductTiling> all;
+        const std::string& kind = m_report.device.kind;
         for (const uint32_t workgroup : {64u, 128u, 256u, 512u})
             for (const uint32_t tiles : {1u, 2u, 4u})
                 for (const uint32_t ahead : {1u, 2u, 4u})
-                    if (const ProductTiling t{workgroup, tiles, ahead};
+                    if (const ProductTiling t{workgroup, tiles, ahead, kind != "software"};
                         fits(t, static_cast<uint32_t>(m), m_uploader.device->limits()) &&
                         tiles * ahead * static_cast<uint32_t>(m) <= 64)
                         all.push_back(t);

@@ -67,6 +67,7 @@
 #define ID_PARTIALS 27 /* WORKGROUP · M · TILES */
 #define ID_AHEAD 28    /* blocks of a row that an invocation loads before it multiplies */
 #define ID_RECORDS 29  /* AHEAD · TILES */
+#define ID_SPREAD 31   /* whether neighbouring invocations read neighbouring blocks */
 #define ID_OUTLIERS 25 /* also of embed.comp */
 #define EPILOGUE_STORE 0
 #define EPILOGUE_ADD 1

@@ -15,12 +15,15 @@ constexpr KernelTiling kSoftware{
     .products = {{{64, 1, 1}, {64, 1, 1}, {64, 1, 1}, {64, 1, 1}, {64, 2, 1}}}};
 
 /// A GPU hides the latency of memory behind many loads in flight.
-constexpr KernelTiling kGpu{
-    .products = {{{512, 1, 2}, {512, 1, 1}, {512, 2, 2}, {512, 2, 2}, {256, 2, 2}}},
-    .prepare = 256,
-    .attention = 256,
-    .prepareWorkgroups = 128,
-    .tailRows = 0};
+constexpr KernelTiling kGpu{.products = {{{512, 1, 2, true},
+                                          {512, 1, 1, true},
+                                          {512, 2, 2, true},
+                                          {512, 2, 2, true},
+                                          {256, 2, 2, true}}},
+                            .prepare = 256,
+                            .attention = 256,
+                            .prepareWorkgroups = 128,
+                            .tailRows = 0};
 
 /// The variants of product_matrix.comp: large tiles read less, but need many rows to fill a GPU.
 struct MatrixTiling {
@@ -103,6 +106,7 @@ Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, 
     d.constants[ID_PARTIALS] = tiling.workgroup * m * tiling.tiles;
     d.constants[ID_AHEAD] = ahead;
     d.constants[ID_RECORDS] = ahead * tiling.tiles;
+    d.constants[ID_SPREAD] = tiling.spread ? 1 : 0;
     d.constants[ID_FLOAT] = isFloat ? 1 : 0;
     d.constants[ID_OUTLIERS] = w.form->outliers();
     d.x = (part.planes.rows + TILE_ROWS * tiling.tiles - 1) / (TILE_ROWS * tiling.tiles);

@@ -8,9 +8,11 @@ namespace nibble {
 inline constexpr int32_t kWidestRows = 16;
 
 /// How a product kernel is cut (vulkan_kernels/product.comp): invocations of a workgroup, tiles of
-/// 16 matrix rows that it multiplies at once, and blocks that an invocation loads ahead.
+/// 16 matrix rows that it multiplies at once, blocks that an invocation loads ahead, and whether
+/// neighbours read neighbouring blocks or each a stretch of its own.
 struct ProductTiling {
     uint32_t workgroup = 64, tiles = 1, ahead = 1;
+    bool spread = false;
     friend bool operator==(const ProductTiling&, const ProductTiling&) = default;
 };
 
