@@ -75,23 +75,12 @@
 #define EPILOGUE_KEY 3
 #define EPILOGUE_VALUE 4
 
-/* product_matrix.comp: invocations; activation rows and matrix rows of a workgroup and of a
-   subgroup of 32; blocks between two barriers. The host knows the sizes of both variants. */
-#define MATRIX_SMALL_ROWS 64
-#define MATRIX_SMALL_COLS 64
-#define MATRIX_LARGE_ROWS 128
-#define MATRIX_LARGE_COLS 128
-#ifdef MATRIX_LARGE
-#define MATRIX_WORKGROUP 256
-#define MATRIX_ROWS MATRIX_LARGE_ROWS
-#define MATRIX_COLS MATRIX_LARGE_COLS
-#define MATRIX_SUBGROUP_ROWS 64
-#else
+/* product_matrix.comp: invocations; activation rows and matrix rows of a workgroup and of a subgroup
+   of 32; blocks between two barriers. */
 #define MATRIX_WORKGROUP 128
-#define MATRIX_ROWS MATRIX_SMALL_ROWS
-#define MATRIX_COLS MATRIX_SMALL_COLS
+#define MATRIX_ROWS 64
+#define MATRIX_COLS 64
 #define MATRIX_SUBGROUP_ROWS 32
-#endif
 #define MATRIX_SUBGROUP_COLS 32
 #define MATRIX_STEP 2
 

@@ -117,7 +117,7 @@ bool Pipelines::hasModule(std::string_view name) {
 /// A module as the device takes it.
 std::vector<uint32_t> Pipelines::formOf(const std::string& name) const {
     const std::span<const uint32_t> words = wordsOf(name);
-    if (name.starts_with("product_matrix") &&
+    if (name == "product_matrix" &&
         m_device->features().matrix == VulkanFeatures::Matrix::Khr)
         return toKhrMatrices(words);
     return {words.begin(), words.end()};

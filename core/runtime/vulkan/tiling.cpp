@@ -25,15 +25,6 @@ constexpr KernelTiling kGpu{.products = {{{512, 1, 2, true},
                             .prepareWorkgroups = 128,
                             .tailRows = 0};
 
-/// The variants of product_matrix.comp: large tiles read less, but need many rows to fill a GPU.
-struct MatrixTiling {
-    const char* module;
-    uint32_t rows, cols;
-};
-constexpr MatrixTiling kSmall{"product_matrix", MATRIX_SMALL_ROWS, MATRIX_SMALL_COLS},
-    kLarge{"product_matrix_large", MATRIX_LARGE_ROWS, MATRIX_LARGE_COLS};
-constexpr int32_t kManyRows = 256;
-
 /// Bytes of shared memory of a product with a tail, at most.
 uint32_t sharedBytes(const ProductTiling& tiling, uint32_t rows) {
     return tiling.workgroup * (rows * tiling.tiles + 4) * 4 + 16;
@@ -90,10 +81,9 @@ Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, 
     d.buffers[0] = part.memory;
     const auto count = static_cast<uint32_t>(rows);
     if (onMatrixUnits(w, rows, paths)) {
-        const MatrixTiling& units = rows > kManyRows ? kLarge : kSmall;
-        d.module = units.module;
-        d.x = (part.planes.rows + units.cols - 1) / units.cols;
-        d.y = (count + units.rows - 1) / units.rows;
+        d.module = "product_matrix";
+        d.x = (part.planes.rows + MATRIX_COLS - 1) / MATRIX_COLS;
+        d.y = (count + MATRIX_ROWS - 1) / MATRIX_ROWS;
         return d;
     }
     const bool isFloat = w.form->form.isFloat();
