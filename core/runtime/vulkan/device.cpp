@@ -323,6 +323,7 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
     m_limits = properties.limits;
     m_sharesHostMemory = properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU ||
                          properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    m_isSoftware = properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
     const uint32_t family = *computeFamily(physical);
     const float priority = 1;
     VkDeviceQueueCreateInfo queue{};

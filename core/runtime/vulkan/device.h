@@ -70,6 +70,8 @@ public:
     /// Whether the device computes in the host's memory (integrated GPUs and software).
     bool sharesHostMemory() const { return m_sharesHostMemory; }
 
+    /// Whether it is a program on the host's processor.
+    bool isSoftware() const { return m_isSoftware; }
     /// Whether command buffers can read the device's clock.
     bool hasClock() const { return m_hasClock; }
 
@@ -89,7 +91,7 @@ private:
     VkPhysicalDevice m_physical;
     VkPhysicalDeviceLimits m_limits{};
     VulkanFeatures m_features;
-    bool m_sharesHostMemory = false, m_hasClock = false;
+    bool m_sharesHostMemory = false, m_isSoftware = false, m_hasClock = false;
     VkDevice m_device = VK_NULL_HANDLE;
     VolkDeviceTable m_api{};
     VkQueue m_queue = VK_NULL_HANDLE;

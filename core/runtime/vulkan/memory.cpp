@@ -130,7 +130,8 @@ size_t MemoryPool::addSlab(uint64_t bytes, const char* what) {
     slab.size = slabBytes(bytes, m_total);
     try {
         VkResult result = makeSlab(slab, true);
-        if (m_kind == Kind::Written && result != VK_SUCCESS) { // that part may be small, and full
+        // The part of a card's memory that the host sees may be small, and full.
+        if (m_kind == Kind::Written && result != VK_SUCCESS && !m_device->sharesHostMemory()) {
             freeSlab(slab);
             const uint64_t size = slab.size;
             slab = {};

@@ -60,7 +60,7 @@ KernelTiling kernelTiling(const VulkanDevice& device) {
     const char* forced = std::getenv("NIBBLE_VULKAN_TILING");
     const std::string_view row = forced ? forced : "";
     KernelTiling tiling =
-        row == "gpu" || (row != "software" && device.info().kind != "software") ? kGpu : kSoftware;
+        row == "gpu" || (row != "software" && !device.isSoftware()) ? kGpu : kSoftware;
     for (uint32_t i = 0; i < tiling.products.size(); ++i)
         tiling.products[i] = fit(tiling.products[i], 1u << i, device.limits());
     for (uint32_t* workgroup : {&tiling.prepare, &tiling.attention})
