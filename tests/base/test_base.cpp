@@ -64,6 +64,23 @@ private slots:
         QCOMPARE(readTextFile(path, 100), std::string("second"));
         QVERIFY_EXCEPTION_THROWN(readTextFile(path, 3), Error);
     }
+    void largeAndSmallPiecesKeepTheirOrder() {
+        QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString() + "/out.bin";
+        std::string all;
+        {
+            AtomicFile file(path);
+            char letter = 'a';
+            for (const size_t count : {5, 1 << 20, 20 << 20, 7, 3 << 20, 1, (1 << 20) - 1, 2}) {
+                const std::string piece(count, letter++);
+                file.write(piece);
+                all += piece;
+            }
+            QCOMPARE(file.written(), uint64_t(all.size()));
+            file.commit();
+        }
+        QVERIFY(readTextFile(path, 1 << 30) == all);
+    }
     void fullDiskIsOneSentence() {
         if (!std::filesystem::exists("/dev/full"))
             QSKIP("no /dev/full here");
