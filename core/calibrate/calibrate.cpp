@@ -209,7 +209,8 @@ std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<con
 
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
                                                      const Progress& progress,
-                                                     const std::filesystem::path& file) {
+                                                     const std::filesystem::path& file,
+                                                     const CalibrateOptions& options) {
     struct Shared {
         std::filesystem::path file;
         std::shared_ptr<const Calibration> calibration;
@@ -224,8 +225,8 @@ std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const
     model->workedOut.reset(); // before the next is made: it may be large
     auto made = std::make_shared<Shared>();
     made->file = file;
-    made->calibration = file.empty() ? calibrate(model, shippedCalibrationText(), {}, progress)
-                                     : calibrationFromFile(model, file, progress);
+    made->calibration = file.empty() ? calibrate(model, shippedCalibrationText(), options, progress)
+                                     : calibrationFromFile(model, file, progress, options);
     model->workedOut = made;
     return made->calibration;
 }

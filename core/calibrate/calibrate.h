@@ -40,7 +40,8 @@ std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<con
 /// one stays in memory as long as the model is open, so that who asks again finds it made.
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
                                                      const Progress& progress = {},
-                                                     const std::filesystem::path& file = {});
+                                                     const std::filesystem::path& file = {},
+                                                     const CalibrateOptions& options = {});
 
 /// The calibration that a recipe's methods need, from `file` or, where that is empty, the text that
 /// ships; null when they need none. Shared like the above.

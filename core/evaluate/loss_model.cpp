@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Of this file's content: raised when what is measured changes.
-constexpr int kVersion = 3;
+constexpr int kVersion = 4;
 
 /// What the sum leaves out (losses are not quite independent, nor quite in proportion to errors),
 /// as a standard deviation: a share of the prediction, more where the loss is so large that errors
@@ -121,7 +121,9 @@ LossPredictor::LossPredictor(std::shared_ptr<const Model> model, PredictorOption
             fmt::format("{} {} {} {} {}", hashName(checkpointHash(*m_model->checkpoint)),
                         hashName(hashText(m_texts.tensors.text + m_texts.wholes.text)),
                         m_options.sensitivity.context, m_options.sensitivity.windows,
-                        m_options.calibration.string());
+                        m_options.calibration.empty()
+                            ? std::string()
+                            : hashName(hashBytes(mapFile(m_options.calibration).view())));
         m_file = folder / fmt::format("losses-{}.json", hashName(hashText(identity)));
         if (auto known = readLossModel(m_file))
             m_known = std::move(*known);
@@ -136,8 +138,11 @@ LossPredictor::LossPredictor(std::shared_ptr<const Model> model, PredictorOption
 }
 
 std::shared_ptr<const Calibration> LossPredictor::calibration(const Progress& progress) {
-    if (!m_calibration)
-        m_calibration = sharedCalibration(m_model, progress, m_options.calibration);
+    if (!m_calibration) {
+        CalibrateOptions options;
+        options.cached = m_options.cached;
+        m_calibration = sharedCalibration(m_model, progress, m_options.calibration, options);
+    }
     return m_calibration;
 }
 

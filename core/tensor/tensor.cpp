@@ -165,7 +165,7 @@ uint64_t Tensor::storedBytes() const {
 }
 
 void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out) {
-    if (tensor.format->isFloat()) {
+    if (tensor.format->isFloat() && !tensor.columnOrder) {
         decodeFloats(tensor, begin * tensor.cols, (end - begin) * tensor.cols, out);
         return;
     }
@@ -178,7 +178,10 @@ void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out) {
                 decodeOutliers(tensor, row, values);
             continue;
         }
-        decodeRow(tensor, row, planeOrder.data());
+        if (tensor.format->isFloat())
+            decodeFloats(tensor, row * tensor.cols, tensor.cols, planeOrder.data());
+        else
+            decodeRow(tensor, row, planeOrder.data());
         for (size_t j = 0; j < planeOrder.size(); ++j)
             values[(*tensor.columnOrder)[j]] = planeOrder[j];
     }
