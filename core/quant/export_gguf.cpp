@@ -171,7 +171,7 @@ private:
         const TensorChoice choice =
             entry.key ? m_recipe.choose(m_model, *entry.key) : TensorChoice{};
         if (choice.format && !choice.format->isFloat() && choice.method &&
-            choice.method->keepsOutliers && !isKept(entry.key))
+            choice.method->keepsOutliers() && !isKept(entry.key))
             fail(
                 ErrorKind::Usage,
                 "Tensor \"{}\" is made by {} in this recipe, and no GGUF file can hold its outlier "
