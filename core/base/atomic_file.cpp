@@ -11,7 +11,9 @@
 namespace nibble {
 namespace {
 constexpr size_t kBufferBytes = 1 << 20;
-}
+/// Written at once, and then on their way to the disk.
+constexpr size_t kWriteBytes = 8 << 20;
+} // namespace
 
 AtomicFile::AtomicFile(std::filesystem::path path)
     : m_path(std::move(path)), m_buffer(new std::byte[kBufferBytes]) {
@@ -38,6 +40,11 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
     m_written += bytes.size();
+    if (bytes.size() >= kBufferBytes) { // no need to copy them first
+        flush();
+        writeOut(bytes);
+        return;
+    }
     while (!bytes.empty()) {
         const size_t n = std::min(bytes.size(), kBufferBytes - m_buffered);
         std::memcpy(m_buffer.get() + m_buffered, bytes.data(), n);
@@ -53,16 +60,33 @@ void AtomicFile::write(std::string_view text) {
 }
 
 void AtomicFile::flush() {
-    size_t done = 0;
-    while (done < m_buffered) {
-        const ssize_t n = ::write(m_descriptor, m_buffer.get() + done, m_buffered - done);
+    const size_t buffered = m_buffered;
+    m_buffered = 0;
+    writeOut({m_buffer.get(), buffered});
+}
+
+void AtomicFile::writeOut(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const ssize_t n = ::write(m_descriptor, bytes.data(), std::min(bytes.size(), kWriteBytes));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             failed("writing", errno);
-        done += static_cast<size_t>(n);
+        bytes = bytes.subspan(static_cast<size_t>(n));
+        m_unsent += static_cast<uint64_t>(n);
+        if (m_unsent >= kWriteBytes)
+            startSending();
     }
-    m_buffered = 0;
+}
+
+/// Without this all of a large file waits in memory for the sync at the end.
+void AtomicFile::startSending() {
+#ifdef SYNC_FILE_RANGE_WRITE
+    sync_file_range(m_descriptor, static_cast<off_t>(m_sent), static_cast<off_t>(m_unsent),
+                    SYNC_FILE_RANGE_WRITE);
+#endif
+    m_sent += m_unsent;
+    m_unsent = 0;
 }
 
 void AtomicFile::commit() {

@@ -26,11 +26,13 @@ public:
 
 private:
     void flush();
+    void writeOut(std::span<const std::byte> bytes);
+    void startSending();
     [[noreturn]] void failed(const char* doing, int code);
 
     std::filesystem::path m_path, m_temporary;
     int m_descriptor = -1;
-    uint64_t m_written = 0;
+    uint64_t m_written = 0, m_sent = 0, m_unsent = 0;
     std::unique_ptr<std::byte[]> m_buffer;
     size_t m_buffered = 0;
 };

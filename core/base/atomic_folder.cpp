@@ -3,15 +3,21 @@
 #include "core/base/error.h"
 
 #include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
+#include <vector>
 
 namespace nibble {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kPartSuffix = ".part-";
 
 /// "out/" and "out" are one folder.
 fs::path withoutSlash(fs::path path) {
@@ -33,6 +39,40 @@ void syncFolder(const fs::path& folder) {
     close(descriptor);
 }
 
+/// Locked while its process writes it. Where folders cannot be locked, nothing is.
+int lockFolder(const fs::path& folder) {
+    const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (descriptor < 0 || flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+        return descriptor;
+    close(descriptor);
+    return -1;
+}
+
+/// Removes what killed processes left beside `path`: folders of the same name with the number of a
+/// process that is no more, and that no process (also on another machine that shares the disk)
+/// has locked.
+void removeAbandoned(const fs::path& path) {
+    std::error_code ignored;
+    const std::string prefix = path.filename().string() + kPartSuffix;
+    const fs::path parent = path.parent_path().empty() ? fs::path(".") : path.parent_path();
+    std::vector<fs::path> abandoned;
+    for (fs::directory_iterator at(parent, ignored), end; at != end; at.increment(ignored)) {
+        const std::string name = at->path().filename().string();
+        pid_t process = 0;
+        const char* last = name.data() + name.size();
+        if (!name.starts_with(prefix) ||
+            std::from_chars(name.data() + prefix.size(), last, process).ptr != last || process <= 0)
+            continue;
+        if (kill(process, 0) != 0 && errno == ESRCH)
+            abandoned.push_back(at->path());
+    }
+    for (const fs::path& folder : abandoned)
+        if (const int descriptor = lockFolder(folder); descriptor >= 0) {
+            fs::remove_all(folder, ignored);
+            close(descriptor);
+        }
+}
+
 } // namespace
 
 AtomicFolder::AtomicFolder(fs::path path, const char* mayReplace)
@@ -48,18 +88,22 @@ AtomicFolder::AtomicFolder(fs::path path, const char* mayReplace)
              "{} is a folder with other files in it (it has no {}); choose another name.",
              printable(m_path.string(), 400), mayReplace);
     m_temporary = m_path;
-    m_temporary += ".part-" + std::to_string(getpid());
+    m_temporary += kPartSuffix + std::to_string(getpid());
+    removeAbandoned(m_path);
     std::error_code error;
     fs::remove_all(m_temporary, error); // of an earlier process with this number
     fs::create_directory(m_temporary, error);
     if (error)
         failed(m_path, "making a folder beside it", error.message());
+    m_lock = lockFolder(m_temporary);
 }
 
 AtomicFolder::~AtomicFolder() {
     std::error_code ignored;
     if (!m_isCommitted)
         fs::remove_all(m_temporary, ignored);
+    if (m_lock >= 0)
+        close(m_lock);
 }
 
 void AtomicFolder::commit() {

@@ -5,7 +5,8 @@
 namespace nibble {
 
 /// A folder that appears under its name complete or not at all: files are written into a folder
-/// beside it, which is renamed at the end. Destroyed without commit() it leaves nothing behind.
+/// beside it, which is renamed at the end. Destroyed without commit() it leaves nothing behind;
+/// what a killed process left, the next one for the same name removes.
 class AtomicFolder {
 public:
     /// `mayReplace` names a file that tells a folder that may be replaced; any other one that is
@@ -22,6 +23,7 @@ public:
 private:
     std::filesystem::path m_path, m_temporary;
     bool m_isCommitted = false;
+    int m_lock = -1; ///< says to others that it is being written
 };
 
 } // namespace nibble

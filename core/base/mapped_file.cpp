@@ -93,6 +93,14 @@ void releasePages(std::span<const std::byte> view) {
         madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
+void prefetchPages(std::span<const std::byte> view) {
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<uintptr_t>(view.data()) / page * page;
+    const auto end = reinterpret_cast<uintptr_t>(view.data()) + view.size();
+    if (begin < end)
+        madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+}
+
 std::string inflateText(std::span<const std::byte> compressed, uint64_t limit) {
     std::string out;
     z_stream stream{};

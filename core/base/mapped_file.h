@@ -19,6 +19,10 @@ std::string readTextFile(const std::filesystem::path& path, uint64_t limit);
 /// that loading does not keep the file's pages resident beside the transcoded planes.
 void releasePages(std::span<const std::byte> view);
 
+/// Tells the kernel that they will be needed soon, so that it reads them while others are worked
+/// on.
+void prefetchPages(std::span<const std::byte> view);
+
 /// zlib-compressed bytes to text; Error{BadInput} when damaged or larger than `limit`.
 std::string inflateText(std::span<const std::byte> compressed, uint64_t limit);
 

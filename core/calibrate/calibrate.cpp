@@ -239,7 +239,8 @@ CalibrationChoice lookAtCalibration(const std::shared_ptr<const Model>& model,
 
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
                                                      const Progress& progress,
-                                                     const std::filesystem::path& file) {
+                                                     const std::filesystem::path& file,
+                                                     const CalibrateOptions& options) {
     struct Shared {
         std::filesystem::path file;
         std::shared_ptr<const Calibration> calibration;
@@ -254,7 +255,7 @@ std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const
     model->workedOut.reset(); // before the next is made: it may be large
     auto made = std::make_shared<Shared>();
     made->file = file;
-    made->calibration = calibrationFromFile(model, file, progress);
+    made->calibration = calibrationFromFile(model, file, progress, options);
     model->workedOut = made;
     return made->calibration;
 }

@@ -56,7 +56,8 @@ std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<con
 /// that go on meanwhile do not change it.
 std::shared_ptr<const Calibration> sharedCalibration(const std::shared_ptr<const Model>& model,
                                                      const Progress& progress = {},
-                                                     const std::filesystem::path& file = {});
+                                                     const std::filesystem::path& file = {},
+                                                     const CalibrateOptions& options = {});
 
 /// The calibration that a recipe's methods need, from `file` or, where that is empty, the text that
 /// ships; null when they need none. Shared like the above.

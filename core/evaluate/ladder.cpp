@@ -145,6 +145,9 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                 size(row);
             }
             variant.load(model, backend, row.recipe, context, options.calibration, progress);
+            row.size =
+                recipeSize(*model, row.recipe,
+                           calibrationFor(model, row.recipe, quiet, options.calibration).get());
             row.makeSeconds =
                 std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
             row.quality =

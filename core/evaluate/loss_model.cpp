@@ -4,7 +4,6 @@
 #include "core/base/cache_folder.h"
 #include "core/base/hash.h"
 #include "core/base/limits.h"
-#include "core/base/mapped_file.h"
 #include "core/calibrate/calibrate.h"
 #include "core/model/names.h"
 #include "core/quant/receipt.h"
@@ -20,7 +19,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Of this file's content: raised when what is measured changes.
-constexpr int kVersion = 3;
+constexpr int kVersion = 4;
 
 /// What the sum leaves out (losses are not quite independent, nor quite in proportion to errors),
 /// as a standard deviation: a share of the prediction, more where the loss is so large that errors
@@ -138,8 +137,11 @@ LossPredictor::LossPredictor(std::shared_ptr<const Model> model, PredictorOption
 }
 
 std::shared_ptr<const Calibration> LossPredictor::calibration(const Progress& progress) {
-    if (!m_calibration)
-        m_calibration = sharedCalibration(m_model, progress, m_options.calibration);
+    if (!m_calibration) {
+        CalibrateOptions options;
+        options.cached = m_options.cached;
+        m_calibration = sharedCalibration(m_model, progress, m_options.calibration, options);
+    }
     return m_calibration;
 }
 

@@ -30,7 +30,7 @@ struct Prediction {
 struct PredictorOptions {
     SensitivityOptions sensitivity;
     std::filesystem::path calibration; ///< a text or an importance matrix; empty = what ships
-    bool cached = true;                ///< read from and kept in cacheFolder()
+    bool cached = true;                ///< read from and kept in cacheFolder(), calibration as well
 };
 
 /// Predicts the loss of any recipe from each matrix's sensitivity and the error that the recipe

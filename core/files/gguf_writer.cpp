@@ -3,6 +3,7 @@
 #include "core/files/checkpoint.h"
 #include "core/files/gguf_format.h"
 
+#include <future>
 #include <limits>
 
 namespace nibble {
@@ -212,14 +213,21 @@ void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
 
     AtomicFile file(path);
     file.write(header.bytes());
+    std::future<void> written; // the tensor before, while the next is made
     for (size_t i = 0; i < tensors.size(); ++i) {
-        const Bytes bytes = produce(i);
+        Bytes bytes = produce(i);
         if (bytes.size() != tensors[i].bytes)
             fail(ErrorKind::Internal, "Tensor \"{}\" has {} bytes where {} were announced.",
                  printable(tensors[i].name), bytes.size(), tensors[i].bytes);
-        file.write(bytes.view());
-        writePadding(file, alignment);
+        if (written.valid())
+            written.get();
+        written = std::async([&file, alignment, bytes = std::move(bytes)] {
+            file.write(bytes.view());
+            writePadding(file, alignment);
+        });
     }
+    if (written.valid())
+        written.get();
     file.commit();
 }
 

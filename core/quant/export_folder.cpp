@@ -148,7 +148,7 @@ private:
     }
     void addQuantized(Item& item, const TensorChoice& choice, const Format& format) {
         const TensorInfo& info = m_model.get(item.key);
-        if (choice.format && choice.method && choice.method->keepsOutliers)
+        if (choice.format && choice.method && choice.method->keepsOutliers())
             refuse(
                 item.key, format,
                 fmt::format("it has no place for the outlier columns of {}", choice.method->title),

@@ -1,5 +1,6 @@
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "core/base/mapped_file.h"
 #include "core/files/gguf_format.h"
 #include "core/model/names.h"
 #include "core/quant/quantizer.h"
@@ -129,6 +130,11 @@ public:
 
     Bytes produce(size_t index, const Progress& progress) {
         const Entry& entry = m_entries[index];
+        // The file passes through memory tensor by tensor: the next is read while this one is made.
+        if (index > 0 && m_entries[index - 1].source)
+            releasePages(m_entries[index - 1].source->bytes.view());
+        if (index + 1 < m_entries.size() && m_entries[index + 1].source)
+            prefetchPages(m_entries[index + 1].source->bytes.view());
         if (!entry.source)
             return Bytes::of(m_model.config.ropeFactors);
         const bool isGguf = m_model.checkpoint->container == Checkpoint::Container::Gguf;
@@ -165,7 +171,7 @@ private:
         const TensorChoice choice =
             entry.key ? m_recipe.choose(m_model, *entry.key) : TensorChoice{};
         if (choice.format && !choice.format->isFloat() && choice.method &&
-            choice.method->keepsOutliers && !isKept(entry.key))
+            choice.method->keepsOutliers() && !isKept(entry.key))
             fail(
                 ErrorKind::Usage,
                 "Tensor \"{}\" is made by {} in this recipe, and no GGUF file can hold its outlier "

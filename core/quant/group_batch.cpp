@@ -62,7 +62,7 @@ struct NearestOfTable {
     }
 };
 
-template <typename Nearest, bool hasOffset>
+template <typename Nearest, bool hasOffset, bool isWeighted>
 [[gnu::always_inline]] inline void
 sumInto(GroupBatch::Sums& sums, const float* __restrict x, const float* __restrict w, int steps,
         const Levels& levels, const LaneGrid& grid, const Lanes& inverse) {
@@ -72,7 +72,7 @@ sumInto(GroupBatch::Sums& sums, const float* __restrict x, const float* __restri
         for (int lane = 0; lane < kLanes; ++lane) {
             const float from = hasOffset ? x[lane] - grid.offset.at[lane] : x[lane];
             const float l = nearest(from * inverse.at[lane], lane);
-            const float wl = w[lane] * l;
+            const float wl = isWeighted ? w[lane] * l : l;
             if (hasOffset)
                 sl[lane] += wl;
             sxl[lane] += wl * x[lane];
@@ -83,7 +83,7 @@ sumInto(GroupBatch::Sums& sums, const float* __restrict x, const float* __restri
     std::copy(sll, sll + kLanes, sums.ll.at);
 }
 
-template <typename Nearest, bool hasOffset>
+template <typename Nearest, bool hasOffset, bool isWeighted>
 [[gnu::always_inline]] inline void
 errorsInto(Lanes& errors, const float* __restrict x, const float* __restrict w, int steps,
            const Levels& levels, const LaneGrid& grid, const Lanes& inverse) {
@@ -94,31 +94,52 @@ errorsInto(Lanes& errors, const float* __restrict x, const float* __restrict w, 
             const float from = hasOffset ? x[lane] - grid.offset.at[lane] : x[lane];
             const float l = nearest(from * inverse.at[lane], lane);
             const float difference = from - grid.scale.at[lane] * l;
-            sum[lane] += w[lane] * difference * difference;
+            const float weighted = isWeighted ? w[lane] * difference : difference;
+            sum[lane] += weighted * difference;
         }
     std::copy(sum, sum + kLanes, errors.at);
 }
 
+template <bool isWeighted>
+[[gnu::always_inline]] inline void sumOfKind(GroupBatch::Sums& out, const float* x, const float* w,
+                                             int steps, const Levels& levels, const LaneGrid& grid,
+                                             bool hasOffset) {
+    const Lanes inverse = inverseOf(grid.scale);
+    if (levels.isTable)
+        sumInto<NearestOfTable, false, isWeighted>(out, x, w, steps, levels, grid, inverse);
+    else if (hasOffset)
+        sumInto<NearestInteger, true, isWeighted>(out, x, w, steps, levels, grid, inverse);
+    else
+        sumInto<NearestInteger, false, isWeighted>(out, x, w, steps, levels, grid, inverse);
+}
+/// w is null where all weights are 1.
 NIBBLE_CLONED void sumLevels(GroupBatch::Sums& out, const float* x, const float* w, int steps,
                              const Levels& levels, const LaneGrid& grid, bool hasOffset) {
-    const Lanes inverse = inverseOf(grid.scale);
-    if (levels.isTable)
-        sumInto<NearestOfTable, false>(out, x, w, steps, levels, grid, inverse);
-    else if (hasOffset)
-        sumInto<NearestInteger, true>(out, x, w, steps, levels, grid, inverse);
+    if (w)
+        sumOfKind<true>(out, x, w, steps, levels, grid, hasOffset);
     else
-        sumInto<NearestInteger, false>(out, x, w, steps, levels, grid, inverse);
+        sumOfKind<false>(out, x, x, steps, levels, grid, hasOffset);
 }
 
-NIBBLE_CLONED void sumErrors(Lanes& out, const float* x, const float* w, int steps,
-                             const Levels& levels, const LaneGrid& grid, bool hasOffset) {
+template <bool isWeighted>
+[[gnu::always_inline]] inline void errorsOfKind(Lanes& out, const float* x, const float* w,
+                                                int steps, const Levels& levels,
+                                                const LaneGrid& grid, bool hasOffset) {
     const Lanes inverse = inverseOf(grid.scale);
     if (levels.isTable)
-        errorsInto<NearestOfTable, false>(out, x, w, steps, levels, grid, inverse);
+        errorsInto<NearestOfTable, false, isWeighted>(out, x, w, steps, levels, grid, inverse);
     else if (hasOffset)
-        errorsInto<NearestInteger, true>(out, x, w, steps, levels, grid, inverse);
+        errorsInto<NearestInteger, true, isWeighted>(out, x, w, steps, levels, grid, inverse);
     else
-        errorsInto<NearestInteger, false>(out, x, w, steps, levels, grid, inverse);
+        errorsInto<NearestInteger, false, isWeighted>(out, x, w, steps, levels, grid, inverse);
+}
+/// w is null where all weights are 1.
+NIBBLE_CLONED void sumErrors(Lanes& out, const float* x, const float* w, int steps,
+                             const Levels& levels, const LaneGrid& grid, bool hasOffset) {
+    if (w)
+        errorsOfKind<true>(out, x, w, steps, levels, grid, hasOffset);
+    else
+        errorsOfKind<false>(out, x, x, steps, levels, grid, hasOffset);
 }
 
 NIBBLE_CLONED void measure(GroupBatch::Extent& out, const float* __restrict x,
@@ -244,6 +265,8 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
     if (!weights.empty() || shape != m_equalWeights)
         putWeights(weights, count, length);
     m_equalWeights = weights.empty() ? shape : std::array<int64_t, 3>{};
+    // What pads a lane, and lanes without a group, have the weight 0.
+    m_isWeighted = !weights.empty() || count != kLanes * steps;
     measureExtent();
 }
 
@@ -315,7 +338,8 @@ void GroupBatch::fold(Lanes& sums) const {
 GroupBatch::Sums GroupBatch::sums(const Levels& levels, const LaneGrid& grid,
                                   bool hasOffset) const {
     Sums out;
-    sumLevels(out, m_x.data(), m_w.data(), m_steps, levels, grid, hasOffset);
+    sumLevels(out, m_x.data(), m_isWeighted ? m_w.data() : nullptr, m_steps, levels, grid,
+              hasOffset);
     fold(out.l);
     fold(out.xl);
     fold(out.ll);
@@ -324,9 +348,27 @@ GroupBatch::Sums GroupBatch::sums(const Levels& levels, const LaneGrid& grid,
 
 Lanes GroupBatch::errors(const Levels& levels, const LaneGrid& grid, bool hasOffset) const {
     Lanes out;
-    sumErrors(out, m_x.data(), m_w.data(), m_steps, levels, grid, hasOffset);
+    sumErrors(out, m_x.data(), m_isWeighted ? m_w.data() : nullptr, m_steps, levels, grid,
+              hasOffset);
     fold(out);
     return out;
+}
+
+NIBBLE_CLONED void roundToHalves(float* __restrict values, uint32_t* __restrict bits) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const uint32_t from = std::bit_cast<uint32_t>(values[lane]);
+        const uint32_t sign = from & 0x80000000u, magnitude = from & 0x7fffffffu;
+        const uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
+        // Let float addition round to multiples of the smallest half.
+        const float sum = std::bit_cast<float>(magnitude) + 0.5f;
+        const uint32_t subnormal = std::bit_cast<uint32_t>(sum) - 0x3f000000u;
+        const bool isSmall = magnitude < 0x38800000u;
+        const uint32_t half = isSmall ? subnormal : normal;
+        const uint32_t back =
+            isSmall ? std::bit_cast<uint32_t>(sum - 0.5f) : (normal << 13) + 0x38000000u;
+        bits[lane] = half | sign >> 16;
+        values[lane] = std::bit_cast<float>(back | sign);
+    }
 }
 
 NIBBLE_CLONED bool areEqual(std::span<const float> weights) {

@@ -9,11 +9,12 @@
 #include <span>
 #include <vector>
 
-/// For plain loops that compilers turn into vector code: where the loader can choose, there is a
-/// second copy for AVX2 (without fused operations, so that every machine finds the same codes).
+/// For plain loops that compilers turn into vector code: where the loader can choose, there are
+/// copies for AVX-512 and AVX2 (without fused operations, so that every machine finds the same
+/// codes: the files that use it are compiled with -ffp-contract=off).
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) &&                 \
     !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define NIBBLE_CLONED [[gnu::target_clones("avx2", "default")]]
+#define NIBBLE_CLONED [[gnu::target_clones("arch=x86-64-v4", "avx2", "default")]]
 #else
 #define NIBBLE_CLONED
 #endif
@@ -90,11 +91,15 @@ private:
     void fold(Lanes& sums) const;
 
     int m_groups = 0, m_parts = 1, m_steps = 0;
+    bool m_isWeighted = true;    ///< else all weights are 1
     std::vector<float> m_x, m_w; ///< [step][lane]
     std::array<double, kLanes> m_magnitude = {}, m_inverse = {}, m_weightMagnitude = {};
     std::array<int64_t, 3> m_equalWeights = {}; ///< count, length, parts of m_w if all are the same
     Extent m_extent;
 };
+
+/// The nearest halves of kLanes numbers within their range, and their bits; as floatToHalf.
+void roundToHalves(float* values, uint32_t* bits);
 
 /// Whether all weights are the same.
 bool areEqual(std::span<const float> weights);

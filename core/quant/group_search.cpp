@@ -126,6 +126,8 @@ void tryRanges(const Format& format, const Levels& levels, const Lanes& low, con
     const auto steps = static_cast<float>((1 << format.bits) - 1);
     for (int step = -multiples.below; step <= multiples.above; ++step)
         for (const float clipped : {0.25f, 0.75f}) {
+            if (step == 0 && clipped > 0.5f)
+                continue; // nothing is clipped
             const float multiple = 1 + multiples.step * static_cast<float>(step);
             Lanes scale, offset;
             for (int i = 0; i < kLanes; ++i) {

@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/half.h"
 #include "core/base/parallel.h"
+#include "core/base/vector_width.h"
 #include "core/quant/methods/awq.h"
 #include "core/quant/methods/gptq.h"
 #include "core/quant/methods/hqq.h"
@@ -11,6 +12,7 @@
 #include "core/quant/methods/smoothquant.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -71,6 +73,15 @@ Tensor convert(const QuantizeInput& input, const Format& format, const Progress&
     return tensor;
 }
 
+/// Magnitudes compare like their bits, and without an exit in the middle the loop is quick.
+NIBBLE_EVERY_VECTOR_WIDTH
+bool areFinite(const float* values, int64_t count) {
+    uint32_t most = 0;
+    for (int64_t i = 0; i < count; ++i)
+        most = std::max(most, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
+    return most < 0x7f800000u;
+}
+
 const Method kMethods[] = {kRtn, kImatrix, kGptq, kAwq, kSmoothQuant, kHqq, kLlmInt8};
 
 } // namespace
@@ -114,11 +125,7 @@ std::vector<float> channelWeights(const QuantizeInput& input) {
 }
 
 void requireFinite(const QuantizeInput& input, int64_t row, std::span<const float> values) {
-    // Without an exit in the middle the loop is quick.
-    int count = 0;
-    for (const float value : values)
-        count += std::abs(value) <= std::numeric_limits<float>::max() ? 1 : 0;
-    if (count == static_cast<int>(values.size()))
+    if (areFinite(values.data(), static_cast<int64_t>(values.size())))
         return;
     for (size_t i = 0; i < values.size(); ++i)
         if (!std::isfinite(values[i]))

@@ -60,8 +60,12 @@ struct Method {
     /// What the method derives from an input's moments, and matrices that share the input share; or
     /// null.
     FeedbackFactor (*feedback)(const Moments& moments) = nullptr;
-    /// Its tensors have outlier columns, which no file of other engines holds.
-    bool keepsOutliers = false;
+    /// How many outlier columns, which no file of other engines holds, it keeps beside the codes;
+    /// without the inputs' largest magnitudes the most that it may keep. Null for methods that keep
+    /// none.
+    int64_t (*outlierCount)(std::span<const float> inputMax, int64_t cols,
+                            float threshold) = nullptr;
+    bool keepsOutliers() const { return outlierCount != nullptr; }
 };
 std::span<const Method> methods();
 /// Error{Usage} that lists the known names.

@@ -39,7 +39,7 @@ uint64_t checkpointHash(const Checkpoint& checkpoint) {
 
 std::string receiptJson(const Model& model, const Recipe& recipe, std::string_view container,
                         const Calibration* calibration, const ExportNotes& notes) {
-    const RecipeSize size = recipeSize(model, recipe);
+    const RecipeSize size = recipeSize(model, recipe, calibration);
     const std::string hash = !notes.calibration.empty() ? notes.calibration
                              : calibration              ? hashName(calibration->textHash)
                                                         : "";

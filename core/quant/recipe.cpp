@@ -103,7 +103,7 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
     if (choice.activations == ActivationFormat::Int8Static && key.role == Role::TokenEmbedding &&
         model.headKey() != key)
         choice.activations = ActivationFormat::Int8Token;
-    if (choice.activations == ActivationFormat::Int8Outliers || choice.method->keepsOutliers)
+    if (choice.activations == ActivationFormat::Int8Outliers || choice.method->keepsOutliers())
         choice.outlierThreshold = outlierThreshold;
     return choice;
 }

@@ -73,18 +73,22 @@ std::string formatGlyph(const Format& format, std::string_view method);
 /// method makes and whose groups divide the row, from small to large.
 std::vector<const Format*> choosableFormats(int64_t cols);
 
-/// Size of a model under a recipe, from shapes alone: outlier columns, which only a calibration
-/// finds, come on top.
+/// Size of a model under a recipe. How many outlier columns there are only a calibration says:
+/// without one they count as the most that the method may keep.
 struct RecipeSize {
     uint64_t bytes = 0; ///< all tensors by exact bits (what a file needs, without its header)
     uint64_t residentBytes = 0; ///< planes as kept in memory
     double bitsPerWeight = 0;   ///< bytes · 8 / parameters
+    bool isUpperBound = false;  ///< outlier columns are estimated
 };
-RecipeSize recipeSize(const Model& model, const Recipe& recipe);
+RecipeSize recipeSize(const Model& model, const Recipe& recipe,
+                      const Calibration* calibration = nullptr);
 /// Plane bytes of one tensor under a recipe.
-uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key);
+uint64_t recipeBytes(const Model& model, const Recipe& recipe, TensorKey key,
+                     const Calibration* calibration = nullptr);
 /// Bytes of one tensor in a file under a recipe.
-uint64_t recipeFileBytes(const Model& model, const Recipe& recipe, TensorKey key);
+uint64_t recipeFileBytes(const Model& model, const Recipe& recipe, TensorKey key,
+                         const Calibration* calibration = nullptr);
 
 /// The variant's tensor: the base's own when the choice keeps it, else quantized from it.
 Tensor variantTensor(const Model& model, const Recipe& recipe, TensorKey key,

@@ -16,6 +16,17 @@ bool isByteScale(ScaleKind kind) {
     return kind == ScaleKind::E8M0 || kind == ScaleKind::E4M3;
 }
 
+/// nearestHalf of each lane, in the batch's magnitudes, and its bits.
+void nearestHalves(const Lanes& wanted, const GroupBatch& batch, Lanes& rounded, uint32_t* bits) {
+    float values[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane)
+        values[lane] = static_cast<float>(
+            std::clamp(double(wanted.at[lane]) * batch.magnitude(lane), -65504.0, 65504.0));
+    roundToHalves(values, bits);
+    for (int lane = 0; lane < kLanes; ++lane)
+        rounded.at[lane] = static_cast<float>(double(values[lane]) * batch.inverseMagnitude(lane));
+}
+
 /// Scales and offsets of a batch as stored.
 struct StoredFit {
     LaneFit fit;
@@ -26,6 +37,11 @@ struct StoredFit {
     StoredFit(const Format& format, const Levels& levels, const GroupBatch& batch,
               const LaneFit& wanted)
         : fit(wanted) {
+        if (format.scale == ScaleKind::F16 && format.offset == OffsetKind::None) {
+            nearestHalves(wanted.grid.scale, batch, fit.grid.scale, scales.data());
+            errors = batch.errors(levels, fit.grid, false);
+            return;
+        }
         for (int lane = 0; lane < kLanes; ++lane) {
             const auto at = static_cast<size_t>(lane);
             double value = double(wanted.grid.scale[lane]) * batch.magnitude(lane);

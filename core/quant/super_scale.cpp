@@ -13,11 +13,29 @@ double quotient(double a, double b) {
     return b == 0 ? 0 : a / b;
 }
 
-float sum(Lanes& lanes) {
+[[gnu::always_inline]] inline float sum(Lanes& lanes) {
     for (int width = kLanes / 2; width > 0; width /= 2)
         for (int i = 0; i < width; ++i)
             lanes.at[i] += lanes.at[i + width];
     return lanes.at[0];
+}
+
+/// Of the codes nearest to t / super: Σw·(t − code·super)², Σw·t·code and Σw·code².
+struct Judged {
+    float error, tq, qq;
+};
+NIBBLE_CLONED void sumCodes(const float* __restrict t, const float* __restrict w, size_t count,
+                            float super, const CodeRange& codes, Judged& out) {
+    const float inverse = inverseScale(super);
+    Lanes errors, tq, qq;
+    for (size_t at = 0; at < count; at += kLanes, t += kLanes, w += kLanes)
+        for (int i = 0; i < kLanes; ++i) {
+            const float q = codes.nearest(t[i] * inverse), lost = t[i] - q * super;
+            errors.at[i] += w[i] * lost * lost;
+            tq.at[i] += w[i] * t[i] * q;
+            qq.at[i] += w[i] * q * q;
+        }
+    out = {sum(errors), sum(tq), sum(qq)};
 }
 
 } // namespace
@@ -79,23 +97,13 @@ void SuperScaleSearch::normalize() {
 double SuperScaleSearch::judge(double super, CodeRange codes) {
     const double half = nearestHalf(super * m_far).value;
     const auto h = static_cast<float>(half / m_far);
-    const float inverse = inverseScale(h);
-    Lanes errors, tq, qq;
-    for (size_t at = 0; at < m_t.size(); at += kLanes) {
-        const float *t = m_t.data() + at, *w = m_w.data() + at;
-        for (int i = 0; i < kLanes; ++i) {
-            const float q = codes.nearest(t[i] * inverse), lost = t[i] - q * h;
-            errors.at[i] += w[i] * lost * lost;
-            tq.at[i] += w[i] * t[i] * q;
-            qq.at[i] += w[i] * q * q;
-        }
-    }
-    const float error = sum(errors);
-    if (error < m_bestError) {
-        m_bestError = error;
+    Judged judged;
+    sumCodes(m_t.data(), m_w.data(), m_t.size(), h, codes, judged);
+    if (judged.error < m_bestError) {
+        m_bestError = judged.error;
         m_best = half;
     }
-    return quotient(sum(tq), sum(qq));
+    return quotient(judged.tq, judged.qq);
 }
 
 } // namespace nibble

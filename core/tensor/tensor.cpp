@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/half.h"
 #include "core/base/parallel.h"
+#include "core/base/vector_width.h"
 #include "core/tensor/planes.h"
 
 #include <algorithm>
@@ -31,9 +32,10 @@ void unpackBlock(const Tensor& t, int64_t record, uint8_t* codes) {
         unpackRecord(high, bytes + lowPlaneWords(t) * 4 + record * high * 4, low, codes);
 }
 
-/// Sixteen halves without a branch, so that compilers vectorise the loop; as halfToFloat.
-void decodeHalves(const uint16_t* __restrict halves, float* __restrict out) {
-    for (int i = 0; i < 16; ++i) {
+/// Without a branch, so that compilers vectorise the loop; as halfToFloat.
+NIBBLE_EVERY_VECTOR_WIDTH
+void decodeHalves(const uint16_t* __restrict halves, int64_t count, float* __restrict out) {
+    for (int64_t i = 0; i < count; ++i) {
         const uint32_t magnitude = halves[i] & 0x7fffu, sign = (halves[i] & 0x8000u) << 16;
         const float subnormal = static_cast<float>(static_cast<int>(magnitude)) * 0x1p-24f;
         const uint32_t normal = (magnitude << 13) + (112u << 23);
@@ -50,12 +52,9 @@ void decodeFloats(const Tensor& t, int64_t first, int64_t count, float* out) {
         return;
     }
     const auto* bits = t.codes.as<uint16_t>().data() + first;
-    if (t.format->code == CodeKind::Float16) {
-        int64_t i = 0;
-        for (; i + 16 <= count; i += 16)
-            decodeHalves(bits + i, out + i);
-        std::transform(bits + i, bits + count, out + i, halfToFloat);
-    } else
+    if (t.format->code == CodeKind::Float16)
+        decodeHalves(bits, count, out);
+    else
         std::transform(bits, bits + count, out, bfloatToFloat);
 }
 
@@ -166,7 +165,7 @@ uint64_t Tensor::storedBytes() const {
 }
 
 void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out) {
-    if (tensor.format->isFloat()) {
+    if (tensor.format->isFloat() && !tensor.columnOrder) {
         decodeFloats(tensor, begin * tensor.cols, (end - begin) * tensor.cols, out);
         return;
     }
@@ -179,7 +178,10 @@ void decodeRows(const Tensor& tensor, int64_t begin, int64_t end, float* out) {
                 decodeOutliers(tensor, row, values);
             continue;
         }
-        decodeRow(tensor, row, planeOrder.data());
+        if (tensor.format->isFloat())
+            decodeFloats(tensor, row * tensor.cols, tensor.cols, planeOrder.data());
+        else
+            decodeRow(tensor, row, planeOrder.data());
         for (size_t j = 0; j < planeOrder.size(); ++j)
             values[(*tensor.columnOrder)[j]] = planeOrder[j];
     }

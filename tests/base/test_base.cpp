@@ -1,4 +1,5 @@
 #include "core/base/atomic_file.h"
+#include "core/base/atomic_folder.h"
 #include "core/base/checked.h"
 #include "core/base/half.h"
 #include "core/base/mapped_file.h"
@@ -6,8 +7,13 @@
 
 #include <QTemporaryDir>
 #include <QTest>
+#include <fcntl.h>
+#include <fstream>
 #include <numeric>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace nibble;
 
@@ -63,6 +69,57 @@ private slots:
         writeFileAtomically(path, "second");
         QCOMPARE(readTextFile(path, 100), std::string("second"));
         QVERIFY_EXCEPTION_THROWN(readTextFile(path, 3), Error);
+    }
+    void largeAndSmallPiecesKeepTheirOrder() {
+        QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString() + "/out.bin";
+        std::string all;
+        {
+            AtomicFile file(path);
+            char letter = 'a';
+            for (const size_t count : {5, 1 << 20, 20 << 20, 7, 3 << 20, 1, (1 << 20) - 1, 2}) {
+                const std::string piece(count, letter++);
+                file.write(piece);
+                all += piece;
+            }
+            QCOMPARE(file.written(), uint64_t(all.size()));
+            file.commit();
+        }
+        QVERIFY(readTextFile(path, 1 << 30) == all);
+    }
+    void whatAKilledProcessLeftIsRemoved() {
+        namespace fs = std::filesystem;
+        QTemporaryDir folder;
+        const fs::path base(folder.path().toStdString());
+        const pid_t dead = fork();
+        if (dead == 0)
+            _exit(0);
+        waitpid(dead, nullptr, 0);
+        const auto part = [&](const std::string& name, pid_t process) {
+            const fs::path path = base / (name + ".part-" + std::to_string(process));
+            fs::create_directory(path);
+            std::ofstream(path / "weights") << "half";
+            return path;
+        };
+        const fs::path abandoned = part("out", dead), running = part("out", getppid()),
+                       other = part("output", dead), backup = base / "out.part-1x";
+        fs::create_directory(backup);
+        { const AtomicFolder made(base / "out", "receipt"); }
+        QVERIFY(!fs::exists(abandoned));
+        for (const fs::path& kept : {running, other, backup})
+            QVERIFY2(fs::exists(kept), kept.c_str());
+        // Another machine on the same disk may have a process of that number.
+        const fs::path locked = part("out", dead);
+        const int lock = open(locked.c_str(), O_RDONLY | O_DIRECTORY);
+        QCOMPARE(flock(lock, LOCK_EX | LOCK_NB), 0);
+        { const AtomicFolder made(base / "out", "receipt"); }
+        QVERIFY(fs::exists(locked));
+        close(lock);
+        AtomicFolder made(base / "out", "receipt");
+        QVERIFY(!fs::exists(locked));
+        std::ofstream(made.temporary() / "receipt") << "whole";
+        made.commit();
+        QVERIFY(fs::exists(base / "out" / "receipt"));
     }
     void fullDiskIsOneSentence() {
         if (!std::filesystem::exists("/dev/full"))

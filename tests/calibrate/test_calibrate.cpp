@@ -307,6 +307,7 @@ private slots:
         const auto kept = calibrate(model, text, few(2));
         CalibrateOptions tight = few(2);
         tight.momentBytes = 1000;
+        tight.cached = false; // what lies on disk need not be computed
         const auto streamed = calibrate(model, text, tight);
         // Forward, backward and the head.
         for (const TensorKey key : {TensorKey{Role::Down, 0}, TensorKey{Role::Value, 3},
@@ -315,6 +316,12 @@ private slots:
             QVERIFY(a && b);
             QCOMPARE(a->values, b->values);
         }
+        // Those of one layer are held.
+        const std::weak_ptr<const Moments> first = streamed->moments({Role::Down, 0}, {}),
+                                           same = streamed->moments({Role::Query, 0}, {});
+        QVERIFY(!first.expired());
+        streamed->moments({Role::Query, 1}, {});
+        QVERIFY(first.expired() && same.expired());
         Progress cancelled;
         cancelled.cancel = std::make_shared<std::atomic<bool>>(true);
         QVERIFY_EXCEPTION_THROWN(streamed->moments({Role::Down, 2}, cancelled), Error);

@@ -282,7 +282,7 @@ private slots:
         QVERIFY(!read("[]"));
         for (int length = 1; length < whole.size(); length += 97)
             QVERIFY(!read(whole.left(length)));
-        QVERIFY(!read(QByteArray(whole).replace("\"version\":3", "\"version\":9")));
+        QVERIFY(!read(QByteArray(whole).replace("\"version\":4", "\"version\":9")));
         QVERIFY(!read(QByteArray(whole).replace("blk.3.ffn_up", "blk.3.ffn_oops")));
         QVERIFY(!readLossModel(m_cache.filePath("absent.json").toStdString()));
     }

@@ -174,6 +174,34 @@ private slots:
         QVERIFY(recipe.choose(tiny(), layer(Role::Up)) != plain.choose(tiny(), layer(Role::Up)));
         QVERIFY(recipe.choose(tiny(), kHead) == plain.choose(tiny(), kHead));
     }
+    /// What a calibration says, or else the most that there may be.
+    void outlierColumnsCountInTheSize() {
+        const TensorKey up = layer(Role::Up);
+        Recipe recipe;
+        recipe.rules.push_back({.match = "*", .format = "int8", .method = "llm_int8"});
+        Calibration calibration;
+        InputStatistics& inputs = calibration.inputs[inputKey(up)];
+        const auto cols = static_cast<size_t>(tiny().get(up).cols());
+        inputs.tokens = 10;
+        inputs.meanSquare.assign(cols, 1.0f);
+        inputs.meanAbs.assign(cols, 1.0f);
+        inputs.absMax.assign(cols, 1.0f);
+        const uint64_t rows = static_cast<uint64_t>(tiny().get(up).rows());
+        const uint64_t none = recipeBytes(tiny(), recipe, up, &calibration);
+        const uint64_t most = recipeBytes(tiny(), recipe, up);
+        QCOMPARE(most - none, (cols + 31) / 32 * (2 * rows + 4));
+        inputs.absMax[3] = 7;
+        const uint64_t one = recipeBytes(tiny(), recipe, up, &calibration);
+        QCOMPARE(one - none, 2 * rows + 4);
+        const auto kept = std::make_shared<const Calibration>(calibration);
+        QCOMPARE(variantTensor(tiny(), recipe, up, {}, kept).planeBytes(), one);
+        inputs.absMax.assign(cols, 9.0f);
+        QCOMPARE(recipeBytes(tiny(), recipe, up, &calibration), most);
+        QVERIFY(recipeSize(tiny(), recipe).isUpperBound);
+        recipe.rules.front().method = "rtn";
+        QVERIFY(!recipeSize(tiny(), recipe).isUpperBound);
+        QCOMPARE(recipeFileBytes(tiny(), recipe, up), none);
+    }
     void jsonIsRefusedByField_data() {
         QTest::addColumn<QByteArray>("json");
         QTest::addColumn<QByteArray>("says");

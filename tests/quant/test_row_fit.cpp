@@ -1,5 +1,6 @@
 #include "core/base/half.h"
 #include "core/base/random.h"
+#include "core/quant/group_batch.h"
 #include "core/quant/row_fit.h"
 #include "core/quant/stored_scale.h"
 
@@ -219,6 +220,27 @@ private slots:
             QCOMPARE(row.fit.offsets, std::vector<uint16_t>{offset});
     }
 
+    /// The vector form of floatToHalf, which finds the scales.
+    void halvesAreRoundedAlike() {
+        Random random(11);
+        for (int i = 0; i < 20000; ++i) {
+            float values[kLanes], from[kLanes];
+            uint32_t bits[kLanes];
+            for (float& value : from) {
+                value = static_cast<float>(std::ldexp(random.normal(), i % 44 - 30));
+                value = i == 0 ? 0 : std::clamp(value, -65504.0f, 65504.0f);
+            }
+            if (i % 7 == 0) // halfway between two
+                from[3] = halfToFloat(static_cast<uint16_t>(i)) +
+                          std::ldexp(1.0f, std::max(i >> 10, 1) - 26);
+            std::copy(from, from + kLanes, values);
+            roundToHalves(values, bits);
+            for (int lane = 0; lane < kLanes; ++lane) {
+                QCOMPARE(bits[lane], uint32_t(floatToHalf(from[lane])));
+                QCOMPARE(values[lane], halfToFloat(static_cast<uint16_t>(bits[lane])));
+            }
+        }
+    }
     void codesAreTheNearest() {
         const size_t cols = 512;
         for (const Format* format : fittedFormats()) {

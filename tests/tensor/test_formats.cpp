@@ -121,6 +121,15 @@ private slots:
         for (size_t row = 0; row < 3; ++row)
             for (size_t j = 0; j < 96; ++j)
                 QCOMPARE(values[row * 96 + size_t(order[j])], filled.expected[row * 96 + j]);
+        for (const char* format : {"f32", "bf16"}) { // the same of floats
+            Tensor floats = makeFloatTensor("t", getFormat(format), 3, 96, filled.expected);
+            const std::vector<float> plain = decode(floats);
+            floats.columnOrder = tensor.columnOrder;
+            const std::vector<float> ordered = decode(floats);
+            for (size_t row = 0; row < 3; ++row)
+                for (size_t j = 0; j < 96; ++j)
+                    QCOMPARE(ordered[row * 96 + size_t(order[j])], plain[row * 96 + j]);
+        }
     }
     void rowsAreGatheredExactly() {
         for (const char* name : {"int3_g32z", "q4_k", "nf4", "f16"}) {

@@ -2,6 +2,7 @@
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/reports.h"
+#include "core/calibrate/calibrate.h"
 
 #include <fmt/format.h>
 
@@ -58,7 +59,8 @@ Measured measure(const Options& options) {
         base = loadRunner(reference, {}, engine, progress);
     }
     QualityReport report = measureQuality(*runner, base.get(), text, options.evaluate, progress);
-    const RecipeSize size = recipeSize(*model, recipe);
+    const RecipeSize size = recipeSize(
+        *model, recipe, calibrationFor(model, recipe, progress, options.recipe.calibration).get());
     report.bytes = size.bytes;
     report.bitsPerWeight = size.bitsPerWeight;
     report.level = levelName(recipe);

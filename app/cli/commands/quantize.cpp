@@ -165,7 +165,7 @@ int run(const Options& options) {
 
     const uint64_t bytes = bytesOnDisk(options.out);
     const auto types = typeCounts(*model, recipe);
-    const RecipeSize size = recipeSize(*model, recipe);
+    const RecipeSize size = recipeSize(*model, recipe, calibration.get());
     if (options.json) {
         printJson({{"path", options.out},
                    {"export", options.container},

@@ -2,7 +2,8 @@
 
 #include "core/base/error.h"
 #include "core/base/parallel.h"
-#include "core/base/vector_width.h"
+#include "core/quant/polish.h"
+#include "core/quant/row_block.h"
 #include "core/quant/row_fit.h"
 
 #include <algorithm>
@@ -11,30 +12,15 @@
 namespace nibble {
 namespace {
 
-/// Rows that are rounded together: one vector register of errors a column.
-constexpr int64_t kRows = 16;
 /// Of the mean diagonal, added to it: the value of the paper.
 constexpr double kDamping = 0.01;
-
-/// sums[r] = Σ_{j < count} feedback[j] · errors[j][r]
-NIBBLE_EVERY_VECTOR_WIDTH
-void feedBack(const float* feedback, const float* errors, int64_t count, float* sums) {
-    float even[kRows] = {}, odd[kRows] = {};
-    int64_t j = 0;
-    for (; j + 2 <= count; j += 2)
-        for (int64_t r = 0; r < kRows; ++r) {
-            even[r] += feedback[j] * errors[j * kRows + r];
-            odd[r] += feedback[j + 1] * errors[(j + 1) * kRows + r];
-        }
-    for (int64_t r = 0; r < kRows; ++r)
-        sums[r] = even[r] + odd[r] + (j < count ? feedback[j] * errors[j * kRows + r] : 0);
-}
 
 class Rounding {
 public:
     Rounding(const QuantizeInput& input, const Format& format, const FeedbackFactor& factor,
              std::span<const float> weights, TensorBuilder& out)
-        : m_input(input), m_format(format), m_factor(factor), m_weights(weights), m_out(out) {}
+        : m_input(input), m_format(format), m_factor(factor),
+          m_polish(format, *input.moments, factor.damping), m_weights(weights), m_out(out) {}
 
     void round(int64_t first, int64_t count) const {
         const auto cols = static_cast<size_t>(m_input.cols);
@@ -50,20 +36,22 @@ public:
                 fitRow(m_format, row, m_weights, codes.data() + static_cast<size_t>(r) * cols));
             grids.emplace_back(m_format, m_input.cols, fits.back());
         }
-        std::vector<float> errors(cols * kRows);
-        float sums[kRows];
+        std::vector<float> errors(cols * kBlockRows), decoded(values.size());
+        float sums[kBlockRows];
         for (int64_t k = 0; k < m_input.cols; ++k) {
-            feedBack(m_factor.feedback.data() + static_cast<size_t>(k) * cols, errors.data(), k,
-                     sums);
+            sumColumns(m_factor.feedback.data() + static_cast<size_t>(k) * cols, errors.data(), k,
+                       sums);
             const int32_t col = m_factor.order[static_cast<size_t>(k)];
             for (int64_t r = 0; r < count; ++r) {
                 const size_t at = static_cast<size_t>(r) * cols + static_cast<size_t>(col);
                 const RowGrid::Nearest nearest =
                     grids[static_cast<size_t>(r)].nearest(col, values[at] + sums[r]);
                 codes[at] = nearest.code;
-                errors[static_cast<size_t>(k * kRows + r)] = values[at] - nearest.value;
+                decoded[at] = nearest.value;
+                errors[static_cast<size_t>(k * kBlockRows + r)] = values[at] - nearest.value;
             }
         }
+        m_polish.run({values, decoded, codes, fits, grids});
         for (int64_t r = 0; r < count; ++r)
             storeRow(m_out, first + r, fits[static_cast<size_t>(r)],
                      codes.data() + static_cast<size_t>(r) * cols);
@@ -73,6 +61,7 @@ private:
     const QuantizeInput& m_input;
     const Format& m_format;
     const FeedbackFactor& m_factor;
+    Polish m_polish;
     std::span<const float> m_weights;
     TensorBuilder& m_out;
 };
@@ -96,15 +85,15 @@ Tensor quantizeGptq(const QuantizeInput& input, const Format& format, const Prog
     const Rounding rounding(input, format, input.feedback ? *input.feedback : own, weights,
                             builder);
     // Some 50 ms of work between two looks at the cancel flag.
-    const int64_t slab =
-        std::max<int64_t>(2 * kRows, (int64_t(1) << 28) / (input.cols * input.cols) * kRows);
+    const int64_t slab = std::max<int64_t>(
+        2 * kBlockRows, (int64_t(1) << 28) / (input.cols * input.cols) * kBlockRows);
     for (int64_t begin = 0; begin < input.rows; begin += slab) {
         const int64_t end = std::min(input.rows, begin + slab);
-        parallelFor(static_cast<size_t>((end - begin + kRows - 1) / kRows), 1,
+        parallelFor(static_cast<size_t>((end - begin + kBlockRows - 1) / kBlockRows), 1,
                     [&](size_t first, size_t last) {
                         for (size_t i = first; i < last && !progress.cancelled(); ++i) {
-                            const int64_t row = begin + static_cast<int64_t>(i) * kRows;
-                            rounding.round(row, std::min(kRows, end - row));
+                            const int64_t row = begin + static_cast<int64_t>(i) * kBlockRows;
+                            rounding.round(row, std::min(kBlockRows, end - row));
                         }
                     });
         progress.check();

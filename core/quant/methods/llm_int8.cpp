@@ -23,6 +23,19 @@ const char* refusesLlmInt8(const Format& format) {
 /// would be another level. What the others hold is found while running.
 constexpr int64_t kMostShare = 32;
 
+int64_t mostColumns(int64_t cols) {
+    return (cols + kMostShare - 1) / kMostShare;
+}
+
+int64_t outlierCount(std::span<const float> inputMax, int64_t cols, float threshold) {
+    const int64_t most = mostColumns(cols);
+    return inputMax.empty()
+               ? most
+               : std::min<int64_t>(most, std::ranges::count_if(inputMax, [&](float largest) {
+                                       return largest >= threshold;
+                                   }));
+}
+
 std::vector<int32_t> outlierColumns(const QuantizeInput& input) {
     if (input.inputMax.size() != static_cast<size_t>(input.cols))
         fail(ErrorKind::Usage,
@@ -36,7 +49,7 @@ std::vector<int32_t> outlierColumns(const QuantizeInput& input) {
     for (int32_t i = 0; i < static_cast<int32_t>(input.cols); ++i)
         if (largest(i) >= input.outlierThreshold)
             columns.push_back(i);
-    const auto most = static_cast<size_t>((input.cols + kMostShare - 1) / kMostShare);
+    const auto most = static_cast<size_t>(mostColumns(input.cols));
     if (columns.size() > most) {
         std::ranges::stable_sort(columns, std::greater{}, largest);
         columns.resize(most);
@@ -79,6 +92,6 @@ const Method kLlmInt8{.name = "llm_int8",
                       .refuses = refusesLlmInt8,
                       .quantize = quantizeLlmInt8,
                       .needs = Needs::Statistics,
-                      .keepsOutliers = true};
+                      .outlierCount = outlierCount};
 
 } // namespace nibble
