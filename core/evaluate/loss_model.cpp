@@ -4,6 +4,7 @@
 #include "core/base/cache_folder.h"
 #include "core/base/hash.h"
 #include "core/base/limits.h"
+#include "core/base/mapped_file.h"
 #include "core/calibrate/calibrate.h"
 #include "core/model/names.h"
 #include "core/quant/receipt.h"
