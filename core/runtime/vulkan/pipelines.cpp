@@ -114,28 +114,23 @@ bool Pipelines::hasModule(std::string_view name) {
                        [&](const kernels::KernelModule& m) { return m.name == name; });
 }
 
-namespace {
-
-/// The compilers of software devices take ten times as long for loops that they are told to unroll
-/// (SwiftShader), and the code is no faster.
-void dropUnrolling(std::vector<uint32_t>& module) {
+std::vector<uint32_t> withoutUnrolling(std::span<const uint32_t> words) {
     constexpr uint32_t kLoopMerge = 246, kUnroll = 1;
+    std::vector<uint32_t> module(words.begin(), words.end());
     for (size_t at = 5; at + 3 < module.size(); at += std::max(module[at] >> 16, 1u))
         if ((module[at] & 0xffffu) == kLoopMerge)
             module[at + 3] &= ~kUnroll;
+    return module;
 }
-
-} // namespace
 
 /// A module as the device takes it.
 std::vector<uint32_t> Pipelines::formOf(const std::string& name) const {
     const std::span<const uint32_t> words = wordsOf(name);
     if (name == "product_matrix" && m_device->features().matrix == VulkanFeatures::Matrix::Khr)
         return toKhrMatrices(words);
-    std::vector<uint32_t> form(words.begin(), words.end());
     if (m_device->isSoftware())
-        dropUnrolling(form);
-    return form;
+        return withoutUnrolling(words);
+    return {words.begin(), words.end()};
 }
 
 VkShaderModule Pipelines::shader(const std::string& name) {

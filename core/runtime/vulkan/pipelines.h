@@ -5,6 +5,7 @@
 #include "vulkan_kernels/include/interface.h"
 
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,10 @@ namespace nibble {
 /// Buffers that a kernel sees: bindings 0 … kKernelBuffers − 1.
 inline constexpr uint32_t kKernelBuffers = 12;
 inline constexpr uint32_t kPushBytes = 128;
+
+/// A module as software devices get it: their compilers take up to ten times as long for loops that
+/// they are told to unroll (SwiftShader), and the code is no faster.
+std::vector<uint32_t> withoutUnrolling(std::span<const uint32_t> words);
 
 /// Compute pipelines, made when first used. All share one layout: eleven storage buffers and 128
 /// bytes of push constants.
