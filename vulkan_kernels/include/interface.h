@@ -75,8 +75,8 @@
 #define EPILOGUE_KEY 3
 #define EPILOGUE_VALUE 4
 
-/* product_matrix.comp: invocations; activation rows and matrix rows of a workgroup and of a subgroup
-   of 32; blocks between two barriers. */
+/* product_matrix.comp: invocations; activation rows and matrix rows of a workgroup and of a
+   subgroup of 32; blocks between two barriers. */
 #define MATRIX_WORKGROUP 128
 #define MATRIX_ROWS 64
 #define MATRIX_COLS 64
