@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace nibble {
 
@@ -140,11 +141,11 @@ void LevelPlane::rebuild() {
         if (p.id == m_chosen) {
             m_ring->addData(p.bytes / m_unit, shown(p));
             m_callout->setText(
-                tr("%1\n%2 · KLD %3\n%5 bits per weight%4")
+                tr("%1\n%2 · KLD ×10⁻³ %3\n%5 bits per weight%4")
                     .arg(p.predicted ? tr("%1, predicted").arg(p.title) : p.title,
                          units::bytes(static_cast<uint64_t>(p.bytes)),
                          (p.predicted ? QStringLiteral("≈ ") : QString()) +
-                             units::withError(p.kld, p.kldError),
+                             units::withError(p.kld * 1e3, p.kldError * 1e3),
                          p.tokensPerSecond > 0
                              ? tr(" · %1 tokens/s").arg(units::number(p.tokensPerSecond))
                              : QString(),
@@ -179,6 +180,29 @@ QPointF LevelPlane::pixel(const LevelPoint& point) const {
     return {xAxis->coordToPixel(point.bytes / m_unit), yAxis->coordToPixel(shown(point))};
 }
 
+/// The place nearest to the chosen dot that covers the fewest others.
+QRectF LevelPlane::calloutBox(QPointF dot, QSizeF size, const std::vector<QRectF>& dots) const {
+    constexpr double kStep = 8, kGap = 12;
+    const QRectF inside = axisRect()->rect().adjusted(4, 4, -4, -4);
+    QRectF best(dot, size);
+    double least = std::numeric_limits<double>::max();
+    for (double y = inside.top(); y + size.height() <= inside.bottom(); y += kStep)
+        for (double x = inside.left(); x + size.width() <= inside.right(); x += kStep) {
+            const QRectF box(QPointF(x, y), size);
+            const auto covered = std::count_if(dots.begin(), dots.end(), [&](const QRectF& other) {
+                return other.intersects(box);
+            });
+            const double dx = std::max({box.left() - dot.x(), dot.x() - box.right(), 0.0});
+            const double dy = std::max({box.top() - dot.y(), dot.y() - box.bottom(), 0.0});
+            const double away = std::max(std::hypot(dx, dy), kGap);
+            if (const double cost = away + 1000.0 * static_cast<double>(covered); cost < least) {
+                least = cost;
+                best = box;
+            }
+        }
+    return best;
+}
+
 /// Labels move aside where they would collide, and hide where no side is free.
 void LevelPlane::placeLabels() {
     const QFontMetricsF text(Theme::get().font(Type::Footnote));
@@ -196,13 +220,7 @@ void LevelPlane::placeLabels() {
             const QSizeF size =
                 text.boundingRect(QRectF(0, 0, 1000, 100), 0, m_callout->text()).size() +
                 QSizeF(18, 14);
-            const QPointF dot = pixel(*chosen);
-            QRectF box(QPointF(dot.x() + 16, dot.y() + 14), size);
-            if (box.right() > inside.right())
-                box.moveRight(dot.x() - 16);
-            if (box.bottom() > inside.bottom())
-                box.moveBottom(dot.y() - 14);
-            box.moveLeft(std::max(box.left(), inside.left() + 4));
+            const QRectF box = calloutBox(pixel(*chosen), size, taken);
             m_callout->position->setCoords(box.topLeft());
             taken.push_back(box);
         }

@@ -46,6 +46,7 @@ private:
     double shown(const LevelPoint& point) const; ///< KLD, or the floor for those without loss
     void rebuild();
     void placeLabels();
+    QRectF calloutBox(QPointF dot, QSizeF size, const std::vector<QRectF>& dots) const;
 
     std::vector<LevelPoint> m_points;
     QString m_chosen, m_why;
