@@ -38,6 +38,9 @@ class TestVulkanLimits : public QObject {
     }
 
 private slots:
+    /// Whether the device seems to be a card or not, its kernels add in the same order.
+    void initTestCase() { qputenv("NIBBLE_VULKAN_TILING", "software"); }
+
     void init() { NIBBLE_NEED_LAYER(); }
     void cleanup() { vulkanLayer().reset(); }
 
