@@ -1,6 +1,7 @@
 #include "core/runtime/vulkan/device.h"
 
 #include "core/base/error.h"
+#include "core/runtime/vulkan/pipelines.h"
 
 #include <fmt/format.h>
 
@@ -15,8 +16,6 @@ namespace nibble {
 namespace {
 
 constexpr const char* kValidationLayer = "VK_LAYER_KHRONOS_validation";
-/// Bindings of the common descriptor set layout.
-constexpr uint32_t kBuffers = 11;
 
 bool isListed(const char* variable, std::string_view name) {
     const char* text = std::getenv(variable);
@@ -148,25 +147,20 @@ VulkanFeatures findFeatures(VkPhysicalDevice physical) {
     return found;
 }
 
-std::optional<uint32_t> computeFamily(VkPhysicalDevice physical) {
+std::vector<VkQueueFamilyProperties> queueFamilies(VkPhysicalDevice physical) {
     uint32_t count = 0;
     vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, nullptr);
     std::vector<VkQueueFamilyProperties> families(count);
     vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families.data());
-    for (uint32_t i = 0; i < count; ++i)
+    return families;
+}
+
+std::optional<uint32_t> computeFamily(VkPhysicalDevice physical) {
+    const std::vector<VkQueueFamilyProperties> families = queueFamilies(physical);
+    for (uint32_t i = 0; i < families.size(); ++i)
         if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT)
             return i;
     return std::nullopt;
-}
-
-/// Valid bits of a queue family's clock; clocks of fewer than 64 bits that wrap are not handled: at
-/// 1 ns, 36 bits last a minute.
-uint32_t clockBits(VkPhysicalDevice physical, uint32_t family) {
-    uint32_t count = 0;
-    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, nullptr);
-    std::vector<VkQueueFamilyProperties> families(count);
-    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families.data());
-    return families[family].timestampValidBits;
 }
 
 const char* kindOf(VkPhysicalDeviceType type) {
@@ -276,7 +270,7 @@ std::vector<VkPhysicalDevice> VulkanInstance::devices() const {
         VkPhysicalDeviceProperties properties;
         vkGetPhysicalDeviceProperties(device, &properties);
         return properties.apiVersion < VK_API_VERSION_1_1 || !computeFamily(device) ||
-               properties.limits.maxPerStageDescriptorStorageBuffers < kBuffers;
+               properties.limits.maxPerStageDescriptorStorageBuffers < kKernelBuffers;
     });
     return all;
 }
@@ -364,7 +358,8 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
     info.ppEnabledExtensionNames = extensions.data();
     checkVulkan(vkCreateDevice(physical, &info, nullptr, &m_device), "vkCreateDevice");
     volkLoadDeviceTable(&m_api, m_device);
-    m_hasClock = clockBits(physical, family) > 0 && m_limits.timestampPeriod > 0;
+    m_hasClock =
+        queueFamilies(physical)[family].timestampValidBits > 0 && m_limits.timestampPeriod > 0;
     try {
         makeObjects(family);
     } catch (...) {

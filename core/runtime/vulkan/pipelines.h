@@ -20,8 +20,8 @@ inline constexpr uint32_t kPushBytes = 128;
 /// they are told to unroll (SwiftShader), and the code is no faster.
 std::vector<uint32_t> withoutUnrolling(std::span<const uint32_t> words);
 
-/// Compute pipelines, made when first used. All share one layout: eleven storage buffers and 128
-/// bytes of push constants.
+/// Compute pipelines, made when first used. All share one layout: kKernelBuffers storage buffers
+/// and kPushBytes of push constants.
 class Pipelines {
 public:
     explicit Pipelines(std::shared_ptr<VulkanDevice> device);
