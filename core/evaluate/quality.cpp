@@ -232,7 +232,29 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationToken
     }
     if (options.layers && base)
         report.layers = run.layerErrors();
+    if (base)
+        for (const Scored& s : scored)
+            report.klds.push_back(static_cast<float>(s.kld));
     return report;
+}
+
+std::optional<PairedDifference> pairedDifference(const QualityReport& a, const QualityReport& b) {
+    if (a.klds.empty() || a.klds.size() != b.klds.size() || a.textHash != b.textHash ||
+        a.context != b.context || a.windows != b.windows)
+        return {};
+    const size_t windows = static_cast<size_t>(a.windows), each = a.klds.size() / windows;
+    std::vector<double> tokens, means;
+    for (size_t w = 0; w < windows; ++w) {
+        double sum = 0;
+        for (size_t i = w * each; i < (w + 1) * each; ++i) {
+            tokens.push_back(double(a.klds[i]) - double(b.klds[i]));
+            sum += tokens.back();
+        }
+        means.push_back(sum / static_cast<double>(each));
+    }
+    const Mean byToken = meanOf(tokens, [](double d) { return d; });
+    return PairedDifference{
+        byToken.value, std::max(byToken.error, meanOf(means, [](double d) { return d; }).error)};
 }
 
 } // namespace nibble

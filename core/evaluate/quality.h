@@ -5,6 +5,7 @@
 #include "core/quant/recipe.h"
 #include "core/runtime/runner.h"
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -51,7 +52,19 @@ struct QualityReport {
     std::vector<LayerError> layers;
     std::string text, textHash, device, level, recipeHash;
     double seconds = 0;
+    std::vector<float> klds; ///< of every scored token, in the text's order
 };
+
+/// How much more `a` loses than `b` on the tokens that both were measured on, and its standard
+/// error: by tokens, or by windows where these differ by more than their tokens explain. What makes
+/// a token hard is in both and drops out, so that this tells apart what each one's own error
+/// cannot. Nothing where they saw different tokens.
+struct PairedDifference {
+    double kld = 0, error = 0;
+    /// A difference counts beyond two standard errors.
+    bool certain() const { return std::abs(kld) > 2 * error; }
+};
+std::optional<PairedDifference> pairedDifference(const QualityReport& a, const QualityReport& b);
 
 /// Perplexity of a runner; with `base` (another runner over the same vocabulary) also KLD and
 /// agreement, both run in lockstep so that no logits are stored. Called back with partial reports

@@ -22,14 +22,14 @@ Scored score(const float* variant, const float* base, size_t vocabulary, TokenId
 struct Mean {
     double value = 0, error = 0;
 };
-template <typename Of>
-Mean meanOf(const std::vector<Scored>& scored, Of of) {
+template <typename Each, typename Of>
+Mean meanOf(const std::vector<Each>& all, Of of) {
     double sum = 0, squares = 0;
-    for (const Scored& s : scored) {
-        sum += of(s);
-        squares += of(s) * of(s);
+    for (const Each& each : all) {
+        sum += of(each);
+        squares += of(each) * of(each);
     }
-    const double n = static_cast<double>(scored.size());
+    const double n = static_cast<double>(all.size());
     const double mean = n > 0 ? sum / n : 0;
     const double variance = n > 1 ? std::max(0.0, (squares / n - mean * mean) / (n - 1)) : 0;
     return {mean, std::sqrt(variance)};
