@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Of this file's content: raised when what is measured changes.
-constexpr int kVersion = 4;
+constexpr int kVersion = 5;
 
 /// What the sum leaves out (losses are not quite independent, nor quite in proportion to errors),
 /// as a standard deviation: a share of the prediction, more where the loss is so large that errors
@@ -67,8 +67,11 @@ LossModel readJson(const Json& json) {
     for (const Json& tensor : json.at("tensors"))
         s.tensors.push_back(readTensor(tensor));
     for (const Json& each : json.at("together"))
-        s.together.push_back(
-            {each.at("method"), finite(each.at("predicted")), finite(each.at("measured"))});
+        s.together.push_back({each.at("method"), each.at("format"), finite(each.at("predicted")),
+                              finite(each.at("measured"))});
+    for (const Together& each : s.together)
+        if (!findFormat(each.format))
+            throw std::domain_error("an unknown format");
     for (const auto& [choice, tensors] : json.at("errors").items())
         for (const auto& [name, error] : tensors.items())
             known.errors[choice][keyNamed(name)] = {finite(error.at(0)), finite(error.at(1))};
@@ -90,8 +93,10 @@ std::string lossModelJson(const LossModel& known) {
                            {"relative_error", tensor.relativeError}});
     }
     for (const Together& each : s.together)
-        together.push_back(
-            {{"method", each.method}, {"predicted", each.predicted}, {"measured", each.measured}});
+        together.push_back({{"method", each.method},
+                            {"format", each.format},
+                            {"predicted", each.predicted},
+                            {"measured", each.measured}});
     for (const auto& [choice, each] : known.errors)
         for (const auto& [key, error] : each)
             errors[choice][tensorName(key)] = {error.product, error.lookup};
@@ -211,8 +216,9 @@ Prediction LossPredictor::tensorLoss(const Recipe& recipe, TensorKey key, double
     if (!tensor || !error)
         return {};
     const TensorChoice choice = recipe.choose(*m_model, key);
-    const double kld = tensor->kld(tensor->errorOf(*error)) *
-                       m_known.sensitivities.correction(choice.method->name, beside);
+    const double kld =
+        tensor->kld(tensor->errorOf(*error)) *
+        m_known.sensitivities.correction(choice.method->name, *choice.format, beside);
     return {kld, 2 * kld * tensor->relativeError};
 }
 

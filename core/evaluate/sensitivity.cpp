@@ -19,12 +19,13 @@ namespace {
 /// with the square of the error only while it is small.
 constexpr std::array kProbeFormats = {"int3_g128", "int4_g128", "int5_g128", "int6_g128"};
 constexpr double kMostLoss = 4e-3;
-/// What is rounded together: several formats plainly, one with a method that takes longer.
+/// What is rounded together: several formats plainly, and a few with a method that takes longer.
 struct Whole {
     const char *method, *format;
 };
 constexpr std::array kWholes = {Whole{"rtn", "int6_g128"}, Whole{"rtn", "int4_g128"},
-                                Whole{"rtn", "int3_g128"}, Whole{"gptq", "int4_g128"}};
+                                Whole{"rtn", "int3_g128"}, Whole{"gptq", "q2_k"},
+                                Whole{"gptq", "iq4_xs"},   Whole{"gptq", "q6_k"}};
 /// Of the base's logits kept.
 constexpr uint64_t kLogitBytes = 1ull << 30;
 
@@ -141,6 +142,24 @@ private:
     std::vector<Window> m_windows;
 };
 
+/// At x, on straight lines between points, and level outside them.
+double between(std::vector<std::pair<double, double>> points, double x, double without) {
+    std::sort(points.begin(), points.end());
+    if (points.empty())
+        return without;
+    if (x <= points.front().first)
+        return points.front().second;
+    for (size_t i = 1; i < points.size(); ++i)
+        if (x <= points[i].first) {
+            const auto [low, atLow] = points[i - 1];
+            const auto [high, atHigh] = points[i];
+            return atLow + (x - low) / (high - low) * (atHigh - atLow);
+        }
+    return points.back().second;
+}
+/// Columns for which formats' bits per weight are compared.
+constexpr int64_t kUsualCols = 4096;
+
 /// The matrices in the order in which their first layer comes; the head's is the last one.
 std::vector<TensorKey> matrices(const Model& model) {
     std::vector<TensorKey> keys;
@@ -201,7 +220,7 @@ public:
         const double kld = windows.kld(0, progress).value;
         for (const TensorSensitivity& tensor : known.tensors)
             m_runner.setTensor(tensor.key, m_model->load(tensor.key));
-        return {whole.method, sum, kld};
+        return {whole.method, whole.format, sum, kld};
     }
 
 private:
@@ -261,30 +280,24 @@ const TensorSensitivity* Sensitivities::find(TensorKey key) const {
     return at == tensors.end() ? nullptr : &*at;
 }
 
-double Sensitivities::correction(std::string_view method, double predicted) const {
+double Sensitivities::correction(std::string_view method, const Format& format,
+                                 double predicted) const {
+    const auto ratio = [](const Together& at) { return at.measured / at.predicted; };
+    const auto usable = [](const Together& at) { return at.predicted > 0 && at.measured > 0; };
     // Ratios of plain rounding at ascending losses, on straight lines over the logarithm of loss.
     const auto plain = [&](double loss) {
-        const Together* low = nullptr;
-        for (const Together& at : together) {
-            if (at.method != "rtn" || at.predicted <= 0 || at.measured <= 0)
-                continue;
-            const double ratio = at.measured / at.predicted;
-            if (loss <= at.predicted || loss <= 0) {
-                if (!low)
-                    return ratio;
-                const double part =
-                    std::log(loss / low->predicted) / std::log(at.predicted / low->predicted);
-                const double before = low->measured / low->predicted;
-                return before + part * (ratio - before);
-            }
-            low = &at;
-        }
-        return low ? low->measured / low->predicted : 1.0;
+        std::vector<std::pair<double, double>> points;
+        for (const Together& at : together)
+            if (at.method == "rtn" && usable(at))
+                points.emplace_back(std::log(at.predicted), ratio(at));
+        return between(std::move(points), std::log(std::max(loss, 1e-300)), 1);
     };
+    std::vector<std::pair<double, double>> shares;
     for (const Together& at : together)
-        if (at.method == method && method != "rtn" && at.predicted > 0 && at.measured > 0)
-            return plain(predicted) * at.measured / at.predicted / plain(at.predicted);
-    return plain(predicted);
+        if (at.method == method && method != "rtn" && usable(at))
+            shares.emplace_back(getFormat(at.format).bitsPerWeight(kUsualCols),
+                                ratio(at) / plain(at.predicted));
+    return plain(predicted) * between(std::move(shares), format.bitsPerWeight(kUsualCols), 1);
 }
 
 Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,

@@ -32,11 +32,11 @@ struct TensorSensitivity {
     double kld(double error) const;
 };
 
-/// What rounding all matrices of the layers at once with one method really loses, beside the sum of
-/// what each alone is predicted to: small errors overlap, large ones add to each other, and a
-/// method that minimizes the error on the calibration's text does so nowhere else quite as well.
+/// What rounding all matrices of the layers at once really loses, beside the sum of what each alone
+/// is predicted to: small errors overlap, large ones add to each other, and a method that minimizes
+/// the error on the calibration's text does so nowhere else quite as well, least with few bits.
 struct Together {
-    std::string method;
+    std::string method, format;
     double predicted = 0, measured = 0;
 };
 
@@ -55,9 +55,10 @@ struct Sensitivities {
     std::vector<Together> together;
 
     const TensorSensitivity* find(TensorKey key) const;
-    /// Real over predicted loss of what `method` makes, where the whole recipe is predicted to lose
-    /// `predicted`: plain rounding's, measured at several losses, times the method's own share.
-    double correction(std::string_view method, double predicted) const;
+    /// Real over predicted loss of what `method` makes of `format`, where the whole recipe is
+    /// predicted to lose `predicted`: plain rounding's, measured at several losses, times the
+    /// method's own share, measured at several formats and between them by their bits.
+    double correction(std::string_view method, const Format& format, double predicted) const;
 };
 
 struct SensitivityOptions {
