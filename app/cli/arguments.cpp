@@ -5,6 +5,7 @@
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 #include "core/base/resources.h"
+#include "core/quant/quantizer.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -68,7 +69,8 @@ void addCalibration(CLI::App& app, std::string& file) {
     app.add_option("--calibration", file,
                    "For methods that look at data: a text file, the workbench's folder of your "
                    "own chats or one of them, or an importance matrix of llama.cpp (default: the "
-                   "calibration text that ships)")
+                   "calibration text that ships); levels that only round weigh by it when it is "
+                   "given")
         ->check(CLI::ExistingPath);
 }
 
@@ -99,10 +101,13 @@ Recipe RecipeArguments::recipe(const std::shared_ptr<const Model>& model,
         return plan.recipe;
     }
     Recipe recipe;
-    if (!level.empty())
+    if (!level.empty()) {
         recipe = levelRecipe(level, *model);
-    else if (!file.empty())
+        if (!calibration.empty() && neededCalibration(*model, recipe) == Needs::Nothing)
+            recipe = weightedRecipe(std::move(recipe));
+    } else if (!file.empty()) {
         recipe = Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
+    }
     if (outlierThreshold)
         recipe.outlierThreshold = *outlierThreshold;
     return recipe;

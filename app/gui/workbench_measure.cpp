@@ -1,6 +1,7 @@
 #include "app/gui/workbench.h"
 
 #include "core/calibrate/calibrate.h"
+#include "core/evaluate/measured.h"
 #include "core/evaluate/mixed.h"
 
 #include <QFileInfo>
@@ -224,8 +225,9 @@ void Workbench::exportGguf(const QString& path) {
         QStringLiteral("export"), tr("Exporting %1").arg(QFileInfo(path).fileName()), this,
         [model = m_model, recipe = m_recipe, calibration = m_options.calibration,
          file = path.toStdString()](const Progress& p) {
-            nibble::exportGguf(*model, recipe, file, p,
-                               calibrationFor(model, recipe, p, calibration));
+            const auto used = calibrationFor(model, recipe, p, calibration);
+            nibble::exportGguf(*model, recipe, file, p, used,
+                               keptNotes(*model, recipe, used.get()));
             return 0;
         },
         [this, path](int) {

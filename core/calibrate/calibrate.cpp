@@ -8,7 +8,6 @@
 #include "core/calibrate/layer_stream.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
-#include "core/tokenizer/utf8.h"
 
 #include <fmt/format.h>
 #include <mutex>
@@ -148,22 +147,6 @@ private:
     const CalibrationCache& m_cache;
     Calibration& m_out;
 };
-
-/// Error{BadInput} for a file in another encoding than UTF-8: its characters would be read as
-/// something else, and the calibration would be of nonsense.
-void requireText(const EvaluationText& text) {
-    size_t valid = 0;
-    while (valid < text.text.size()) {
-        const Utf8Step step = firstCharacter(std::string_view(text.text).substr(valid));
-        if (step.kind != Utf8::Character || text.text[valid] == '\0')
-            break;
-        valid += step.length;
-    }
-    if (valid != text.text.size())
-        fail(ErrorKind::BadInput,
-             "{} is not UTF-8 text (byte {} of {}); save it as UTF-8, or give another file.",
-             printable(text.label), valid, text.text.size());
-}
 
 bool isChats(const std::filesystem::path& path) {
     return std::filesystem::is_directory(path) || path.extension() == ".chat";

@@ -13,6 +13,8 @@
 namespace nibble {
 namespace {
 
+/// Tokens of a call, which the older container does not say: llama-imatrix's default.
+constexpr int64_t kOldChunk = 512;
 constexpr int64_t kMostEntries = 100000, kMostName = 256, kMostChannels = 1 << 24;
 
 /// Reads llama.cpp's older container, in order and within bounds.
@@ -70,7 +72,7 @@ Entries readOld(const Bytes& bytes, const std::string& file) {
             entries[std::string(reinterpret_cast<const char*>(name.data()), name.size())];
         entry.meanSquare.resize(static_cast<size_t>(values));
         std::memcpy(entry.meanSquare.data(), raw.data(), raw.size());
-        entry.tokens = calls;
+        entry.tokens = calls * kOldChunk;
         if (calls > 0)
             for (float& value : entry.meanSquare)
                 value /= static_cast<float>(calls);

@@ -24,6 +24,9 @@ struct EvaluationTokens {
     TokenId bos = -1;            ///< what every window begins with; -1 = its own first token
 };
 EvaluationTokens tokenize(const Tokenizer& tokenizer, const EvaluationText& text);
+/// Error{BadInput} for another encoding than UTF-8: its characters would be read as something else,
+/// and numbers would be of nonsense.
+void requireText(const EvaluationText& text);
 /// The text that ships (zlib-compressed in resources/text), or a file. Error{BadInput}.
 EvaluationText shippedEvaluationText();
 EvaluationText evaluationTextFile(const std::filesystem::path& path);

@@ -1,5 +1,8 @@
 #include "core/evaluate/ladder.h"
 
+#include "core/evaluate/measured.h"
+#include "core/quant/quantizer.h"
+
 #include "core/base/hash.h"
 #include "core/calibrate/calibrate.h"
 #include "core/quant/apply.h"
@@ -107,6 +110,9 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
         LadderRow& row = rows.emplace_back();
         row.level = name;
         row.recipe = name == kMixedLevel ? Recipe{} : levelRecipe(name, *model);
+        if (!options.calibration.empty() && name != kMixedLevel &&
+            neededCalibration(*model, row.recipe) == Needs::Nothing)
+            row.recipe = weightedRecipe(std::move(row.recipe));
         if (options.outlierThreshold && name != kMixedLevel)
             row.recipe.outlierThreshold = *options.outlierThreshold;
         size(row);
@@ -128,6 +134,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
             progress.report(static_cast<double>(i) + (total > 0 ? done / total : 0), stages,
                             row.level);
         };
+        bool made = false;
         try {
             if (!model->tokenizer)
                 fail(ErrorKind::BadInput,
@@ -145,9 +152,9 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
                 size(row);
             }
             variant.load(model, backend, row.recipe, context, options.calibration, progress);
-            row.size =
-                recipeSize(*model, row.recipe,
-                           calibrationFor(model, row.recipe, quiet, options.calibration).get());
+            made = true;
+            const auto calibration = calibrationFor(model, row.recipe, quiet, options.calibration);
+            row.size = recipeSize(*model, row.recipe, calibration.get());
             row.makeSeconds =
                 std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
             row.quality =
@@ -159,6 +166,8 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
             row.measured = true;
             if (!options.probes.empty())
                 row.probes = measureProbes(*variant.runner, options.probes, quiet);
+            keepMeasured(*model, row.recipe, calibration.get(), row.quality,
+                         row.probes ? &*row.probes : nullptr);
             if (options.speed) {
                 const int32_t tokens = std::min(kBenchTokens, context / 4);
                 const BenchResult bench = benchRunner(
@@ -172,6 +181,11 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
             if (error.kind() == ErrorKind::Cancelled || error.kind() == ErrorKind::DeviceLost)
                 throw;
             row.problem = error.what();
+            if (!made && model->tokenizer) { // there is nothing whose size could be told
+                row.size = {};
+                row.memory = {};
+                row.fits = false;
+            }
         }
         progress.report(static_cast<double>(i + 1), stages, row.level);
         if (onRow)

@@ -23,7 +23,8 @@ struct LadderRow {
     std::optional<ProbeReport> probes; ///< when questions were asked
     double generateTps = 0, promptTps = 0;
     double makeSeconds = 0; ///< from the base to the loaded variant, a first calibration included
-    std::string problem;    ///< a sentence when the level could not be measured
+    /// A sentence when the level could not be measured. One that cannot even be made has size 0.
+    std::string problem;
 };
 
 /// Of the levels that fit: the smallest whose loss is hardly noticeable, else the one that loses

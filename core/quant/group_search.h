@@ -4,6 +4,12 @@
 
 namespace nibble {
 
+/// How scales are chosen.
+enum class ScaleSearch : uint8_t {
+    LeastSquares, ///< what loses least of all that is tried
+    Largest       ///< what takes the largest magnitude (or the range) to the outermost level
+};
+
 /// The scale, offset and zero point of each lane of a batch that are best before anything is
 /// rounded to what is stored (zero points are integers already), in the batch's own magnitudes.
 struct LaneFit {

@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/quant/methods/rtn.h"
 #include "core/quant/mixes.h"
 #include "core/quant/recipe.h"
 
@@ -34,6 +35,11 @@ Recipe made(const char* method, Recipe recipe) {
 Recipe throughout(const char* method, Recipe recipe) {
     for (RecipeRule& rule : recipe.rules)
         rule.method = method;
+    return recipe;
+}
+
+Recipe named(const char* name, Recipe recipe) {
+    recipe.name = name;
     return recipe;
 }
 
@@ -89,6 +95,12 @@ constexpr Level kLevels[] = {
      "of half the layers, and the head, in 6 bits: what most people download for llama.cpp and "
      "Ollama.",
      [](const Model& model) { return mixRecipe(model, "q4_k_m"); }},
+    {"q4_k_m_imatrix", "Q4_K_M imatrix", "K4",
+     "Q4_K_M with each weight's error counted by how much flows through it on a calibration text, "
+     "as llama.cpp does with an importance matrix.",
+     [](const Model& model) {
+         return throughout("imatrix", named("q4_k_m_imatrix", mixRecipe(model, "q4_k_m")));
+     }},
     {"q4_k_s", "Q4_K_S", "K4",
      "4-bit weights with coded scales and offsets, 5 bits in a few matrices of the first layers "
      "and 6 in the head; a little smaller and less exact than Q4_K_M.",
@@ -117,13 +129,31 @@ constexpr Level kLevels[] = {
      "embedding and head keep 8 bits.",
      [](const Model&) { return made("hqq", uniform("hqq", "hqq4", "int8", "int8_g32", "int8")); }},
     {"nf4", "NF4", "F4",
-     "4-bit weights on QLoRA's normal quantiles, a scale for every 64 that is coded in 8 bits "
-     "itself; embedding and head keep 8 bits.",
-     [](const Model&) { return uniform("nf4", "nf4_dq", "int8", "int8_g32", "int8"); }},
+     "4-bit weights on the quantiles of a normal distribution, a scale for every 64, as published "
+     "with QLoRA and made by bitsandbytes; embedding and head keep 8 bits.",
+     [](const Model&) {
+         return made("absmax", uniform("nf4", "nf4", "int8", "int8_g32", "int8"));
+     }},
+    {"nf4_dq", "NF4 double", "F4",
+     "NF4 whose scales are coded in 8 bits themselves (double quantization), as published with "
+     "QLoRA; embedding and head keep 8 bits.",
+     [](const Model&) {
+         return made("absmax", uniform("nf4_dq", "nf4_dq", "int8", "int8_g32", "int8"));
+     }},
+    {"nf4_search", "NF4 searched", "F4",
+     "NF4 with scales coded in 8 bits that are searched for: those that lose least squares, "
+     "instead of the largest weight of 64; embedding and head keep 8 bits.",
+     [](const Model&) { return uniform("nf4_search", "nf4_dq", "int8", "int8_g32", "int8"); }},
     {"iq4_xs", "IQ4_XS", "Q4",
      "4-bit weights on unevenly spaced values with coded scales: nearly as exact as Q4_K_S and "
      "smaller; the head in 6 bits; in the layout that llama.cpp loads.",
      [](const Model& model) { return mixRecipe(model, "iq4_xs"); }},
+    {"iq4_xs_imatrix", "IQ4_XS imatrix", "Q4",
+     "IQ4_XS with each weight's error counted by how much flows through it on a calibration text, "
+     "as llama.cpp does with an importance matrix.",
+     [](const Model& model) {
+         return throughout("imatrix", named("iq4_xs_imatrix", mixRecipe(model, "iq4_xs")));
+     }},
     {"gptq", "GPTQ g128", "G4",
      "4-bit weights with a scale for every 128, rounded column by column so that errors cancel on "
      "a calibration text; embedding and head keep 8 bits.",
@@ -165,6 +195,13 @@ const Level& getLevel(std::string_view name) {
         known += (known.empty() ? "" : ", ") + std::string(level.name);
     }
     fail(ErrorKind::Usage, "There is no level \"{}\". Known levels: {}.", printable(name), known);
+}
+
+Recipe weightedRecipe(Recipe recipe) {
+    for (RecipeRule& rule : recipe.rules)
+        if (rule.method == kRtn.name)
+            rule.method = kImatrix.name;
+    return recipe;
 }
 
 Recipe levelRecipe(std::string_view name, const Model& model) {

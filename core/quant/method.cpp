@@ -82,7 +82,7 @@ bool areFinite(const float* values, int64_t count) {
     return most < 0x7f800000u;
 }
 
-const Method kMethods[] = {kRtn, kImatrix, kGptq, kAwq, kSmoothQuant, kHqq, kLlmInt8};
+const Method kMethods[] = {kRtn, kAbsmax, kImatrix, kGptq, kAwq, kSmoothQuant, kHqq, kLlmInt8};
 
 } // namespace
 

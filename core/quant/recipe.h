@@ -64,6 +64,9 @@ std::span<const Level> levels();
 /// Error{Usage} that lists the known names.
 const Level& getLevel(std::string_view name);
 Recipe levelRecipe(std::string_view name, const Model& model);
+/// With plain rounding weighted by a calibration: what a calibration that somebody names is for
+/// where no method of the recipe asks for one.
+Recipe weightedRecipe(Recipe recipe);
 
 /// Glyph of a format in the layer strip: letter of the family and digit of the bits ("I4", "K6",
 /// "16").

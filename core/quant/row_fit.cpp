@@ -79,16 +79,21 @@ struct StoredFit {
 };
 
 /// Scales that are floats of some kind.
-StoredFit fitFloats(const Format& format, const Levels& levels, const GroupBatch& batch) {
+StoredFit fitFloats(const Format& format, const Levels& levels, const GroupBatch& batch,
+                    ScaleSearch search) {
     StoredFit stored(format, levels, batch, plainScales(format, levels, batch));
-    stored.takeBetter({format, levels, batch, searchScales(format, levels, batch)});
+    if (search == ScaleSearch::LeastSquares)
+        stored.takeBetter({format, levels, batch, searchScales(format, levels, batch)});
     return stored;
 }
 
 /// Scales of so few bits that all which come into question are tried: from well above the plain
 /// one, where the second-largest level takes the largest value, to where many values are clipped.
-StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch& batch) {
+StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch& batch,
+                   ScaleSearch search) {
     StoredFit stored(format, levels, batch, plainScales(format, levels, batch));
+    if (search == ScaleSearch::Largest)
+        return stored;
     const auto plain = stored.scales;
     StoredFit tried = stored;
     const int below = format.scale == ScaleKind::E8M0 ? 1 : 4;
@@ -139,12 +144,14 @@ private:
     int m_parts = 1;
 };
 
-void fitPlainRow(const Format& format, const Levels& levels, const Row& row, RowFit& out) {
+void fitPlainRow(const Format& format, const Levels& levels, const Row& row, ScaleSearch search,
+                 RowFit& out) {
     thread_local GroupBatch batch;
     for (int64_t index = 0; index < row.batches(); ++index) {
         row.assign(index, batch);
-        const StoredFit stored = isByteScale(format.scale) ? fitBytes(format, levels, batch)
-                                                           : fitFloats(format, levels, batch);
+        const StoredFit stored = isByteScale(format.scale)
+                                     ? fitBytes(format, levels, batch, search)
+                                     : fitFloats(format, levels, batch, search);
         for (int group = 0; group < batch.groups(); ++group) {
             const auto lane = static_cast<size_t>(batch.laneOf(group));
             out.scales.push_back(stored.scales[lane]);
@@ -155,7 +162,7 @@ void fitPlainRow(const Format& format, const Levels& levels, const Row& row, Row
 }
 
 void fitSuperRow(const Format& format, const Levels& levels, const Row& row, int64_t cols,
-                 RowFit& out) {
+                 ScaleSearch search, RowFit& out) {
     thread_local std::vector<GroupBatch> batches;
     const bool wholeRow = format.super == Format::kWholeRow;
     const int64_t together = wholeRow ? row.batches() : 1;
@@ -164,7 +171,7 @@ void fitSuperRow(const Format& format, const Levels& levels, const Row& row, int
     for (int64_t first = 0; first < row.batches(); first += together) {
         for (size_t i = 0; i < batches.size(); ++i)
             row.assign(first + static_cast<int64_t>(i), batches[i]);
-        const SuperFit stored = fitSupers(format, levels, batches, perSuper);
+        const SuperFit stored = fitSupers(format, levels, batches, perSuper, search);
         const uint32_t mask = (1u << format.scaleBits) - 1;
         for (const int scale : stored.scales)
             out.scales.push_back(static_cast<uint32_t>(scale + format.scaleZero) & mask);
@@ -188,16 +195,16 @@ const char* cannotFit(const Format& format) {
 }
 
 RowFit fitRow(const Format& format, std::span<const float> x, std::span<const float> weights,
-              uint8_t* codes) {
+              uint8_t* codes, ScaleSearch search) {
     const auto cols = static_cast<int64_t>(x.size());
     const int64_t length = format.groupLength(cols);
     const Levels levels(format);
     const Row row(format, x, weights);
     RowFit fit;
     if (format.super != 0)
-        fitSuperRow(format, levels, row, cols, fit);
+        fitSuperRow(format, levels, row, cols, search, fit);
     else
-        fitPlainRow(format, levels, row, fit);
+        fitPlainRow(format, levels, row, search, fit);
     for (int64_t group = 0; group < format.groupCount(cols); ++group)
         encodeGroup(levels, groupCodes(format, levels, groupValues(format, cols, fit, group)),
                     x.data() + group * length, std::min(length, cols - group * length),

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/quant/group_batch.h"
+#include "core/quant/group_search.h"
 #include "core/tensor/planes.h"
 #include "core/tensor/tensor.h"
 
@@ -22,9 +22,10 @@ const char* cannotFit(const Format& format);
 
 /// Chooses the stored scales and offsets of a row of finite values that minimise
 /// Σ weight · (x − decoded)², and writes the nearest codes (x.size() of them, as TensorBuilder
-/// takes them). Weights are finite and not negative.
+/// takes them). Weights are finite and not negative. With ScaleSearch::Largest scales are taken as
+/// they come, weights or not.
 RowFit fitRow(const Format& format, std::span<const float> x, std::span<const float> weights,
-              uint8_t* codes);
+              uint8_t* codes, ScaleSearch search = ScaleSearch::LeastSquares);
 
 /// One group's numbers under a fit.
 GroupValues groupValues(const Format& format, int64_t cols, const RowFit& fit, int64_t group);

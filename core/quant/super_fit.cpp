@@ -97,13 +97,15 @@ public:
         m_foundErrors.assign(m_supers.size(), std::numeric_limits<double>::infinity());
     }
 
-    SuperFit fit() {
+    SuperFit fit(ScaleSearch search) {
         m_fits.clear();
         for (const GroupBatch& batch : m_batches)
             m_fits.push_back(plainScales(m_format, m_levels, batch));
         startPlain();
         takeErrors();
         keepBetter();
+        if (search == ScaleSearch::Largest)
+            return std::move(m_found);
 
         m_fits.clear();
         for (const GroupBatch& batch : m_batches)
@@ -348,8 +350,8 @@ thread_local SuperScaleSearch Fitter::m_ofScales, Fitter::m_ofOffsets;
 } // namespace
 
 SuperFit fitSupers(const Format& format, const Levels& levels, std::span<const GroupBatch> batches,
-                   int64_t perSuper) {
-    return Fitter(format, levels, batches, perSuper).fit();
+                   int64_t perSuper, ScaleSearch search) {
+    return Fitter(format, levels, batches, perSuper).fit(search);
 }
 
 } // namespace nibble

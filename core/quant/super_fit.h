@@ -17,6 +17,6 @@ struct SuperFit {
 /// scales of the groups, codes of scales and super-scales are chosen in turn, each judged by what
 /// the values then lose; never worse than the plain scales rounded to codes.
 SuperFit fitSupers(const Format& format, const Levels& levels, std::span<const GroupBatch> batches,
-                   int64_t perSuper);
+                   int64_t perSuper, ScaleSearch search = ScaleSearch::LeastSquares);
 
 } // namespace nibble

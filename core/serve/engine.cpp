@@ -1,6 +1,7 @@
 #include "core/serve/engine.h"
 
 #include "core/calibrate/calibrate.h"
+#include "core/evaluate/measured.h"
 #include "core/evaluate/score.h"
 #include "core/quant/apply.h"
 
@@ -225,12 +226,16 @@ QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,
     const auto variant = loadRunner(model, recipe, wide, progress);
     // The base is what the file says: its own activations and cache, whatever the variant runs
     // with.
+    const bool asItIs = !wide.activations && !wide.kv;
     wide.activations.reset();
     wide.kv.reset();
     const auto base = loadRunner(model, Recipe{}, wide, progress);
     QualityReport report = measureQuality(*variant, base.get(), text, options, progress, onPartial);
     report.level = recipe.name;
     report.recipeHash = fmt::format("{:016x}", recipe.hash());
+    if (asItIs)
+        keepMeasured(*model, recipe, calibrationFor(model, recipe, progress, calibration).get(),
+                     report);
     return report;
 }
 

@@ -3,6 +3,7 @@
 #include "app/cli/interrupt.h"
 #include "app/cli/reports.h"
 #include "core/calibrate/calibrate.h"
+#include "core/evaluate/measured.h"
 
 #include <fmt/format.h>
 
@@ -59,8 +60,8 @@ Measured measure(const Options& options) {
         base = loadRunner(reference, {}, engine, progress);
     }
     QualityReport report = measureQuality(*runner, base.get(), text, options.evaluate, progress);
-    const RecipeSize size = recipeSize(
-        *model, recipe, calibrationFor(model, recipe, progress, options.recipe.calibration).get());
+    const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
+    const RecipeSize size = recipeSize(*model, recipe, calibration.get());
     report.bytes = size.bytes;
     report.bitsPerWeight = size.bitsPerWeight;
     report.level = levelName(recipe);
@@ -68,6 +69,10 @@ Measured measure(const Options& options) {
     Measured measured{std::move(report), {}};
     if (!probes.empty())
         measured.probes = measureProbes(*runner, probes, progress);
+    // What a receipt says is of the recipe as it is, against the base that it is made from.
+    if (reference == model && options.run.activations.empty() && options.run.kv.empty())
+        keepMeasured(*model, recipe, calibration.get(), measured.quality,
+                     measured.probes ? &*measured.probes : nullptr);
     return measured;
 }
 

@@ -3,6 +3,8 @@
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
 #include "core/calibrate/calibrate.h"
+#include "core/evaluate/ladder.h"
+#include "core/evaluate/measured.h"
 #include "core/quant/export_targets.h"
 #include "core/quant/receipt.h"
 
@@ -19,7 +21,7 @@ struct Options {
     std::string base, out, container = "gguf";
     RecipeArguments recipe;
     std::string device = "auto";
-    bool json = false;
+    bool measure = false, json = false;
 };
 
 bool isFolder(const Options& options) {
@@ -135,6 +137,24 @@ uint64_t bytesOnDisk(const std::filesystem::path& path) {
     return bytes;
 }
 
+/// For the receipt: what the ladder would say of the recipe.
+ExportNotes measureRecipe(const std::shared_ptr<const Model>& model, const Recipe& recipe,
+                          const Options& options, const Progress& progress,
+                          const Calibration* calibration) {
+    EngineOptions engine;
+    engine.device = options.device;
+    engine.calibration = options.recipe.calibration;
+    EvaluateOptions evaluate;
+    evaluate.chunks = kLadderWindows;
+    engine.context = evaluate.context;
+    const auto variant = loadRunner(model, recipe, engine, progress);
+    const auto base = loadRunner(model, {}, engine, progress);
+    const QualityReport report =
+        measureQuality(*variant, base.get(), shippedEvaluationText(), evaluate, progress);
+    keepMeasured(*model, recipe, calibration, report);
+    return {.calibration = {}, .measurements = measuredJson(report, nullptr)};
+}
+
 /// More damping than asked for: the result is sound, but nearer to plain rounding there.
 void sayDamped(const ExportReport& report) {
     if (report.damped.empty())
@@ -157,10 +177,13 @@ int run(const Options& options) {
     const Recipe recipe = recipeOf(model, options);
     const Progress progress = terminalProgress();
     const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
+    const ExportNotes notes =
+        options.measure ? measureRecipe(model, recipe, options, progress, calibration.get())
+                        : keptNotes(*model, recipe, calibration.get());
     const ExportReport report =
-        isFolder(options)
-            ? exportFolder(*model, recipe, options.container, options.out, progress, calibration)
-            : exportGguf(*model, recipe, options.out, progress, calibration);
+        isFolder(options) ? exportFolder(*model, recipe, options.container, options.out, progress,
+                                         calibration, notes)
+                          : exportGguf(*model, recipe, options.out, progress, calibration, notes);
     sayDamped(report);
 
     const uint64_t bytes = bytesOnDisk(options.out);
@@ -191,11 +214,14 @@ Action defineQuantize(CLI::App& app) {
     addModel(app, options->base, "BASE");
     app.add_option("-o,--output", options->out, "The file or folder to write")->required();
     options->recipe.addTo(app);
-    app.add_option("--device", options->device, "Where a budget's recipe is measured")
+    app.add_option("--device", options->device, "Where recipes are measured")
         ->capture_default_str();
     app.add_option("--export", options->container,
                    "gguf, or a folder in the form of gptq, awq or compressed-tensors")
         ->capture_default_str();
+    app.add_flag("--measure", options->measure,
+                 "First measure the loss against the base, for the receipt (also taken from an "
+                 "earlier evaluate or ladder of the same recipe)");
     addJson(app, options->json);
     return [options] { return run(*options); };
 }

@@ -16,6 +16,7 @@ struct Worker {
     const QuantizeInput& input;
     const Format& format;
     std::span<const float> weights;
+    ScaleSearch search;
     TensorBuilder& out;
 
     void quantizeRow(int64_t row) const {
@@ -25,16 +26,15 @@ struct Worker {
         codes.resize(static_cast<size_t>(input.cols));
         input.values(row, row + 1, values.data());
         requireFinite(input, row, values);
-        storeRow(out, row, fitRow(format, values, weights, codes.data()), codes.data());
+        storeRow(out, row, fitRow(format, values, weights, codes.data(), search), codes.data());
     }
 };
 
-} // namespace
-
-Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progress& progress) {
+Tensor roundRows(const QuantizeInput& input, const Format& format, ScaleSearch search,
+                 const Progress& progress) {
     const std::vector<float> weights = channelWeights(input);
     TensorBuilder builder(input.name, format, input.rows, input.cols);
-    const Worker worker{input, format, weights, builder};
+    const Worker worker{input, format, weights, search, builder};
     const int64_t slab = std::max<int64_t>(1, kSlabValues / std::max<int64_t>(1, input.cols));
     for (int64_t begin = 0; begin < input.rows; begin += slab) {
         const int64_t end = std::min(input.rows, begin + slab);
@@ -49,8 +49,23 @@ Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progr
     return builder.finish();
 }
 
+/// As formats are published: what they lose beside rtn is what a search of scales gains.
+Tensor quantizeLargest(const QuantizeInput& input, const Format& format, const Progress& progress) {
+    return roundRows(input, format, ScaleSearch::Largest, progress);
+}
+
+} // namespace
+
+Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progress& progress) {
+    return roundRows(input, format, ScaleSearch::LeastSquares, progress);
+}
+
 const Method kRtn{
     .name = "rtn", .title = "Round to nearest", .refuses = cannotFit, .quantize = quantizeRtn};
+const Method kAbsmax{.name = "absmax",
+                     .title = "Rounding by the largest magnitude",
+                     .refuses = cannotFit,
+                     .quantize = quantizeLargest};
 const Method kImatrix{.name = "imatrix",
                       .title = "Importance-weighted rounding",
                       .refuses = cannotFit,

@@ -8,6 +8,7 @@ namespace nibble {
 extern const Method kRtn;
 /// The same with the energy of each input channel, from calibration, as its weight: what llama.cpp
 /// calls an importance matrix.
+extern const Method kAbsmax;
 extern const Method kImatrix;
 
 /// Rounds row by row under QuantizeInput::importance.
