@@ -32,7 +32,9 @@ struct Worker {
 } // namespace
 
 Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progress& progress) {
-    const std::vector<float> weights = channelWeights(input);
+    std::vector<float> weights = channelWeights(input);
+    if (areEqual(weights))
+        weights.clear();
     TensorBuilder builder(input.name, format, input.rows, input.cols);
     const Worker worker{input, format, weights, builder};
     const int64_t slab = std::max<int64_t>(1, kSlabValues / std::max<int64_t>(1, input.cols));
@@ -49,12 +51,16 @@ Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progr
     return builder.finish();
 }
 
-const Method kRtn{
-    .name = "rtn", .title = "Round to nearest", .refuses = cannotFit, .quantize = quantizeRtn};
+const Method kRtn{.name = "rtn",
+                  .title = "Round to nearest",
+                  .refuses = cannotFit,
+                  .quantize = quantizeRtn,
+                  .rowByRow = true};
 const Method kImatrix{.name = "imatrix",
                       .title = "Importance-weighted rounding",
                       .refuses = cannotFit,
                       .quantize = quantizeRtn,
-                      .needs = Needs::Statistics};
+                      .needs = Needs::Statistics,
+                      .rowByRow = true};
 
 } // namespace nibble
