@@ -42,7 +42,8 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
     m_written += bytes.size();
     if (bytes.size() >= kBufferBytes) { // no need to copy them first
         flush();
-        writeOut(bytes);
+        writeAt(m_flushed, bytes);
+        m_flushed += bytes.size();
         return;
     }
     while (!bytes.empty()) {
@@ -62,31 +63,42 @@ void AtomicFile::write(std::string_view text) {
 void AtomicFile::flush() {
     const size_t buffered = m_buffered;
     m_buffered = 0;
-    writeOut({m_buffer.get(), buffered});
+    writeAt(m_flushed, {m_buffer.get(), buffered});
+    m_flushed += buffered;
 }
 
-void AtomicFile::writeOut(std::span<const std::byte> bytes) {
+uint64_t AtomicFile::reserve(uint64_t bytes) {
+    flush();
+    const uint64_t begin = m_written;
+    m_written += bytes;
+    m_flushed = m_written;
+    if (ftruncate(m_descriptor, static_cast<off_t>(m_written)) != 0)
+        failed("making room", errno);
+    return begin;
+}
+
+void AtomicFile::writeAt(uint64_t offset, std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
-        const ssize_t n = ::write(m_descriptor, bytes.data(), std::min(bytes.size(), kWriteBytes));
+        const ssize_t n = pwrite(m_descriptor, bytes.data(), std::min(bytes.size(), kWriteBytes),
+                                 static_cast<off_t>(offset));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             failed("writing", errno);
         bytes = bytes.subspan(static_cast<size_t>(n));
-        m_unsent += static_cast<uint64_t>(n);
-        if (m_unsent >= kWriteBytes)
-            startSending();
+        offset += static_cast<uint64_t>(n);
+        send(static_cast<uint64_t>(n));
     }
 }
 
 /// Without this all of a large file waits in memory for the sync at the end.
-void AtomicFile::startSending() {
+void AtomicFile::send(uint64_t bytes) {
+    const uint64_t before = m_sent.fetch_add(bytes);
+    if (before / kWriteBytes == (before + bytes) / kWriteBytes)
+        return;
 #ifdef SYNC_FILE_RANGE_WRITE
-    sync_file_range(m_descriptor, static_cast<off_t>(m_sent), static_cast<off_t>(m_unsent),
-                    SYNC_FILE_RANGE_WRITE);
+    sync_file_range(m_descriptor, 0, 0, SYNC_FILE_RANGE_WRITE); // whatever is not on its way yet
 #endif
-    m_sent += m_unsent;
-    m_unsent = 0;
 }
 
 void AtomicFile::commit() {

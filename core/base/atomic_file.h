@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -21,18 +22,23 @@ public:
 
     void write(std::span<const std::byte> bytes);
     void write(std::string_view text);
+    /// Room for `bytes` after what was written, to be filled with writeAt(); what is not filled is
+    /// zero. Where it begins.
+    uint64_t reserve(uint64_t bytes);
+    /// Into reserved room: from any thread, in any order.
+    void writeAt(uint64_t offset, std::span<const std::byte> bytes);
     uint64_t written() const { return m_written; }
     void commit();
 
 private:
     void flush();
-    void writeOut(std::span<const std::byte> bytes);
-    void startSending();
+    void send(uint64_t bytes);
     [[noreturn]] void failed(const char* doing, int code);
 
     std::filesystem::path m_path, m_temporary;
     int m_descriptor = -1;
-    uint64_t m_written = 0, m_sent = 0, m_unsent = 0;
+    uint64_t m_written = 0, m_flushed = 0;
+    std::atomic<uint64_t> m_sent = 0;
     std::unique_ptr<std::byte[]> m_buffer;
     size_t m_buffered = 0;
 };

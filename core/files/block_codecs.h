@@ -81,4 +81,14 @@ void writeRow(const Tensor& tensor, int64_t row, std::byte* blocks, Pack pack) {
         pack(codes.data() + i * values, reinterpret_cast<uint8_t*>(blocks) + i * bytes, i);
 }
 
+/// Runs `pack(record, block, index)` over a row's blocks of 32 values with codes of `bits` bits,
+/// for types that keep the codes of a block just as the record of a plane does.
+template <int bits, int bytes, typename Pack>
+void writeRecords(const Tensor& tensor, int64_t row, std::byte* blocks, Pack pack) {
+    const int64_t count = tensor.cols / 32;
+    const std::byte* records = tensor.codes.data() + row * tensor.blocks() * (4 * bits);
+    for (int64_t i = 0; i < count; ++i)
+        pack(records + i * (4 * bits), reinterpret_cast<uint8_t*>(blocks) + i * bytes, i);
+}
+
 } // namespace nibble::blocks

@@ -36,6 +36,16 @@ struct Simple {
             });
     }
     static void write(const Tensor& t, int64_t row, std::byte* blocks) {
+        if constexpr (!hasFifth) {
+            writeRecords<4, kBytes>(t, row, blocks,
+                                    [&](const std::byte* record, uint8_t* b, int64_t i) {
+                                        storeHalf(b, static_cast<uint16_t>(rawScale(t, row, i)));
+                                        if constexpr (hasOffset)
+                                            storeHalf(b + 2, rawOffset(t, row, i));
+                                        std::memcpy(b + kNibbles, record, 16);
+                                    });
+            return;
+        }
         writeRow<32, kBytes>(t, row, blocks, [&](const uint8_t* codes, uint8_t* b, int64_t i) {
             storeHalf(b, static_cast<uint16_t>(rawScale(t, row, i)));
             if constexpr (hasOffset)
@@ -86,9 +96,9 @@ void fromQ8_0(const std::byte* blocks, int64_t row, int64_t count, TensorBuilder
     });
 }
 void toQ8_0(const Tensor& t, int64_t row, std::byte* blocks) {
-    writeRow<32, 34>(t, row, blocks, [&](const uint8_t* codes, uint8_t* b, int64_t i) {
+    writeRecords<8, 34>(t, row, blocks, [&](const std::byte* record, uint8_t* b, int64_t i) {
         storeHalf(b, static_cast<uint16_t>(rawScale(t, row, i)));
-        std::memcpy(b + 2, codes, 32);
+        std::memcpy(b + 2, record, 32);
     });
 }
 
@@ -99,9 +109,9 @@ void fromMxfp4(const std::byte* blocks, int64_t row, int64_t count, TensorBuilde
     });
 }
 void toMxfp4(const Tensor& t, int64_t row, std::byte* blocks) {
-    writeRow<32, 17>(t, row, blocks, [&](const uint8_t* codes, uint8_t* b, int64_t i) {
+    writeRecords<4, 17>(t, row, blocks, [&](const std::byte* record, uint8_t* b, int64_t i) {
         b[0] = static_cast<uint8_t>(rawScale(t, row, i));
-        putNibbles(codes, b + 1);
+        std::memcpy(b + 1, record, 16);
     });
 }
 

@@ -116,6 +116,12 @@ struct GgufTensor {
 void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
                std::span<const GgufTensor> tensors,
                const std::function<Bytes(size_t index)>& produce);
+/// Puts some of a tensor's stored bytes into the file; called from any thread.
+using PutBytes = std::function<void(uint64_t offset, std::span<const std::byte> bytes)>;
+/// The same where `produce(index, put)` may also put all of a tensor's bytes itself, and give none.
+void writeGgufInParts(const std::filesystem::path& path, const Metadata& metadata,
+                      std::span<const GgufTensor> tensors,
+                      const std::function<Bytes(size_t index, const PutBytes& put)>& produce);
 
 /// A tensor to be written to a safetensors file.
 struct SafetensorsTensor {

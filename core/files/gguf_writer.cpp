@@ -3,6 +3,7 @@
 #include "core/files/checkpoint.h"
 #include "core/files/gguf_format.h"
 
+#include <atomic>
 #include <future>
 #include <limits>
 
@@ -166,17 +167,11 @@ bool isWritten(std::string_view key) {
     return !key.starts_with("split.");
 }
 
-void writePadding(AtomicFile& file, uint64_t alignment) {
-    const std::vector<std::byte> zeros(FileSize(file.written()).aligned(alignment).value() -
-                                       file.written());
-    file.write(zeros);
-}
-
 } // namespace
 
-void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
-               std::span<const GgufTensor> tensors,
-               const std::function<Bytes(size_t index)>& produce) {
+void writeGgufInParts(const std::filesystem::path& path, const Metadata& metadata,
+                      std::span<const GgufTensor> tensors,
+                      const std::function<Bytes(size_t index, const PutBytes& put)>& produce) {
     const auto alignment = static_cast<uint64_t>(
         metadata.integerOr(kAlignmentKey, static_cast<int64_t>(kDefaultAlignment)));
     if (alignment == 0 || (alignment & (alignment - 1)) != 0)
@@ -213,22 +208,36 @@ void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
 
     AtomicFile file(path);
     file.write(header.bytes());
+    uint64_t begin = file.reserve(offset.value());
     std::future<void> written; // the tensor before, while the next is made
     for (size_t i = 0; i < tensors.size(); ++i) {
-        Bytes bytes = produce(i);
-        if (bytes.size() != tensors[i].bytes)
+        std::atomic<uint64_t> put = 0;
+        const Bytes bytes = produce(i, [&](uint64_t at, std::span<const std::byte> part) {
+            if (at > tensors[i].bytes || part.size() > tensors[i].bytes - at)
+                fail(ErrorKind::Internal, "Tensor \"{}\" has {} bytes; {} at {} are too many.",
+                     printable(tensors[i].name), tensors[i].bytes, part.size(), at);
+            put += part.size();
+            file.writeAt(begin + at, part);
+        });
+        if (bytes.size() + put != tensors[i].bytes)
             fail(ErrorKind::Internal, "Tensor \"{}\" has {} bytes where {} were announced.",
-                 printable(tensors[i].name), bytes.size(), tensors[i].bytes);
+                 printable(tensors[i].name), bytes.size() + put, tensors[i].bytes);
         if (written.valid())
             written.get();
-        written = std::async([&file, alignment, bytes = std::move(bytes)] {
-            file.write(bytes.view());
-            writePadding(file, alignment);
-        });
+        if (!bytes.empty())
+            written = std::async([&file, begin, bytes] { file.writeAt(begin, bytes.view()); });
+        begin = (FileSize(begin) + tensors[i].bytes).aligned(alignment).value();
     }
     if (written.valid())
         written.get();
     file.commit();
+}
+
+void writeGguf(const std::filesystem::path& path, const Metadata& metadata,
+               std::span<const GgufTensor> tensors,
+               const std::function<Bytes(size_t index)>& produce) {
+    writeGgufInParts(path, metadata, tensors,
+                     [&](size_t index, const PutBytes&) { return produce(index); });
 }
 
 } // namespace nibble

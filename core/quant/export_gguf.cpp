@@ -128,7 +128,7 @@ public:
         return m;
     }
 
-    Bytes produce(size_t index, const Progress& progress) {
+    Bytes produce(size_t index, const PutBytes& put, const Progress& progress) {
         const Entry& entry = m_entries[index];
         // The file passes through memory tensor by tensor: the next is read while this one is made.
         if (index > 0 && m_entries[index - 1].source)
@@ -140,6 +140,8 @@ public:
         const bool isGguf = m_model.checkpoint->container == Checkpoint::Container::Gguf;
         if (!entry.key || (isGguf && isKept(entry.key)))
             return entry.source->bytes;
+        if (!reordersHeads(m_model) && putInParts(index, put, progress))
+            return {};
         const Tensor tensor = m_quantizer.tensor(*entry.key, progress);
         Bytes bytes = toStoredBytes(tensor, *m_tensors[index].type);
         if (!reordersHeads(m_model))
@@ -160,6 +162,18 @@ public:
     }
 
 private:
+    /// Writes rows as soon as they are made; false where that cannot be.
+    bool putInParts(size_t index, const PutBytes& put, const Progress& progress) {
+        const GgufTensor& out = m_tensors[index];
+        const auto rows = static_cast<uint64_t>(m_entries[index].source->rows());
+        return m_quantizer.tensorInParts(
+            *m_entries[index].key,
+            [&](int64_t firstRow, const Tensor& part) {
+                put(static_cast<uint64_t>(firstRow) * (out.bytes / rows),
+                    toStoredBytes(part, *out.type).view());
+            },
+            progress);
+    }
     /// Whether a tensor goes into the file as the base stores it. What the base runs as is not
     /// always what a file can hold (see TensorInfo::format).
     bool isKept(std::optional<TensorKey> key) const {
@@ -243,10 +257,10 @@ ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::fil
     const auto total = static_cast<double>(out.tensors().size());
     Metadata metadata = out.metadata();
     putText(metadata, kReceiptKey, receipt);
-    writeGguf(path, metadata, out.tensors(), [&](size_t index) {
+    writeGgufInParts(path, metadata, out.tensors(), [&](size_t index, const PutBytes& put) {
         progress.check();
         progress.report(static_cast<double>(index), total, out.tensors()[index].name);
-        return out.produce(index, part);
+        return out.produce(index, put, part);
     });
     const ExportReport report = out.report();
     writeFileAtomically(receiptPath(path), receiptText(receipt, report));

@@ -133,7 +133,7 @@ void requireFinite(const QuantizeInput& input, int64_t row, std::span<const floa
                 ErrorKind::BadInput,
                 "Tensor \"{}\" holds {} in row {}, column {}; it cannot be quantized. The model is "
                 "damaged: download it again.",
-                printable(input.name), values[i], row, i);
+                printable(input.name), values[i], input.firstRow + row, i);
 }
 
 Tensor quantize(const QuantizeInput& input, const Format& format, const Method& method,

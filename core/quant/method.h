@@ -16,6 +16,7 @@ namespace nibble {
 struct QuantizeInput {
     std::string name;
     int64_t rows = 0, cols = 0;
+    int64_t firstRow = 0; ///< what errors call row 0, where this is a part of a matrix
     /// Gives rows [begin, end) as float32; called from several threads.
     std::function<void(int64_t begin, int64_t end, float* out)> values;
     /// Mean square of each input channel from calibration; empty = all channels count the same.
@@ -65,6 +66,9 @@ struct Method {
     /// none.
     int64_t (*outlierCount)(std::span<const float> inputMax, int64_t cols,
                             float threshold) = nullptr;
+    /// Whether each row is made without looking at the others, so that parts of a matrix may be
+    /// made one by one.
+    bool rowByRow = false;
     bool keepsOutliers() const { return outlierCount != nullptr; }
 };
 std::span<const Method> methods();

@@ -1,6 +1,7 @@
 #include "core/quant/quantizer.h"
 
 #include "core/base/error.h"
+#include "core/base/parallel.h"
 #include "core/files/packings.h"
 #include "core/model/names.h"
 #include "core/quant/input_scales.h"
@@ -238,55 +239,114 @@ void Quantizer::setInputScale(Tensor& tensor, TensorKey key, const std::vector<f
         staticStep(ScaleTrial(input, kTrialRows), columns ? *columns : ones);
 }
 
-/// A matrix (or some of its rows), whose scales are already folded in, in the recipe's format.
-Tensor Quantizer::made(TensorKey key, const Tensor& base, const std::vector<float>* columns,
-                       const Progress& progress) {
+/// What a method is given to make a matrix (or some of its rows), whose scales are already folded
+/// in, in the recipe's format.
+struct Quantizer::Making {
+    const Format* format = nullptr;
+    const Method* method = nullptr;
+    QuantizeInput input; ///< refers to the others
+    std::vector<float> importance, inputMax;
+    std::shared_ptr<const Moments> moments;
+};
+
+void Quantizer::prepare(Making& making, TensorKey key, const Tensor& base,
+                        const std::vector<float>* columns, const Progress& progress) {
     const TensorChoice choice = m_recipe.choose(m_model, key);
-    const Format* wanted = choice.format ? choice.format : m_model.get(key).format();
-    if (wanted == base.format)
-        return base;
     const Method* chosen = choice.method ? choice.method : &methods().front();
     // A table that is only looked up in is no product: no text says which of its columns matter.
     const bool lookedUp = key.role == Role::TokenEmbedding && m_model.headKey() != key;
     const Method& method =
         lookedUp && chosen->needs != Needs::Nothing ? methods().front() : *chosen;
-    QuantizeInput input{.name = base.name,
-                        .rows = base.rows,
-                        .cols = base.cols,
-                        .values = [&base](int64_t begin, int64_t end, float* out) {
-                            decodeRows(base, begin, end, out);
-                        }};
-    std::vector<float> importance, inputMax;
+    making.format = choice.format ? choice.format : m_model.get(key).format();
+    making.method = &method;
+    QuantizeInput& input = making.input;
+    input.name = base.name;
+    input.rows = base.rows;
+    input.cols = base.cols;
+    input.values = [&base](int64_t begin, int64_t end, float* out) {
+        decodeRows(base, begin, end, out);
+    };
     input.outlierThreshold = choice.outlierThreshold;
-    std::shared_ptr<const Moments> moments;
-    if (m_calibration && !wanted->isFloat() && method.needs != Needs::Nothing) {
-        if (const InputStatistics* statistics = m_calibration->find(key)) {
-            importance = statistics->meanSquare;
-            inputMax = statistics->absMax;
-            if (columns) {
-                for (size_t i = 0; i < importance.size(); ++i)
-                    importance[i] /= (*columns)[i] * (*columns)[i];
-                for (size_t i = 0; i < inputMax.size(); ++i)
-                    inputMax[i] /= (*columns)[i];
-            }
-            input.importance = importance;
-            input.inputMax = inputMax;
+    if (!m_calibration || making.format->isFloat() || method.needs == Needs::Nothing)
+        return;
+    if (const InputStatistics* statistics = m_calibration->find(key)) {
+        making.importance = statistics->meanSquare;
+        making.inputMax = statistics->absMax;
+        if (columns) {
+            for (size_t i = 0; i < making.importance.size(); ++i)
+                making.importance[i] /= (*columns)[i] * (*columns)[i];
+            for (size_t i = 0; i < making.inputMax.size(); ++i)
+                making.inputMax[i] /= (*columns)[i];
         }
-        // The table of embeddings is also the head when tied, and is calibrated there.
-        if (method.needs == Needs::Moments && m_calibration->moments) {
-            moments = m_calibration->moments(key, progress);
-            if (moments && columns)
-                moments = std::make_shared<const Moments>(scaledMoments(*moments, *columns));
-            input.moments = moments.get();
-            if (moments && method.feedback)
-                input.feedback = &m_feedback->get(method, moments);
-            if (input.feedback && input.feedback->grown)
-                m_damped[key] = input.feedback->damping;
-        }
+        input.importance = making.importance;
+        input.inputMax = making.inputMax;
     }
-    Tensor out = quantize(input, *wanted, method, progress);
+    // The table of embeddings is also the head when tied, and is calibrated there.
+    if (method.needs == Needs::Moments && m_calibration->moments) {
+        auto& moments = making.moments;
+        moments = m_calibration->moments(key, progress);
+        if (moments && columns)
+            moments = std::make_shared<const Moments>(scaledMoments(*moments, *columns));
+        input.moments = moments.get();
+        if (moments && method.feedback)
+            input.feedback = &m_feedback->get(method, moments);
+        if (input.feedback && input.feedback->grown)
+            m_damped[key] = input.feedback->damping;
+    }
+}
+
+Tensor Quantizer::made(TensorKey key, const Tensor& base, const std::vector<float>* columns,
+                       const Progress& progress) {
+    const TensorChoice choice = m_recipe.choose(m_model, key);
+    if ((choice.format ? choice.format : m_model.get(key).format()) == base.format)
+        return base;
+    Making making;
+    prepare(making, key, base, columns, progress);
+    Tensor out = quantize(making.input, *making.format, *making.method, progress);
     out.experts = base.experts;
     return out;
+}
+
+bool Quantizer::tensorInParts(TensorKey key, const TakeRows& take, const Progress& progress) {
+    // A part's values, codes and stored bytes fit a core's own cache; between two looks at the
+    // cancel flag lie some 50 ms of all cores.
+    constexpr int64_t kPartValues = 1 << 16, kSlabParts = 64;
+    const TensorChoice choice = m_recipe.choose(m_model, key);
+    if (!isMatrix(key.role) || !choice.format || choice.format->isFloat() ||
+        choice.activations == ActivationFormat::Int8Static)
+        return false;
+    const auto [columns, rows] = scalesOf(key, progress);
+    if (columns || rows)
+        return false;
+    const Tensor base = m_model.load(key);
+    if (choice.format == base.format)
+        return false;
+    Making making;
+    prepare(making, key, base, nullptr, progress);
+    if (!making.method->rowByRow)
+        return false;
+    const int64_t each = std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, base.cols));
+    const int64_t parts = (base.rows + each - 1) / each;
+    const auto make = [&](int64_t part) {
+        QuantizeInput input = making.input;
+        input.firstRow = part * each;
+        input.rows = std::min(each, base.rows - input.firstRow);
+        input.values = [&base, first = input.firstRow](int64_t begin, int64_t end, float* out) {
+            decodeRows(base, first + begin, first + end, out);
+        };
+        take(input.firstRow, quantize(input, *making.format, *making.method));
+    };
+    for (int64_t first = 0; first < parts; first += kSlabParts) {
+        const int64_t slab = std::min(kSlabParts, parts - first);
+        parallelFor(static_cast<size_t>(slab), 1, [&](size_t begin, size_t end) {
+            // Only looks: check() may run other work, and this is a thread of the pool.
+            for (size_t i = begin; i < end && !progress.cancelled(); ++i)
+                make(first + static_cast<int64_t>(i));
+        });
+        progress.check();
+        progress.report(static_cast<double>(first + slab), static_cast<double>(parts), base.name);
+    }
+    return true;
 }
 
 Quantizer::RowSample Quantizer::sample(TensorKey key, std::span<const int64_t> rows,

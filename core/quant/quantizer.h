@@ -2,6 +2,7 @@
 
 #include "core/quant/recipe.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 
@@ -32,6 +33,12 @@ public:
     /// The base's own tensor when the recipe keeps it, else made from it. Error{Usage} when a
     /// method needs a calibration that is not there.
     Tensor tensor(TensorKey key, const Progress& progress = {});
+
+    /// What tensor() gives, in parts of a few rows that are handed out while they are in the cache,
+    /// in any order and on several threads. False, and nothing done, for tensors that are kept or
+    /// can only be made whole.
+    using TakeRows = std::function<void(int64_t firstRow, const Tensor& rows)>;
+    bool tensorInParts(TensorKey key, const TakeRows& take, const Progress& progress = {});
 
     /// A tensor made by tensor() with the folded scales taken out again, for comparing it with the
     /// base's; itself when there are none.
@@ -66,6 +73,9 @@ private:
                        const Progress& progress);
     Tensor folded(Tensor base, const std::vector<float>* columns, const std::vector<float>* rows,
                   TensorKey key) const;
+    struct Making;
+    void prepare(Making& making, TensorKey key, const Tensor& base,
+                 const std::vector<float>* columns, const Progress& progress);
     Tensor made(TensorKey key, const Tensor& base, const std::vector<float>* columns,
                 const Progress& progress);
 

@@ -124,7 +124,7 @@ public:
           m_groups(format.groupCount(static_cast<int64_t>(x.size()))) {
         while (m_parts * 2 * m_groups <= kLanes)
             m_parts *= 2;
-        if (areEqual(weights))
+        if (!weights.empty() && areEqual(weights))
             m_weights = {};
     }
     int64_t groupsPerBatch() const { return kLanes / m_parts; }

@@ -22,8 +22,8 @@ const char* cannotFit(const Format& format);
 
 /// Chooses the stored scales and offsets of a row of finite values that minimise
 /// Σ weight · (x − decoded)², and writes the nearest codes (x.size() of them, as TensorBuilder
-/// takes them). Weights are finite and not negative. With ScaleSearch::Largest scales are taken as
-/// they come, weights or not.
+/// takes them). Weights are finite and not negative; none: all the same. With ScaleSearch::Largest
+/// scales are taken as they come, weights or not.
 RowFit fitRow(const Format& format, std::span<const float> x, std::span<const float> weights,
               uint8_t* codes, ScaleSearch search = ScaleSearch::LeastSquares);
 

@@ -87,6 +87,25 @@ private slots:
         }
         QVERIFY(readTextFile(path, 1 << 30) == all);
     }
+    void reservedRoomIsFilledInAnyOrder() {
+        QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString() + "/out.bin";
+        {
+            AtomicFile file(path);
+            file.write("begin");
+            const uint64_t room = file.reserve(10);
+            QCOMPARE(room, uint64_t(5));
+            file.write("end");
+            const auto put = [&](uint64_t at, std::string_view text) {
+                file.writeAt(room + at, std::as_bytes(std::span(text.data(), text.size())));
+            };
+            put(7, "xyz");
+            put(0, "abc");
+            QCOMPARE(file.written(), uint64_t(18));
+            file.commit();
+        }
+        QCOMPARE(readTextFile(path, 100), std::string("beginabc\0\0\0\0xyzend", 18));
+    }
     void whatAKilledProcessLeftIsRemoved() {
         namespace fs = std::filesystem;
         QTemporaryDir folder;

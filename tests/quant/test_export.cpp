@@ -4,11 +4,14 @@
 #include "core/base/random.h"
 #include "core/model/names.h"
 #include "core/quant/apply.h"
+#include "core/quant/quantizer.h"
 #include "tests/support/shared_data.h"
 
 #include <QTemporaryDir>
 #include <QTest>
 #include <fstream>
+#include <limits>
+#include <mutex>
 #include <unistd.h>
 
 using namespace nibble;
@@ -270,6 +273,45 @@ private slots:
             QVERIFY(text.find("row 3, column 5") != std::string::npos);
         }
         QVERIFY(!std::filesystem::exists(round.folder() / "never.gguf"));
+    }
+    /// Matrices are written in parts; of this one, rows of 2048 values make 32 a part.
+    void partsAreTheWhole() {
+        Round round;
+        exportGguf(*makeSyntheticModel("100m"), all("f16"), round.path());
+        const auto model = openModel(round.path());
+        const TensorKey key{Role::Down, 3};
+        for (const char* format : {"q4_0", "q5_0", "q8_0", "mxfp4", "q4_k"}) {
+            const Recipe recipe = all(format);
+            const auto out = round.folder() / "parts.gguf";
+            exportGguf(*model, recipe, out);
+            const auto back = openModel(out);
+            const TensorInfo& written = back->get(key);
+            QVERIFY(std::ranges::equal(
+                written.bytes.view(),
+                toStoredBytes(Quantizer(*model, recipe).tensor(key), *written.type).view()));
+            int parts = 0;
+            std::mutex mutex;
+            QVERIFY(Quantizer(*model, recipe).tensorInParts(key, [&](int64_t, const Tensor& part) {
+                const std::scoped_lock lock(mutex);
+                QVERIFY(part.rows <= 32);
+                ++parts;
+            }));
+            QCOMPARE(parts, 24);
+        }
+        // What is kept, or needs the whole matrix, is no work for parts.
+        QVERIFY(!Quantizer(*model, all("f16")).tensorInParts(key, {}));
+    }
+    void partsNameTheRowOfTheMatrix() {
+        const auto values = [](int64_t begin, int64_t end, float* out) {
+            std::fill(out, out + (end - begin) * 32, std::numeric_limits<float>::quiet_NaN());
+        };
+        try {
+            quantize({.name = "m", .rows = 4, .cols = 32, .firstRow = 96, .values = values},
+                     getFormat("q4_0"), getMethod("rtn"));
+            QFAIL("a NaN must be refused");
+        } catch (const Error& error) {
+            QVERIFY(std::string(error.what()).find("row 96, column 0") != std::string::npos);
+        }
     }
     void onlyWhatDiffersIsApplied() {
         const auto model = makeSyntheticModel("tiny");

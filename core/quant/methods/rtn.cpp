@@ -32,7 +32,9 @@ struct Worker {
 
 Tensor roundRows(const QuantizeInput& input, const Format& format, ScaleSearch search,
                  const Progress& progress) {
-    const std::vector<float> weights = channelWeights(input);
+    std::vector<float> weights = channelWeights(input);
+    if (areEqual(weights))
+        weights.clear();
     TensorBuilder builder(input.name, format, input.rows, input.cols);
     const Worker worker{input, format, weights, search, builder};
     const int64_t slab = std::max<int64_t>(1, kSlabValues / std::max<int64_t>(1, input.cols));
@@ -60,16 +62,21 @@ Tensor quantizeRtn(const QuantizeInput& input, const Format& format, const Progr
     return roundRows(input, format, ScaleSearch::LeastSquares, progress);
 }
 
-const Method kRtn{
-    .name = "rtn", .title = "Round to nearest", .refuses = cannotFit, .quantize = quantizeRtn};
+const Method kRtn{.name = "rtn",
+                  .title = "Round to nearest",
+                  .refuses = cannotFit,
+                  .quantize = quantizeRtn,
+                  .rowByRow = true};
 const Method kAbsmax{.name = "absmax",
                      .title = "Rounding by the largest magnitude",
                      .refuses = cannotFit,
-                     .quantize = quantizeLargest};
+                     .quantize = quantizeLargest,
+                     .rowByRow = true};
 const Method kImatrix{.name = "imatrix",
                       .title = "Importance-weighted rounding",
                       .refuses = cannotFit,
                       .quantize = quantizeRtn,
-                      .needs = Needs::Statistics};
+                      .needs = Needs::Statistics,
+                      .rowByRow = true};
 
 } // namespace nibble
