@@ -5,6 +5,7 @@
 #include "core/base/mapped_file.h"
 #include "core/model/names.h"
 #include "core/quant/export_targets.h"
+#include "core/quant/folder_files.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 #include "core/tokenizer/tokenizer_files.h"
@@ -238,21 +239,12 @@ private:
 
 /// Tokenizer and settings: a folder's own files, else made from the vocabulary.
 void writeTokenizer(const Model& model, const fs::path& folder) {
-    constexpr const char* kFiles[] = {"tokenizer.json",
-                                      "tokenizer_config.json",
-                                      "special_tokens_map.json",
-                                      "tokenizer.model",
-                                      "vocab.json",
-                                      "merges.txt",
-                                      "added_tokens.json",
-                                      "chat_template.jinja",
-                                      "generation_config.json"};
     const Checkpoint& base = *model.checkpoint;
     if (base.container == Checkpoint::Container::Safetensors) {
         std::error_code ignored;
         const fs::path from =
             fs::is_directory(base.path, ignored) ? base.path : base.path.parent_path();
-        for (const char* name : kFiles)
+        for (const char* name : sideFiles())
             if (fs::exists(from / name, ignored))
                 writeFileAtomically(folder / name, readTextFile(from / name, limits::kJsonBytes));
         return;
@@ -367,11 +359,12 @@ ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_
              printable(path.filename().string()));
     const std::string receipt = receiptJson(model, recipe, target.name, calibration.get(), notes);
     FolderExport out(model, recipe, target, std::move(calibration));
-    AtomicFolder folder(path, kFolderReceipt);
+    AtomicFolder folder(path, kFolderReceipt, exportedFiles);
     WeightWriter(out, folder.temporary(), receipt, progress).write(shardBytes);
     writeTokenizer(model, folder.temporary());
     writeConfig(model, out, target, folder.temporary());
-    writeFileAtomically(folder.temporary() / kFolderReceipt, receiptText(receipt, out.report()));
+    writeFileAtomically(folder.temporary() / kFolderReceipt,
+                        receiptWithFiles(receiptText(receipt, out.report()), folder.temporary()));
     folder.commit();
     return out.report();
 }

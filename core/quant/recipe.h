@@ -119,7 +119,8 @@ ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::fil
 /// Writes the variant as a folder that vLLM and TGI load: "gptq", "awq" or "compressed-tensors"
 /// (export_targets.h), with config, tokenizer and receipt, in several files when the weights take
 /// more than `shardBytes`. Error{Usage} naming tensor, format and what would fit when the recipe
-/// does not. The folder appears when it is complete; an earlier export of that name is replaced.
+/// does not. The folder appears when it is complete; of an earlier export of that name the files
+/// that it wrote are replaced, and all others stay.
 ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
                           const std::filesystem::path& path, const Progress& progress = {},
                           std::shared_ptr<const Calibration> calibration = nullptr,

@@ -22,6 +22,8 @@
 #include <functional>
 #include <set>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace nibble;
 namespace fs = std::filesystem;
@@ -545,14 +547,70 @@ private slots:
         const auto base = openModel(at("out"));
         refuses([&] { exportFolder(*base, {}, "awq", at("out")); }, ErrorKind::Usage, {"base"});
     }
+    void filesOfTheUsersStay() {
+        const auto model = sample();
+        const Recipe recipe = linear("int4_g128");
+        const fs::path out = at("out");
+        const auto mine = [&](const char* name) {
+            fs::create_directories((out / name).parent_path());
+            std::ofstream(out / name) << "mine";
+        };
+        exportFolder(*model, recipe, "gptq", out);
+        const std::vector<const char*> names{"notes.txt", "README.md", ".git/HEAD",
+                                             "adapter_model.safetensors"};
+        for (const char* name : names)
+            mine(name);
+        mine("vocab.json"); // which other exports write, but not this one
+        exportFolder(*model, recipe, "awq", out);
+        QVERIFY(!fs::exists(out / "quantize_config.json")); // of the first
+        // Of an export that did not list its files, the usual names are its own.
+        Json receipt = readJson(out / "nibble-receipt.json");
+        receipt.erase("files");
+        std::ofstream(out / "nibble-receipt.json") << receipt.dump();
+        for (const char* name :
+             {"quantize_config.json", "merges.txt", "model-00001-of-00002.safetensors"})
+            std::ofstream(out / name) << "old";
+        QCOMPARE(readTextFile(out / "vocab.json", 100), std::string("mine"));
+        exportFolder(*model, recipe, "compressed-tensors", out);
+        for (const char* name : names)
+            QCOMPARE(readTextFile(out / name, 100), std::string("mine"));
+        QCOMPARE(filesIn(out), int64_t(7 + 4));
+        QCOMPARE(filesIn(at("")), int64_t(1));
+        QCOMPARE(
+            openModel(out)->checkpoint->metadata.stringOr("quantization_config.quant_method", ""),
+            std::string("compressed-tensors"));
+    }
+    /// What an export left that was killed half-way is no user's file.
+    void unfinishedFoldersAreRemoved() {
+        const auto model = sample();
+        const pid_t dead = fork();
+        if (dead == 0)
+            _exit(0);
+        waitpid(dead, nullptr, 0);
+        const fs::path part = at(("out.part-" + std::to_string(dead)).c_str());
+        fs::create_directory(part);
+        for (const std::string name :
+             {"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors.part-77",
+              "tokenizer.json", "config.json.part-77"})
+            std::ofstream(part / name) << "half";
+        exportFolder(*model, linear("int4_g128"), "gptq", at("out"));
+        QCOMPARE(filesIn(at("")), int64_t(1));
+        QCOMPARE(filesIn(at("out")), int64_t(8));
+    }
     void receiptsTellHowItWasMade() {
         const auto model = sample();
         const Recipe recipe = linear("int4_g128");
         const ExportNotes notes{"0123456789abcdef", R"({"kld_mean":0.0125})"};
         exportFolder(*model, recipe, "gptq", at("out"), {}, nullptr, notes);
         exportGguf(*model, levelRecipe("q4_0", *model), at("out.gguf"), {}, nullptr, notes);
-        const Json folder = readJson(at("out") / "nibble-receipt.json"),
-                   ofFile = readJson(at("out.gguf.receipt.json"));
+        Json folder = readJson(at("out") / "nibble-receipt.json");
+        // Which files are its own only the folder's receipt says, for the next export.
+        QVERIFY(folder["files"] ==
+                Json({"config.json", "generation_config.json", "model.safetensors",
+                      "quantize_config.json", "special_tokens_map.json", "tokenizer.json",
+                      "tokenizer_config.json", "nibble-receipt.json"}));
+        folder.erase("files");
+        const Json ofFile = readJson(at("out.gguf.receipt.json"));
         const Json inside = RawFile(at("out") / "model.safetensors").header["__metadata__"];
         QCOMPARE(inside["format"].get<std::string>(), std::string("pt"));
         QVERIFY(Json::parse(inside["nibble.receipt"].get<std::string>()) == folder);

@@ -4,6 +4,7 @@
 #include "app/cli/output.h"
 #include "core/calibrate/calibrate.h"
 #include "core/quant/export_targets.h"
+#include "core/quant/folder_files.h"
 #include "core/quant/receipt.h"
 
 #include <algorithm>
@@ -125,13 +126,13 @@ std::filesystem::path receiptOf(const Options& options) {
     return isFolder(options) ? out / kFolderReceipt : receiptPath(out);
 }
 
-/// Of a file, or of all files in a folder.
+/// Of a file, or of the files that an export wrote into a folder.
 uint64_t bytesOnDisk(const std::filesystem::path& path) {
     if (!std::filesystem::is_directory(path))
         return std::filesystem::file_size(path);
     uint64_t bytes = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(path))
-        bytes += entry.file_size();
+    for (const std::string& name : exportedFiles(path))
+        bytes += std::filesystem::file_size(path / name);
     return bytes;
 }
 
