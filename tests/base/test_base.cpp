@@ -215,6 +215,31 @@ private slots:
         }
         QVERIFY(interrupted > 0);
     }
+    void partsOfFilesOfKilledProcessesAreRemoved() {
+        QTemporaryDir folder;
+        const fs::path base(folder.path().toStdString());
+        const std::string dead = std::to_string(deadProcess());
+        const auto part = [&](const std::string& name) {
+            std::ofstream(base / name) << "half";
+            return base / name;
+        };
+        const fs::path abandoned = part("x.gguf.part-" + dead),
+                       running = part("x.gguf.part-" + std::to_string(getppid())),
+                       other = part("y.gguf.part-" + dead), backup = part("x.gguf.part-1x"),
+                       made = base / "x.gguf";
+        writeFileAtomically(made, "whole");
+        QVERIFY(!fs::exists(abandoned));
+        for (const fs::path& kept : {running, other, backup, made})
+            QVERIFY2(fs::exists(kept), kept.c_str());
+        // Another machine on the same disk may have a process of that number.
+        const int lock = open(part("x.gguf.part-" + dead).c_str(), O_RDONLY);
+        QCOMPARE(flock(lock, LOCK_EX | LOCK_NB), 0);
+        writeFileAtomically(made, "whole");
+        QVERIFY(fs::exists(abandoned));
+        close(lock);
+        writeFileAtomically(made, "whole");
+        QVERIFY(!fs::exists(abandoned));
+    }
     void fullDiskIsOneSentence() {
         if (!std::filesystem::exists("/dev/full"))
             QSKIP("no /dev/full here");
