@@ -84,6 +84,22 @@ std::optional<Budget> RecipeArguments::budget() const {
     return level == kMixedLevel ? std::optional(kMixedBudget) : std::nullopt;
 }
 
+namespace {
+
+/// A level that is made without measuring; the refusal lists the one that is not, too.
+const Level& knownLevel(const std::string& name) {
+    std::string known;
+    for (const Level& level : levels()) {
+        if (name == level.name)
+            return level;
+        known += level.name + std::string(", ");
+    }
+    fail(ErrorKind::Usage, "There is no level \"{}\". Known levels: {}{}.", printable(name), known,
+         kMixedLevel);
+}
+
+} // namespace
+
 Recipe RecipeArguments::recipe(const std::shared_ptr<const Model>& model,
                                const std::string& device) const {
     if (const auto wanted = budget()) {
@@ -100,7 +116,7 @@ Recipe RecipeArguments::recipe(const std::shared_ptr<const Model>& model,
     }
     Recipe recipe;
     if (!level.empty())
-        recipe = levelRecipe(level, *model);
+        recipe = knownLevel(level).make(*model);
     else if (!file.empty())
         recipe = Recipe::fromJson(readTextFile(file, limits::kJsonBytes), file);
     if (outlierThreshold)

@@ -402,6 +402,19 @@ private slots:
         QVERIFY(how["tgi"].toArray().isEmpty());
         QVERIFY(how["notes"]["tgi"].toString().contains("on the fly"));
     }
+    void wordsAreForPeople() {
+        // A recipe is the user's own file: nothing is downloaded again.
+        write("mine.json", "{\"name\": \"x\",\n  \"rules\": [,]}");
+        const Outcome broken =
+            cli({"quantize", "sample", "-o", path("x"), "--recipe", path("mine.json")});
+        VERIFY_REFUSED(broken, 3);
+        QVERIFY2(broken.err.contains("line 2, column 13"), broken.err.constData());
+        QVERIFY2(!broken.err.contains("Download") && !broken.err.contains("json.exception"),
+                 broken.err.constData());
+        const Outcome unknown = cli({"quantize", "sample", "-o", path("x"), "--level", "q9"});
+        VERIFY_REFUSED(unknown, 2);
+        QVERIFY2(unknown.err.contains(", mixed."), unknown.err.constData());
+    }
     void theInputIsNeverOverwritten() {
         NIBBLE_NEED_SHARED(kStories);
         QVERIFY(QFile::copy(stories(), path("model.gguf")));
