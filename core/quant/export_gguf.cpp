@@ -3,11 +3,15 @@
 #include "core/base/mapped_file.h"
 #include "core/files/gguf_format.h"
 #include "core/model/names.h"
+#include "core/quant/export_fits.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 
+
+#include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 
 namespace nibble {
 namespace {
@@ -164,7 +168,7 @@ private:
     /// always what a file can hold (see TensorInfo::format).
     bool isKept(std::optional<TensorKey> key) const {
         const Format* format = key ? m_recipe.choose(m_model, *key).format : nullptr;
-        return !format || (format == m_model.get(*key).format() && !blockTypeOf(*format));
+        return !format || (format == m_model.get(*key).format() && !blockTypeHolding(*format));
     }
     void add(Entry entry, std::string name) {
         const TensorInfo& info = *entry.source;
@@ -177,9 +181,9 @@ private:
                 "Tensor \"{}\" is made by {} in this recipe, and no GGUF file can hold its outlier "
                 "columns; choose rtn and q8_0 for it.",
                 printable(name), choice.method->title);
-        const BlockType* type = isKept(entry.key)
-                                    ? info.type
-                                    : blockTypeOf(*m_recipe.choose(m_model, *entry.key).format);
+        const BlockType* type =
+            isKept(entry.key) ? info.type
+                              : blockTypeHolding(*m_recipe.choose(m_model, *entry.key).format);
         if (!type || type->ggufType < 0)
             fail(ErrorKind::Usage,
                  "Tensor \"{}\" is {} in this recipe, which no GGUF file can hold; choose f16, "
@@ -226,6 +230,10 @@ private:
 
 } // namespace
 
+void checkGguf(const Model& model, const Recipe& recipe) {
+    const Export fits(model, recipe, nullptr);
+}
+
 ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
                         const Progress& progress, std::shared_ptr<const Calibration> calibration,
                         const ExportNotes& notes) {
@@ -237,7 +245,9 @@ ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::fil
              "name.",
              printable(path.filename().string()));
     const std::string receipt = receiptJson(model, recipe, "gguf", calibration.get(), notes);
-    Export out(model, recipe, std::move(calibration));
+    std::optional<Export> checked;
+    namingLevels(model, "gguf", [&] { checked.emplace(model, recipe, std::move(calibration)); });
+    Export& out = *checked;
     Progress part = progress;
     part.onReport = nullptr;
     const auto total = static_cast<double>(out.tensors().size());

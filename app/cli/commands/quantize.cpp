@@ -3,8 +3,9 @@
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
 #include "core/calibrate/calibrate.h"
-#include "core/quant/export_targets.h"
+#include "core/quant/export_fits.h"
 #include "core/quant/folder_files.h"
+#include "core/quant/folder_groups.h"
 #include "core/quant/receipt.h"
 
 #include <algorithm>
@@ -27,24 +28,6 @@ bool isFolder(const Options& options) {
     return options.container != "gguf";
 }
 
-/// Whether the kind of file can hold every format of the recipe.
-bool canExport(const Model& model, const Recipe& recipe, const Options& options) {
-    if (isFolder(options)) {
-        try {
-            requireFolderFits(model, recipe, options.container);
-        } catch (const Error& error) {
-            return false;
-        }
-        return true;
-    }
-    for (const TensorKey key : model.keys()) {
-        const TensorChoice choice = recipe.choose(model, key);
-        if (choice.format && !blockTypeOf(*choice.format))
-            return false;
-    }
-    return true;
-}
-
 /// A level as the kind of file wants it. Folders keep embedding and head in f16, whatever the
 /// level says of them; a recipe of the user's own is taken as it is.
 Recipe levelFor(const Options& options, Recipe recipe) {
@@ -56,10 +39,10 @@ Recipe levelFor(const Options& options, Recipe recipe) {
 Recipe largestWithin(const Model& model, const Options& options, const Budget& budget) {
     const Level* best = nullptr;
     uint64_t most = 0, least = UINT64_MAX;
-    for (const Level& level : levels()) {
-        const Recipe recipe = folderRecipe(level.make(model));
-        if (!canExport(model, recipe, options))
-            continue;
+    for (const Level* level : levelsFor(model, options.container)) {
+        const Recipe recipe = withOneGroup(model, folderRecipe(level->make(model)),
+                                           getExportTarget(options.container))
+                                  .recipe;
         const RecipeSize size = recipeSize(model, recipe);
         least = std::min(least, size.bytes);
         const double taken = budget.of == Budget::Of::Bits ? size.bitsPerWeight
@@ -67,7 +50,7 @@ Recipe largestWithin(const Model& model, const Options& options, const Budget& b
                                  ? static_cast<double>(size.bytes)
                                  : static_cast<double>(size.residentBytes);
         if (taken <= budget.value && size.bytes > most) {
-            best = &level;
+            best = level;
             most = size.bytes;
         }
     }
@@ -76,9 +59,8 @@ Recipe largestWithin(const Model& model, const Options& options, const Budget& b
              options.container);
     if (!best)
         fail(ErrorKind::Usage,
-             "No level is that small; the smallest that a {} folder can hold takes {} bytes for "
-             "this model.",
-             options.container, least);
+             "No level is that small; the smallest that {} can hold takes {} bytes for this model.",
+             getExportTarget(options.container).folder, least);
     return folderRecipe(best->make(model));
 }
 
@@ -98,18 +80,48 @@ Recipe recipeOf(const std::shared_ptr<const Model>& model, const Options& option
     return options.recipe.level.empty() ? recipe : levelFor(options, recipe);
 }
 
+/// With one size of groups where the kind of file wants that, and the user is told.
+Recipe fitted(const Model& model, Recipe recipe, const Options& options) {
+    if (!isFolder(options))
+        return recipe;
+    FolderGroups grouped;
+    namingLevels(model, options.container, [&] {
+        grouped = withOneGroup(model, recipe, getExportTarget(options.container));
+    });
+    if (!grouped.note.empty())
+        fmt::print(stderr, "{}\n", grouped.note);
+    return grouped.recipe;
+}
+
 void requireSupported(const Options& options) {
     if (isFolder(options))
         getExportTarget(options.container);
 }
 
-/// How many tensors get each format.
-std::map<std::string, int> typeCounts(const Model& model, const Recipe& recipe) {
+/// Which levels each kind of file can hold, for a model whose rows all groups divide.
+std::string levelsByContainer() {
+    const auto model = makeSyntheticModel("100m");
+    std::string text = "Levels that can be written (mixed: to gguf):\n";
+    for (const std::string_view container : exportContainers()) {
+        std::string names;
+        for (const Level* level : levelsFor(*model, container))
+            names += std::string(" ") + level->name;
+        text += fmt::format("  {}:{}\n", container, names);
+    }
+    return text;
+}
+
+/// How many tensors get each format, by the name that the file has for it.
+std::map<std::string, int> typeCounts(const Model& model, const Recipe& recipe, bool inGguf) {
     std::map<std::string, int> counts;
     for (const TensorKey key : model.keys()) {
         const Format* format = recipe.choose(model, key).format;
         const TensorInfo& info = model.get(key);
-        ++counts[format ? format->name : info.packed ? info.format()->name : info.type->name];
+        const BlockType* type = format && inGguf ? blockTypeHolding(*format) : nullptr;
+        ++counts[type          ? type->name
+                 : format      ? format->name
+                 : info.packed ? info.format()->name
+                               : info.type->name];
     }
     return counts;
 }
@@ -155,7 +167,8 @@ int run(const Options& options) {
     const auto model = openModelArgument(options.base);
     model->requireRunnable();
     requireOtherFile(*model, options.out);
-    const Recipe recipe = recipeOf(model, options);
+    const Recipe recipe = fitted(*model, recipeOf(model, options), options);
+    requireFits(*model, recipe, options.container); // before anything is calibrated
     const Progress progress = terminalProgress();
     const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
     const ExportReport report =
@@ -165,7 +178,7 @@ int run(const Options& options) {
     sayDamped(report);
 
     const uint64_t bytes = bytesOnDisk(options.out);
-    const auto types = typeCounts(*model, recipe);
+    const auto types = typeCounts(*model, recipe, !isFolder(options));
     const RecipeSize size = recipeSize(*model, recipe, calibration.get());
     if (options.json) {
         printJson({{"path", options.out},
@@ -197,6 +210,7 @@ Action defineQuantize(CLI::App& app) {
     app.add_option("--export", options->container,
                    "gguf, or a folder in the form of gptq, awq or compressed-tensors")
         ->capture_default_str();
+    app.footer(levelsByContainer);
     addJson(app, options->json);
     return [options] { return run(*options); };
 }

@@ -414,6 +414,11 @@ private slots:
         const Outcome unknown = cli({"quantize", "sample", "-o", path("x"), "--level", "q9"});
         VERIFY_REFUSED(unknown, 2);
         QVERIFY2(unknown.err.contains(", mixed."), unknown.err.constData());
+        // A level of a folder says of a GGUF file what fits it, and help says it beforehand.
+        const Outcome unfit = cli({"quantize", "sample", "-o", path("x"), "--level", "nf4"});
+        VERIFY_REFUSED(unfit, 2);
+        QVERIFY2(unfit.err.contains("q4_k_m"), unfit.err.constData());
+        QVERIFY(cli({"quantize", "--help"}).out.contains("  awq: int4 "));
     }
     void theInputIsNeverOverwritten() {
         NIBBLE_NEED_SHARED(kStories);
