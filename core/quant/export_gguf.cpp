@@ -7,6 +7,7 @@
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -77,6 +78,28 @@ Metadata describeFolder(const Model& model) {
     return m;
 }
 
+/// The name of a model without the levels that earlier exports put behind it.
+std::string withoutLevel(const Model& model) {
+    std::vector<std::string> names{"mixed"};
+    for (const Level& level : levels())
+        names.emplace_back(level.name);
+    const auto receipt =
+        nlohmann::json::parse(model.checkpoint->metadata.stringOr(kReceiptKey, ""), nullptr, false);
+    const nlohmann::json::json_pointer where("/recipe/name");
+    if (receipt.is_object() && receipt.contains(where) && receipt[where].is_string())
+        names.push_back(receipt[where].get<std::string>());
+    std::string name = model.name;
+    const auto endsWithLevel = [&](const std::string& level) {
+        return !level.empty() && name.ends_with(" " + level);
+    };
+    for (auto at = names.begin(); at != names.end();) {
+        at = std::find_if(names.begin(), names.end(), endsWithLevel);
+        if (at != names.end())
+            name.resize(name.size() - at->size() - 1);
+    }
+    return name;
+}
+
 /// Stored rows of q or k (or the values of their biases) brought from halves to neighbours.
 Bytes reordered(const Bytes& rows, int64_t rowCount, int32_t heads) {
     const size_t rowBytes = rows.size() / static_cast<size_t>(rowCount);
@@ -123,7 +146,7 @@ public:
         const bool folder = m_model.checkpoint->container == Checkpoint::Container::Safetensors;
         Metadata m = folder ? describeFolder(m_model) : m_model.checkpoint->metadata;
         putText(m, "general.name",
-                m_model.name + (m_recipe.name.empty() ? "" : " " + m_recipe.name));
+                withoutLevel(m_model) + (m_recipe.name.empty() ? "" : " " + m_recipe.name));
         putInteger(m, "general.quantization_version", 2);
         putInteger(m, "general.file_type", fileType());
         // The written file is whole, whatever the base was.

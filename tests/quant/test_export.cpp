@@ -198,6 +198,21 @@ private slots:
         for (const char* other : {"int4_g64", "int4_g32z", "int4_g32_s8", "int4_g32_f32", "int8"})
             QVERIFY2(!blockTypeHolding(getFormat(other)), other);
     }
+    void theNameSaysOneLevel() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto named = [&](const char* name) {
+            Recipe recipe = all("q8_0");
+            recipe.name = name;
+            return recipe;
+        };
+        Round first, second, third;
+        const auto once = first.trip(*model, named("q4_k_m"));
+        const auto twice = second.trip(*once, named("my own"));
+        const auto thrice = third.trip(*twice, named("iq4_xs"));
+        QCOMPARE(once->name, model->name + " q4_k_m");
+        QCOMPARE(twice->name, model->name + " my own");
+        QCOMPARE(thrice->name, model->name + " iq4_xs");
+    }
     void theBaseIsNeverOverwritten() {
         const auto model = makeSyntheticModel("tiny");
         Round round;

@@ -93,6 +93,22 @@ Recipe fitted(const Model& model, Recipe recipe, const Options& options) {
     return grouped.recipe;
 }
 
+/// What a base lost when it was quantized does not come back, and is lost on top of that again.
+void sayQuantizedAlready(const Model& model, const Recipe& recipe) {
+    for (const TensorKey key : model.keys()) {
+        const TensorInfo& info = model.get(key);
+        const Format* format = recipe.choose(model, key).format;
+        const bool isQuantized = info.packed || info.type->blockValues > 1;
+        if (!isQuantized || !format || format->isFloat() || format == info.format())
+            continue;
+        fmt::print(stderr,
+                   "The base is quantized already ({}), and the losses of both levels add up; a "
+                   "base in f16 or bf16 gives a better result.\n",
+                   info.storedText());
+        return;
+    }
+}
+
 void requireSupported(const Options& options) {
     if (isFolder(options))
         getExportTarget(options.container);
@@ -169,6 +185,7 @@ int run(const Options& options) {
     requireOtherFile(*model, options.out);
     const Recipe recipe = fitted(*model, recipeOf(model, options), options);
     requireFits(*model, recipe, options.container); // before anything is calibrated
+    sayQuantizedAlready(*model, recipe);
     const Progress progress = terminalProgress();
     const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
     const ExportReport report =

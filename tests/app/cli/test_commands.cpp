@@ -414,6 +414,13 @@ private slots:
         const Outcome unknown = cli({"quantize", "sample", "-o", path("x"), "--level", "q9"});
         VERIFY_REFUSED(unknown, 2);
         QVERIFY2(unknown.err.contains(", mixed."), unknown.err.constData());
+        // What was lost once is lost.
+        QCOMPARE(cli({"quantize", "sample", "-o", path("a.gguf"), "--level", "q4_k_m"}).err,
+                 QByteArray());
+        const Outcome again =
+            cli({"quantize", path("a.gguf"), "-o", path("b.gguf"), "--level", "iq4_xs"});
+        QVERIFY2(again.code == 0 && again.err.count('\n') == 1 && again.err.contains("add up"),
+                 again.all().constData());
         // A level of a folder says of a GGUF file what fits it, and help says it beforehand.
         const Outcome unfit = cli({"quantize", "sample", "-o", path("x"), "--level", "nf4"});
         VERIFY_REFUSED(unfit, 2);
