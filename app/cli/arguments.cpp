@@ -86,6 +86,22 @@ std::optional<Budget> RecipeArguments::budget() const {
     return level == kMixedLevel ? std::optional(kMixedBudget) : std::nullopt;
 }
 
+namespace {
+
+/// A level that is made without measuring; the refusal lists the one that is not, too.
+const Level& knownLevel(const std::string& name) {
+    std::string known;
+    for (const Level& level : levels()) {
+        if (name == level.name)
+            return level;
+        known += level.name + std::string(", ");
+    }
+    fail(ErrorKind::Usage, "There is no level \"{}\". Known levels: {}{}.", printable(name), known,
+         kMixedLevel);
+}
+
+} // namespace
+
 Recipe RecipeArguments::recipe(const std::shared_ptr<const Model>& model,
                                const std::string& device) const {
     if (const auto wanted = budget()) {
@@ -102,7 +118,7 @@ Recipe RecipeArguments::recipe(const std::shared_ptr<const Model>& model,
     }
     Recipe recipe;
     if (!level.empty()) {
-        recipe = levelRecipe(level, *model);
+        recipe = knownLevel(level).make(*model);
         if (!calibration.empty() && neededCalibration(*model, recipe) == Needs::Nothing)
             recipe = weightedRecipe(std::move(recipe));
     } else if (!file.empty()) {

@@ -1,11 +1,13 @@
 #include "core/base/atomic_file.h"
 
 #include "core/base/error.h"
+#include "core/base/leftovers.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace nibble {
@@ -13,6 +15,20 @@ namespace {
 constexpr size_t kBufferBytes = 1 << 20;
 /// Written at once, and then on their way to the disk.
 constexpr size_t kWriteBytes = 8 << 20;
+
+/// Removes what killed processes left of files of this name.
+void removeAbandoned(const std::filesystem::path& path) {
+    for (const std::filesystem::path& part : abandonedParts(path)) {
+        const int descriptor = open(part.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat found {};
+        if (descriptor < 0)
+            continue;
+        if (fstat(descriptor, &found) == 0 && S_ISREG(found.st_mode) && lockOpen(descriptor))
+            unlink(part.c_str());
+        close(descriptor);
+    }
+}
+
 } // namespace
 
 AtomicFile::AtomicFile(std::filesystem::path path)
@@ -24,11 +40,12 @@ AtomicFile::AtomicFile(std::filesystem::path path)
         fail(ErrorKind::CannotWrite, "{} is a {}; choose a file name.",
              printable(m_path.string(), 400),
              std::filesystem::is_directory(there) ? "folder" : "device or pipe");
-    m_temporary = m_path;
-    m_temporary += ".part-" + std::to_string(getpid());
+    m_temporary = partOf(m_path);
+    removeAbandoned(m_path);
     m_descriptor = open(m_temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (m_descriptor < 0)
         failed("opening it", errno);
+    lockOpen(m_descriptor);
 }
 
 AtomicFile::~AtomicFile() {
@@ -117,16 +134,9 @@ void AtomicFile::commit() {
         unlink(m_temporary.c_str());
         failed("renaming the finished file", code);
     }
-    auto folder = m_path.parent_path();
-    if (folder.empty())
-        folder = ".";
     // Without this a power cut could forget the rename; where folders cannot be synced, the
     // file itself is complete all the same.
-    const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor >= 0) {
-        fsync(descriptor);
-        close(descriptor);
-    }
+    syncFolder(m_path.parent_path());
 }
 
 void AtomicFile::failed(const char* doing, int code) {

@@ -12,7 +12,8 @@ namespace nibble {
 
 /// Writes a file that appears under its name complete or not at all: a temporary beside it is
 /// written, synced, renamed, and the folder synced. Destroyed without commit() it leaves nothing
-/// behind. Every failure is Error{CannotWrite} that names the file and the reason.
+/// behind; what a killed process left, the next one for the same name removes. Every failure is
+/// Error{CannotWrite} that names the file and the reason.
 class AtomicFile {
 public:
     explicit AtomicFile(std::filesystem::path path);

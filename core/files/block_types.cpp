@@ -2,6 +2,7 @@
 #include "core/files/checkpoint.h"
 
 #include <string_view>
+#include <tuple>
 
 namespace nibble {
 namespace {
@@ -105,6 +106,20 @@ const BlockType* blockTypeOf(const Format& format) {
     for (const BlockType& type : blockTypes())
         if (type.format && !type.decode && type.ggufType >= 0 &&
             std::string_view(type.format->name) == format.name)
+            return &type;
+    return nullptr;
+}
+
+const BlockType* blockTypeHolding(const Format& format) {
+    const auto values = [](const Format& f) {
+        return std::tie(f.code, f.bits, f.zero, f.table, f.unit, f.group, f.scale, f.scaleBits,
+                        f.scaleZero, f.offset, f.offsetBits, f.super);
+    };
+    if (const BlockType* exact = blockTypeOf(format))
+        return exact;
+    for (const BlockType& type : blockTypes())
+        if (type.format && !type.decode && type.ggufType >= 0 &&
+            values(*type.format) == values(format))
             return &type;
     return nullptr;
 }

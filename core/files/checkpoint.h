@@ -37,6 +37,9 @@ std::span<const BlockType> blockTypes();
 const BlockType* findBlockType(int ggufType);
 /// The block type that holds exactly `format` in a GGUF file, or null when no engine's type does.
 const BlockType* blockTypeOf(const Format& format);
+/// The block type of a GGUF file whose values are those of `format`, be its name another (int4_g32
+/// is q4_0): the same codes, scales and offsets; or null.
+const BlockType* blockTypeHolding(const Format& format);
 
 struct PackedWeight;
 

@@ -4,6 +4,7 @@
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 #include <vector>
@@ -17,9 +18,21 @@ std::string shortName(const std::string& file) {
     return printable(std::filesystem::path(file).filename().string());
 }
 
+/// Where a text stops making sense, for people: the reader stands behind the byte that it did not
+/// expect.
+std::string placeOf(std::string_view text, size_t byte) {
+    if (text.empty() || byte > text.size())
+        return "it ends too early";
+    const size_t at = byte == 0 ? 0 : byte - 1;
+    const auto line = 1 + std::ranges::count(text.substr(0, at), '\n');
+    const size_t start = at == 0 ? std::string_view::npos : text.rfind('\n', at - 1);
+    const size_t column = start == std::string_view::npos ? at + 1 : at - start;
+    return fmt::format("something is wrong at line {}, column {}", line, column);
+}
+
 } // namespace
 
-Json parseJson(std::string_view text, const std::string& file, int depth) {
+Json parseJson(std::string_view text, const std::string& file, int depth, std::string_view advice) {
     std::vector<std::set<std::string>> keys;
     const auto watch = [&](int at, Json::parse_event_t event, Json& parsed) {
         switch (event) {
@@ -49,9 +62,12 @@ Json parseJson(std::string_view text, const std::string& file, int depth) {
     };
     try {
         return Json::parse(text.begin(), text.end(), watch);
-    } catch (const Json::exception& e) {
-        fail(ErrorKind::BadInput, "{}: this is not valid JSON: {}. Download it again.",
-             shortName(file), printable(e.what(), 200));
+    } catch (const Json::parse_error& e) {
+        fail(ErrorKind::BadInput, "{}: this is not valid JSON: {}. {}", shortName(file),
+             placeOf(text, e.byte), advice);
+    } catch (const Json::exception&) {
+        fail(ErrorKind::BadInput, "{}: this is not valid JSON: a number is too large. {}",
+             shortName(file), advice);
     }
 }
 

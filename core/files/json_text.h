@@ -8,8 +8,10 @@
 namespace nibble {
 
 /// JSON text from a file as a document. Error{BadInput} naming `file` when it is not valid JSON,
-/// nests deeper than `depth`, repeats a key in one object, or holds a number beyond double.
-nlohmann::json parseJson(std::string_view text, const std::string& file, int depth);
+/// nests deeper than `depth`, repeats a key in one object, or holds a number beyond double;
+/// `advice` says what to do about the first.
+nlohmann::json parseJson(std::string_view text, const std::string& file, int depth,
+                         std::string_view advice = "Download it again.");
 
 /// readTextFile (at most limits::kJsonBytes) and parseJson.
 nlohmann::json readJson(const std::string& path, int depth);

@@ -119,7 +119,7 @@ Bytes toStoredBytes(const Tensor& tensor, const BlockType& type) {
             "Tensor \"{}\" has {} outlier columns, which {} cannot hold; choose another method for "
             "it than LLM.int8().",
             printable(tensor.name), tensor.outlierCount(), type.name);
-    if (!type.format || type.decode || std::string_view(type.format->name) != tensor.format->name)
+    if (!type.format || type.decode || blockTypeHolding(*tensor.format) != &type)
         fail(ErrorKind::Internal, "Tensor \"{}\" has format {} and cannot be stored as {}.",
              printable(tensor.name), tensor.format->name, type.name);
     if (type.format->isFloat())

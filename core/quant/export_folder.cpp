@@ -4,7 +4,9 @@
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 #include "core/model/names.h"
-#include "core/quant/export_targets.h"
+#include "core/quant/export_fits.h"
+#include "core/quant/folder_files.h"
+#include "core/quant/folder_groups.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 #include "core/tokenizer/tokenizer_files.h"
@@ -15,16 +17,13 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 namespace nibble {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-
-bool isLinear(TensorKey key) {
-    return isMatrix(key.role) && key.role != Role::TokenEmbedding && key.role != Role::Output;
-}
 
 /// What a tensor is stored as under a recipe that may leave it alone.
 const Format* formatOf(const Model& model, const TensorChoice& choice, TensorKey key) {
@@ -79,9 +78,9 @@ public:
                 add(key);
         if (!m_scheme.format)
             fail(ErrorKind::Usage,
-                 "This recipe quantizes no linear layer, so there is nothing for a {} folder to "
-                 "hold; choose one of {} for them, or export gguf.",
-                 m_target.title, m_target.fits);
+                 "This recipe quantizes no linear layer, so there is nothing for {} to hold; "
+                 "choose one of {} for them, or export gguf.",
+                 m_target.folder, m_target.fits);
         // The head is a linear layer too, for engines that look at all of them.
         m_scheme.floatModules.push_back("lm_head");
         requireFusable();
@@ -133,12 +132,12 @@ private:
         if (item.name.empty())
             fail(ErrorKind::Usage, "Folders of the architecture \"{}\" have no tensor \"{}\".",
                  printable(m_model.config.architecture), tensorName(key));
-        if (!isLinear(key) || format.isFloat()) {
+        if (!isLinearLayer(key) || format.isFloat()) {
             if (!format.isFloat())
                 refuse(key, format, "its engines keep embedding and head as floats", "f16");
-            if (isLinear(key) && !m_target.keepsFloats)
+            if (isLinearLayer(key) && !m_target.keepsFloats)
                 refuse(key, format, "all its linear layers are quantized", m_target.fits);
-            if (isLinear(key))
+            if (isLinearLayer(key))
                 m_scheme.floatModules.push_back(stem(item.name));
             item.parts.push_back({"", floatDtype(format), info.dims});
         } else {
@@ -238,21 +237,12 @@ private:
 
 /// Tokenizer and settings: a folder's own files, else made from the vocabulary.
 void writeTokenizer(const Model& model, const fs::path& folder) {
-    constexpr const char* kFiles[] = {"tokenizer.json",
-                                      "tokenizer_config.json",
-                                      "special_tokens_map.json",
-                                      "tokenizer.model",
-                                      "vocab.json",
-                                      "merges.txt",
-                                      "added_tokens.json",
-                                      "chat_template.jinja",
-                                      "generation_config.json"};
     const Checkpoint& base = *model.checkpoint;
     if (base.container == Checkpoint::Container::Safetensors) {
         std::error_code ignored;
         const fs::path from =
             fs::is_directory(base.path, ignored) ? base.path : base.path.parent_path();
-        for (const char* name : kFiles)
+        for (const char* name : sideFiles())
             if (fs::exists(from / name, ignored))
                 writeFileAtomically(folder / name, readTextFile(from / name, limits::kJsonBytes));
         return;
@@ -349,8 +339,13 @@ Recipe folderRecipe(Recipe recipe) {
     return recipe;
 }
 
+void checkFolder(const Model& model, const Recipe& recipe, const ExportTarget& target) {
+    const FolderGroups grouped = withOneGroup(model, recipe, target);
+    const FolderExport fits(model, grouped.recipe, target, nullptr);
+}
+
 void requireFolderFits(const Model& model, const Recipe& recipe, std::string_view kind) {
-    const FolderExport fits(model, recipe, getExportTarget(kind), nullptr);
+    requireFits(model, recipe, getExportTarget(kind).name);
 }
 
 ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
@@ -365,13 +360,21 @@ ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_
         fail(ErrorKind::Usage,
              "\"{}\" is the base's own folder, which is never overwritten; choose another name.",
              printable(path.filename().string()));
-    const std::string receipt = receiptJson(model, recipe, target.name, calibration.get(), notes);
-    FolderExport out(model, recipe, target, std::move(calibration));
-    AtomicFolder folder(path, kFolderReceipt);
+    FolderGroups grouped;
+    std::optional<FolderExport> checked;
+    namingLevels(model, kind, [&] {
+        grouped = withOneGroup(model, recipe, target);
+        checked.emplace(model, grouped.recipe, target, calibration);
+    });
+    FolderExport& out = *checked;
+    const std::string receipt =
+        receiptJson(model, grouped.recipe, target.name, calibration.get(), notes);
+    AtomicFolder folder(path, kFolderReceipt, exportedFiles);
     WeightWriter(out, folder.temporary(), receipt, progress).write(shardBytes);
     writeTokenizer(model, folder.temporary());
     writeConfig(model, out, target, folder.temporary());
-    writeFileAtomically(folder.temporary() / kFolderReceipt, receiptText(receipt, out.report()));
+    writeFileAtomically(folder.temporary() / kFolderReceipt,
+                        receiptWithFiles(receiptText(receipt, out.report()), folder.temporary()));
     folder.commit();
     return out.report();
 }

@@ -3,11 +3,16 @@
 #include "core/base/mapped_file.h"
 #include "core/files/gguf_format.h"
 #include "core/model/names.h"
+#include "core/quant/export_fits.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 
 namespace nibble {
 namespace {
@@ -73,6 +78,28 @@ Metadata describeFolder(const Model& model) {
     return m;
 }
 
+/// The name of a model without the levels that earlier exports put behind it.
+std::string withoutLevel(const Model& model) {
+    std::vector<std::string> names{"mixed"};
+    for (const Level& level : levels())
+        names.emplace_back(level.name);
+    const auto receipt =
+        nlohmann::json::parse(model.checkpoint->metadata.stringOr(kReceiptKey, ""), nullptr, false);
+    const nlohmann::json::json_pointer where("/recipe/name");
+    if (receipt.is_object() && receipt.contains(where) && receipt[where].is_string())
+        names.push_back(receipt[where].get<std::string>());
+    std::string name = model.name;
+    const auto endsWithLevel = [&](const std::string& level) {
+        return !level.empty() && name.ends_with(" " + level);
+    };
+    for (auto at = names.begin(); at != names.end();) {
+        at = std::find_if(names.begin(), names.end(), endsWithLevel);
+        if (at != names.end())
+            name.resize(name.size() - at->size() - 1);
+    }
+    return name;
+}
+
 /// Stored rows of q or k (or the values of their biases) brought from halves to neighbours.
 Bytes reordered(const Bytes& rows, int64_t rowCount, int32_t heads) {
     const size_t rowBytes = rows.size() / static_cast<size_t>(rowCount);
@@ -119,7 +146,7 @@ public:
         const bool folder = m_model.checkpoint->container == Checkpoint::Container::Safetensors;
         Metadata m = folder ? describeFolder(m_model) : m_model.checkpoint->metadata;
         putText(m, "general.name",
-                m_model.name + (m_recipe.name.empty() ? "" : " " + m_recipe.name));
+                withoutLevel(m_model) + (m_recipe.name.empty() ? "" : " " + m_recipe.name));
         putInteger(m, "general.quantization_version", 2);
         putInteger(m, "general.file_type", fileType());
         // The written file is whole, whatever the base was.
@@ -178,7 +205,7 @@ private:
     /// always what a file can hold (see TensorInfo::format).
     bool isKept(std::optional<TensorKey> key) const {
         const Format* format = key ? m_recipe.choose(m_model, *key).format : nullptr;
-        return !format || (format == m_model.get(*key).format() && !blockTypeOf(*format));
+        return !format || (format == m_model.get(*key).format() && !blockTypeHolding(*format));
     }
     void add(Entry entry, std::string name) {
         const TensorInfo& info = *entry.source;
@@ -191,9 +218,9 @@ private:
                 "Tensor \"{}\" is made by {} in this recipe, and no GGUF file can hold its outlier "
                 "columns; choose rtn and q8_0 for it.",
                 printable(name), choice.method->title);
-        const BlockType* type = isKept(entry.key)
-                                    ? info.type
-                                    : blockTypeOf(*m_recipe.choose(m_model, *entry.key).format);
+        const BlockType* type =
+            isKept(entry.key) ? info.type
+                              : blockTypeHolding(*m_recipe.choose(m_model, *entry.key).format);
         if (!type || type->ggufType < 0)
             fail(ErrorKind::Usage,
                  "Tensor \"{}\" is {} in this recipe, which no GGUF file can hold; choose f16, "
@@ -240,6 +267,10 @@ private:
 
 } // namespace
 
+void checkGguf(const Model& model, const Recipe& recipe) {
+    const Export fits(model, recipe, nullptr);
+}
+
 ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
                         const Progress& progress, std::shared_ptr<const Calibration> calibration,
                         const ExportNotes& notes) {
@@ -251,7 +282,9 @@ ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::fil
              "name.",
              printable(path.filename().string()));
     const std::string receipt = receiptJson(model, recipe, "gguf", calibration.get(), notes);
-    Export out(model, recipe, std::move(calibration));
+    std::optional<Export> checked;
+    namingLevels(model, "gguf", [&] { checked.emplace(model, recipe, std::move(calibration)); });
+    Export& out = *checked;
     Progress part = progress;
     part.onReport = nullptr;
     const auto total = static_cast<double>(out.tensors().size());

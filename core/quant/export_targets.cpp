@@ -87,13 +87,14 @@ const PackingWriter& compressedWriter(const TensorChoice& choice) {
 }
 
 constexpr ExportTarget kTargets[] = {
-    {"gptq", "GPTQ",
+    {"gptq", "GPTQ", "a GPTQ folder",
      "int4_g128, int4_g64, int4_g32 or int4 (also of 2, 3 and 8 bits, and with z for zero points)",
      false, [](const TensorChoice&) -> const PackingWriter& { return kGptqWriter; }, gptqConfig,
      "quantize_config.json"},
-    {"awq", "AWQ", "int4_g128, int4_g64 or int4_g32 (also with z for zero points)", true,
-     [](const TensorChoice&) -> const PackingWriter& { return kAwqWriter; }, awqConfig, nullptr},
-    {"compressed-tensors", "compressed-tensors",
+    {"awq", "AWQ", "an AWQ folder", "int4_g128, int4_g64 or int4_g32 (also with z for zero points)",
+     true, [](const TensorChoice&) -> const PackingWriter& { return kAwqWriter; }, awqConfig,
+     nullptr},
+    {"compressed-tensors", "compressed-tensors", "a compressed-tensors folder",
      "int4_g128, int4_g64, int4_g32, int4 or int8_g128 (also with z for zero points), or int8 with "
      "activations int8_token or int8_static",
      true, compressedWriter, compressedConfig, nullptr},
@@ -106,14 +107,11 @@ std::span<const ExportTarget> exportTargets() {
 }
 
 const ExportTarget& getExportTarget(std::string_view name) {
-    std::string known = "gguf";
-    for (const ExportTarget& target : kTargets) {
+    for (const ExportTarget& target : kTargets)
         if (name == target.name)
             return target;
-        known += std::string(", ") + target.name;
-    }
     fail(ErrorKind::Usage, "Files of the kind \"{}\" cannot be written; known kinds: {}.",
-         printable(name), known);
+         printable(name), fmt::join(exportContainers(), ", "));
 }
 
 } // namespace nibble

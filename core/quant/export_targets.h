@@ -21,10 +21,11 @@ struct FolderScheme {
 
 /// A kind of folder that other engines load: one row in exportTargets().
 struct ExportTarget {
-    const char* name;  ///< "gptq"
-    const char* title; ///< "GPTQ"
-    const char* fits;  ///< the formats that it holds, in words
-    bool keepsFloats;  ///< single linear layers may stay floats
+    const char* name;   ///< "gptq"
+    const char* title;  ///< "GPTQ"
+    const char* folder; ///< "a GPTQ folder"
+    const char* fits;   ///< the formats that it holds, in words
+    bool keepsFloats;   ///< single linear layers may stay floats
     /// How a linear layer is written.
     const PackingWriter& (*writerOf)(const TensorChoice& choice);
     /// config.json's "quantization_config".

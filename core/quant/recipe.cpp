@@ -4,6 +4,7 @@
 #include "core/base/hash.h"
 #include "core/files/packings.h"
 #include "core/model/names.h"
+#include "core/quant/folder_groups.h"
 
 #include <algorithm>
 
@@ -72,16 +73,21 @@ const Format& fitting(const Format& wanted, int64_t cols) {
 
 } // namespace
 
+const RecipeRule* ruleFor(const Recipe& recipe, TensorKey key) {
+    const std::string tensor = tensorName(key);
+    const auto rule =
+        std::find_if(recipe.rules.rbegin(), recipe.rules.rend(),
+                     [&](const RecipeRule& candidate) { return matches(candidate.match, tensor); });
+    return rule == recipe.rules.rend() ? nullptr : &*rule;
+}
+
 TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
     static const Format& f32 = getFormat("f32");
     if (!isMatrix(key.role))
         return {.format = &f32};
-    const std::string tensor = tensorName(key);
-    const auto rule = std::find_if(rules.rbegin(), rules.rend(), [&](const RecipeRule& candidate) {
-        return matches(candidate.match, tensor);
-    });
+    const RecipeRule* rule = ruleFor(*this, key);
     TensorChoice choice;
-    if (rule == rules.rend()) {
+    if (!rule) {
         const auto& packed = model.get(key).packed;
         if (packed && packed->tokenActivations)
             choice.activations = packed->staticActivations ? ActivationFormat::Int8Static
@@ -91,8 +97,13 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
     choice.method = &getMethod(rule->method);
     choice.activations = activationFormat(rule->activations);
     const TensorInfo& info = model.get(key);
-    if (!rule->format.empty())
-        choice.format = &fitting(getFormat(rule->format), info.cols());
+    if (!rule->format.empty()) {
+        const Format& wanted = getFormat(rule->format);
+        choice.format = &fitting(wanted, info.cols());
+        // What takes the place of a format need not be one that the method can make.
+        if (choice.format != &wanted && choice.method->refuses(*choice.format))
+            choice.method = &methods().front();
+    }
     // Blocks of activations that do not divide the row would end in a partial block.
     if (const int block = activationBlock(choice.activations);
         block != 0 && info.cols() % block != 0)

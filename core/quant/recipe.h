@@ -112,8 +112,8 @@ struct ExportReport {
 };
 
 /// Writes the variant as a GGUF file that other engines load, and its receipt beside it
-/// (receipt.h); Error{Usage} naming the tensor when a chosen format has no GGUF type. Tensors are
-/// quantized one at a time.
+/// (receipt.h); Error{Usage} naming the tensor, and levels that fit, when a chosen format has no
+/// GGUF type. Tensors are quantized one at a time.
 ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::filesystem::path& path,
                         const Progress& progress = {},
                         std::shared_ptr<const Calibration> calibration = nullptr,
@@ -122,11 +122,16 @@ ExportReport exportGguf(const Model& model, const Recipe& recipe, const std::fil
 /// Writes the variant as a folder that vLLM and TGI load: "gptq", "awq" or "compressed-tensors"
 /// (export_targets.h), with config, tokenizer and receipt, in several files when the weights take
 /// more than `shardBytes`. Error{Usage} naming tensor, format and what would fit when the recipe
-/// does not. The folder appears when it is complete; an earlier export of that name is replaced.
+/// does not. The folder appears when it is complete; of an earlier export of that name the files
+/// that it wrote are replaced, and all others stay.
 ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_view kind,
                           const std::filesystem::path& path, const Progress& progress = {},
                           std::shared_ptr<const Calibration> calibration = nullptr,
                           const ExportNotes& notes = {}, uint64_t shardBytes = 2'000'000'000);
+/// The kinds of files that are written: "gguf", and the folders of export_targets.h.
+std::vector<std::string_view> exportContainers();
+/// The levels of a model that such a file can hold.
+std::vector<const Level*> levelsFor(const Model& model, std::string_view container);
 /// Throws what exportFolder throws for a recipe that the kind of folder cannot hold.
 void requireFolderFits(const Model& model, const Recipe& recipe, std::string_view kind);
 /// The recipe with embedding and head in f16, as the engines of such folders want them.

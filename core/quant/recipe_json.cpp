@@ -106,7 +106,8 @@ std::string Recipe::toJson() const {
 }
 
 Recipe Recipe::fromJson(std::string_view text, std::string_view source) {
-    const Json json = parseJson(text, std::string(source), limits::kJsonDepth);
+    const Json json = parseJson(text, std::string(source), limits::kJsonDepth,
+                                "Correct the recipe there, or write a new one.");
     Place top{std::string(source), ""};
     top.requireObject(json);
     top.allowOnly(json, {"name", "rules", "k", "v", "outlier_threshold"});

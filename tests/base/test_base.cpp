@@ -7,6 +7,7 @@
 
 #include <QTemporaryDir>
 #include <QTest>
+#include <csignal>
 #include <fcntl.h>
 #include <fstream>
 #include <numeric>
@@ -16,6 +17,24 @@
 #include <unistd.h>
 
 using namespace nibble;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> weightsOnly(const fs::path&) {
+    return {"weights"};
+}
+
+/// The number of a process that is no more.
+pid_t deadProcess() {
+    const pid_t process = fork();
+    if (process == 0)
+        _exit(0);
+    waitpid(process, nullptr, 0);
+    return process;
+}
+
+} // namespace
 
 class TestBase : public QObject {
     Q_OBJECT
@@ -107,13 +126,9 @@ private slots:
         QCOMPARE(readTextFile(path, 100), std::string("beginabc\0\0\0\0xyzend", 18));
     }
     void whatAKilledProcessLeftIsRemoved() {
-        namespace fs = std::filesystem;
         QTemporaryDir folder;
         const fs::path base(folder.path().toStdString());
-        const pid_t dead = fork();
-        if (dead == 0)
-            _exit(0);
-        waitpid(dead, nullptr, 0);
+        const pid_t dead = deadProcess();
         const auto part = [&](const std::string& name, pid_t process) {
             const fs::path path = base / (name + ".part-" + std::to_string(process));
             fs::create_directory(path);
@@ -123,7 +138,7 @@ private slots:
         const fs::path abandoned = part("out", dead), running = part("out", getppid()),
                        other = part("output", dead), backup = base / "out.part-1x";
         fs::create_directory(backup);
-        { const AtomicFolder made(base / "out", "receipt"); }
+        { const AtomicFolder made(base / "out", "receipt", weightsOnly); }
         QVERIFY(!fs::exists(abandoned));
         for (const fs::path& kept : {running, other, backup})
             QVERIFY2(fs::exists(kept), kept.c_str());
@@ -131,14 +146,118 @@ private slots:
         const fs::path locked = part("out", dead);
         const int lock = open(locked.c_str(), O_RDONLY | O_DIRECTORY);
         QCOMPARE(flock(lock, LOCK_EX | LOCK_NB), 0);
-        { const AtomicFolder made(base / "out", "receipt"); }
+        { const AtomicFolder made(base / "out", "receipt", weightsOnly); }
         QVERIFY(fs::exists(locked));
         close(lock);
-        AtomicFolder made(base / "out", "receipt");
+        AtomicFolder made(base / "out", "receipt", weightsOnly);
         QVERIFY(!fs::exists(locked));
         std::ofstream(made.temporary() / "receipt") << "whole";
         made.commit();
         QVERIFY(fs::exists(base / "out" / "receipt"));
+    }
+    void filesThatOthersPutThereStay() {
+        QTemporaryDir folder;
+        const fs::path base(folder.path().toStdString()), out = base / "out";
+        const auto write = [&](const fs::path& path, const char* text) {
+            AtomicFolder made(path, "receipt", weightsOnly);
+            for (const char* name : {"receipt", "weights"})
+                std::ofstream(made.temporary() / name) << text;
+            if (std::string_view(text) == "third")
+                std::ofstream(made.temporary() / "notes.txt") << text;
+            made.commit();
+        };
+        write(out, "first");
+        std::ofstream(out / "notes.txt") << "mine";
+        fs::create_directories(out / ".git" / "objects");
+        std::ofstream(out / ".git" / "HEAD") << "mine";
+        fs::create_symlink("nowhere", out / "link");
+        write(out, "second");
+        QCOMPARE(readTextFile(out / "weights", 100), std::string("second"));
+        for (const fs::path& mine : {out / "notes.txt", out / ".git" / "HEAD"})
+            QCOMPARE(readTextFile(mine, 100), std::string("mine"));
+        QVERIFY(fs::is_symlink(out / "link") && fs::is_directory(out / ".git" / "objects"));
+        // Also under a name that is written now and was not before.
+        write(out, "third");
+        QCOMPARE(readTextFile(out / "notes.txt", 100), std::string("third"));
+        QCOMPARE(readTextFile(out / "notes.txt.kept", 100), std::string("mine"));
+        // And where the folder is reached by a link.
+        fs::create_directory_symlink(out, base / "alias");
+        write(base / "alias", "fourth");
+        QVERIFY(fs::is_symlink(base / "alias"));
+        QCOMPARE(readTextFile(out / "weights", 100), std::string("fourth"));
+        QCOMPARE(readTextFile(out / ".git" / "HEAD", 100), std::string("mine"));
+        QCOMPARE(std::distance(fs::directory_iterator(base), {}), std::ptrdiff_t(2));
+    }
+    /// Wherever the process dies while a folder takes the place of another, the user's files are
+    /// there, and the next one puts them where they belong.
+    void aKillLosesNoFiles() {
+        QTemporaryDir folder;
+        const fs::path base(folder.path().toStdString()), out = base / "out";
+        const auto write = [&] {
+            AtomicFolder made(out, "receipt", weightsOnly);
+            for (const char* name : {"receipt", "weights"})
+                std::ofstream(made.temporary() / name) << "whole";
+            made.commit();
+        };
+        write();
+        constexpr int kFiles = 300;
+        for (int i = 0; i < kFiles; ++i)
+            std::ofstream(out / ("mine-" + std::to_string(i))) << i;
+        int interrupted = 0;
+        for (int round = 0; round < 40; ++round) {
+            const pid_t child = fork();
+            if (child == 0) {
+                write();
+                _exit(0);
+            }
+            // Until the old folder has begun to be emptied, in half of the rounds.
+            const fs::path part = base / ("out.part-" + std::to_string(child));
+            const auto isMoving = [&] {
+                return fs::exists(part / "mine-0") || fs::exists(part / "mine-299");
+            };
+            for (int i = 0; i < 20'000 && round % 2 == 0 && !isMoving(); ++i)
+                if (waitpid(child, nullptr, WNOHANG) == child)
+                    break;
+            usleep(static_cast<useconds_t>(round * 37));
+            kill(child, SIGKILL);
+            waitpid(child, nullptr, 0);
+            interrupted += isMoving();
+            QCOMPARE(readTextFile(out / "weights", 100), std::string("whole"));
+            for (int i = 0; i < kFiles; ++i) {
+                const std::string name = "mine-" + std::to_string(i);
+                QVERIFY2(fs::exists(out / name) != fs::exists(part / name), name.c_str());
+            }
+            { const AtomicFolder next(out, "receipt", weightsOnly); }
+            QVERIFY(!fs::exists(part));
+            for (int i = 0; i < kFiles; ++i)
+                QCOMPARE(readTextFile(out / ("mine-" + std::to_string(i)), 100), std::to_string(i));
+        }
+        QVERIFY(interrupted > 0);
+    }
+    void partsOfFilesOfKilledProcessesAreRemoved() {
+        QTemporaryDir folder;
+        const fs::path base(folder.path().toStdString());
+        const std::string dead = std::to_string(deadProcess());
+        const auto part = [&](const std::string& name) {
+            std::ofstream(base / name) << "half";
+            return base / name;
+        };
+        const fs::path abandoned = part("x.gguf.part-" + dead),
+                       running = part("x.gguf.part-" + std::to_string(getppid())),
+                       other = part("y.gguf.part-" + dead), backup = part("x.gguf.part-1x"),
+                       made = base / "x.gguf";
+        writeFileAtomically(made, "whole");
+        QVERIFY(!fs::exists(abandoned));
+        for (const fs::path& kept : {running, other, backup, made})
+            QVERIFY2(fs::exists(kept), kept.c_str());
+        // Another machine on the same disk may have a process of that number.
+        const int lock = open(part("x.gguf.part-" + dead).c_str(), O_RDONLY);
+        QCOMPARE(flock(lock, LOCK_EX | LOCK_NB), 0);
+        writeFileAtomically(made, "whole");
+        QVERIFY(fs::exists(abandoned));
+        close(lock);
+        writeFileAtomically(made, "whole");
+        QVERIFY(!fs::exists(abandoned));
     }
     void fullDiskIsOneSentence() {
         if (!std::filesystem::exists("/dev/full"))

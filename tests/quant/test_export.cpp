@@ -162,15 +162,59 @@ private slots:
         const auto model = makeSyntheticModel("tiny");
         Round round;
         try {
-            exportGguf(*model, all("int4_g32"), round.path());
-            QFAIL("int4_g32 has no GGUF type");
+            exportGguf(*model, all("int6_g32z"), round.path());
+            QFAIL("int6_g32z has no GGUF type");
         } catch (const Error& error) {
             QCOMPARE(error.exitCode(), 2);
             const std::string text = error.what();
-            QVERIFY(text.find("token_embd.weight") != std::string::npos);
-            QVERIFY(text.find("int4_g32") != std::string::npos);
+            for (const char* word : {"token_embd.weight", "int6_g32z", "q4_k_m", "nibble4_gguf"})
+                QVERIFY2(text.find(word) != std::string::npos, text.c_str());
         }
         QCOMPARE(filesIn(round.folder()), int64_t(0));
+    }
+    /// Groups of 32 with an f16 scale are what blocks of files are: nothing is rounded again.
+    void formatsThatFilesNameOtherwiseKeepTheirCodes_data() {
+        QTest::addColumn<QString>("format");
+        QTest::addColumn<QString>("type");
+        QTest::newRow("int8_g32") << "int8_g32"
+                                  << "q8_0";
+        QTest::newRow("int4_g32") << "int4_g32"
+                                  << "q4_0";
+        QTest::newRow("int5_g32") << "int5_g32"
+                                  << "q5_0";
+    }
+    void formatsThatFilesNameOtherwiseKeepTheirCodes() {
+        QFETCH(QString, format);
+        QFETCH(QString, type);
+        const auto model = makeSyntheticModel("tiny");
+        const Recipe recipe = all(format.toUtf8().constData());
+        Round round;
+        const auto back = round.trip(*model, recipe);
+        for (const TensorKey key : model->keys()) {
+            const Tensor made = variantTensor(*model, recipe, key), got = back->load(key);
+            if (isMatrix(key.role))
+                QCOMPARE(QString(got.format->name), type);
+            QVERIFY(std::ranges::equal(got.codes.view(), made.codes.view()));
+            QVERIFY(std::ranges::equal(got.scales.view(), made.scales.view()));
+            QVERIFY(decode(got) == decode(made));
+        }
+        for (const char* other : {"int4_g64", "int4_g32z", "int4_g32_s8", "int4_g32_f32", "int8"})
+            QVERIFY2(!blockTypeHolding(getFormat(other)), other);
+    }
+    void theNameSaysOneLevel() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto named = [&](const char* name) {
+            Recipe recipe = all("q8_0");
+            recipe.name = name;
+            return recipe;
+        };
+        Round first, second, third;
+        const auto once = first.trip(*model, named("q4_k_m"));
+        const auto twice = second.trip(*once, named("my own"));
+        const auto thrice = third.trip(*twice, named("iq4_xs"));
+        QCOMPARE(once->name, model->name + " q4_k_m");
+        QCOMPARE(twice->name, model->name + " my own");
+        QCOMPARE(thrice->name, model->name + " iq4_xs");
     }
     void theBaseIsNeverOverwritten() {
         const auto model = makeSyntheticModel("tiny");

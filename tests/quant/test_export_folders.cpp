@@ -6,9 +6,11 @@
 #include "core/files/packings.h"
 #include "core/model/names.h"
 #include "core/quant/apply.h"
+#include "core/quant/folder_groups.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 #include "core/tensor/planes.h"
+#include "tests/support/float_model.h"
 #include "tests/support/shared_data.h"
 
 #include <nlohmann/json.hpp>
@@ -22,6 +24,8 @@
 #include <functional>
 #include <set>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace nibble;
 namespace fs = std::filesystem;
@@ -137,6 +141,12 @@ class TestExportFolders : public QObject {
 
     fs::path at(const char* name) const { return fs::path(m_folder->path().toStdString()) / name; }
     static std::shared_ptr<const Model> sample() { return openModel(sampleModelPath()); }
+
+    std::shared_ptr<const Model> plainModel(uint64_t width, uint64_t feedForward) const {
+        const fs::path path = at(("plain" + std::to_string(feedForward) + ".gguf").c_str());
+        std::ofstream(path, std::ios::binary) << test::floatModel(width, feedForward);
+        return openModel(path);
+    }
 
     static void refuses(const std::function<void()>& write, ErrorKind kind,
                         std::initializer_list<const char*> says) {
@@ -545,14 +555,180 @@ private slots:
         const auto base = openModel(at("out"));
         refuses([&] { exportFolder(*base, {}, "awq", at("out")); }, ErrorKind::Usage, {"base"});
     }
+    /// Rows that groups of 128 do not divide: all layers take 64, and the user is told.
+    void oneSizeOfGroupsFitsAll_data() {
+        QTest::addColumn<QString>("kind");
+        QTest::addColumn<QString>("format");
+        QTest::addColumn<QString>("taken");
+        QTest::newRow("gptq") << "gptq"
+                              << "int4_g128"
+                              << "int4_g64";
+        QTest::newRow("awq") << "awq"
+                             << "int4_g128z"
+                             << "int4_g64z";
+        QTest::newRow("compressed-tensors") << "compressed-tensors"
+                                            << "int4_g128"
+                                            << "int4_g64";
+    }
+    void oneSizeOfGroupsFitsAll() {
+        QFETCH(QString, kind);
+        QFETCH(QString, format);
+        QFETCH(QString, taken);
+        const std::string name = kind.toStdString();
+        const ExportTarget& target = getExportTarget(name);
+        // 192 = 3 · 64, as in models of width 576; 256 columns would divide by 128.
+        const auto model = plainModel(192, 256);
+        const Recipe recipe = linear(format.toUtf8().constData());
+        const FolderGroups grouped = withOneGroup(*model, recipe, target);
+        QVERIFY2(grouped.note.find("192 columns") != std::string::npos &&
+                     grouped.note.find(taken.toStdString()) != std::string::npos,
+                 grouped.note.c_str());
+        requireFolderFits(*model, recipe, name);
+        exportFolder(*model, recipe, name, at("out"));
+        const auto back = openModel(at("out"));
+        for (const TensorKey key : back->keys())
+            if (isLinear(key))
+                QCOMPARE(QString(back->load(key).format->name), taken);
+        QVERIFY(Recipe::fromJson(readJson(at("out") / "nibble-receipt.json")["recipe"].dump(),
+                                 "receipt") == grouped.recipe);
+        // Where they divide, or one size does not come from a fallback, nothing is changed.
+        const auto wide = plainModel(128, 256);
+        QVERIFY(withOneGroup(*wide, recipe, target).recipe == recipe);
+        QVERIFY(withOneGroup(*wide, recipe, target).note.empty());
+    }
+    void columnsThatNoGroupDividesAreNamed() {
+        const auto model = plainModel(128, 376);
+        const std::pair<const char*, const char*> cases[] = {
+            {"gptq", "int8"}, {"awq", "q4_0"}, {"compressed-tensors", "int8"}};
+        for (const auto& [kind, fits] : cases) {
+            refuses([&] { requireFolderFits(*model, linear("int4_g128"), kind); }, ErrorKind::Usage,
+                    {"blk.0.ffn_down has 376 columns, which do not divide into groups of 128, 64 "
+                     "or 32",
+                     fits});
+            requireFolderFits(*model, folderRecipe(levelRecipe(fits, *model)), kind);
+        }
+        // No AWQ folder can hold any level of this model, so that other kinds are named.
+        refuses([&] { requireFolderFits(*plainModel(128, 380), linear("int4_g64"), "awq"); },
+                ErrorKind::Usage,
+                {"groups of 64 or 32;", "No level of this model fits an AWQ folder",
+                 "a compressed-tensors folder (--export compressed-tensors) can hold int8"});
+    }
+    /// The level's method cannot make what takes the place of its format.
+    void aFallbackIsMadeByAMethodThatCan() {
+        const auto model = plainModel(128, 376);
+        const Recipe recipe = levelRecipe("hqq", *model);
+        const TensorKey down{Role::Down, 0}, up{Role::Up, 0};
+        QCOMPARE(std::string(recipe.choose(*model, up).method->name), std::string("hqq"));
+        QCOMPARE(std::string(recipe.choose(*model, down).method->name), std::string("rtn"));
+        QCOMPARE(variantTensor(*model, recipe, down).format, recipe.choose(*model, down).format);
+    }
+    /// Every level is tried with every kind of file, and the README has what came out.
+    void theReadmeKnowsWhichLevelsFit() {
+        const auto model = sample();
+        const std::string readme = readTextFile(NIBBLE_SOURCE_DIR "/README.md", 1 << 20);
+        for (const std::string_view kind : exportContainers()) {
+            std::string row = "| `" + std::string(kind) + "` | ";
+            bool isFirst = true;
+            const auto said = levelsFor(*model, kind);
+            for (const Level& level : levels()) {
+                Recipe recipe = level.make(*model);
+                if (kind != "gguf")
+                    recipe = folderRecipe(recipe);
+                // Formats decide; without a calibration they are made by rounding.
+                for (RecipeRule& rule : recipe.rules) {
+                    if (getMethod(rule.method).needs != Needs::Nothing &&
+                        !getMethod(rule.method).keepsOutliers())
+                        rule.method = "rtn";
+                    if (rule.activations == "int8_static")
+                        rule.activations = "int8_token";
+                }
+                bool fits = true;
+                try {
+                    if (kind == "gguf")
+                        exportGguf(*model, recipe, at("out.gguf"));
+                    else
+                        exportFolder(*model, recipe, kind, at("out"));
+                } catch (const Error& error) {
+                    QCOMPARE(error.kind(), ErrorKind::Usage);
+                    fits = false;
+                    // Whoever is refused is told of levels that are not.
+                    for (const Level* other : said)
+                        QVERIFY2(std::string(error.what()).find(other->name) != std::string::npos,
+                                 error.what());
+                }
+                QCOMPARE(std::ranges::find(said, &level) != said.end(), fits);
+                if (fits)
+                    row += (isFirst ? "" : ", ") + std::string(level.name);
+                isFirst = isFirst && !fits;
+            }
+            QVERIFY2(readme.find(row + " |\n") != std::string::npos,
+                     ("README.md lacks this row:\n" + row + " |").c_str());
+        }
+    }
+    void filesOfTheUsersStay() {
+        const auto model = sample();
+        const Recipe recipe = linear("int4_g128");
+        const fs::path out = at("out");
+        const auto mine = [&](const char* name) {
+            fs::create_directories((out / name).parent_path());
+            std::ofstream(out / name) << "mine";
+        };
+        exportFolder(*model, recipe, "gptq", out);
+        const std::vector<const char*> names{"notes.txt", "README.md", ".git/HEAD",
+                                             "adapter_model.safetensors"};
+        for (const char* name : names)
+            mine(name);
+        mine("vocab.json"); // which other exports write, but not this one
+        exportFolder(*model, recipe, "awq", out);
+        QVERIFY(!fs::exists(out / "quantize_config.json")); // of the first
+        // Of an export that did not list its files, the usual names are its own.
+        Json receipt = readJson(out / "nibble-receipt.json");
+        receipt.erase("files");
+        std::ofstream(out / "nibble-receipt.json") << receipt.dump();
+        for (const char* name :
+             {"quantize_config.json", "merges.txt", "model-00001-of-00002.safetensors"})
+            std::ofstream(out / name) << "old";
+        QCOMPARE(readTextFile(out / "vocab.json", 100), std::string("mine"));
+        exportFolder(*model, recipe, "compressed-tensors", out);
+        for (const char* name : names)
+            QCOMPARE(readTextFile(out / name, 100), std::string("mine"));
+        QCOMPARE(filesIn(out), int64_t(7 + 4));
+        QCOMPARE(filesIn(at("")), int64_t(1));
+        QCOMPARE(
+            openModel(out)->checkpoint->metadata.stringOr("quantization_config.quant_method", ""),
+            std::string("compressed-tensors"));
+    }
+    /// What an export left that was killed half-way is no user's file.
+    void unfinishedFoldersAreRemoved() {
+        const auto model = sample();
+        const pid_t dead = fork();
+        if (dead == 0)
+            _exit(0);
+        waitpid(dead, nullptr, 0);
+        const fs::path part = at(("out.part-" + std::to_string(dead)).c_str());
+        fs::create_directory(part);
+        for (const std::string name :
+             {"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors.part-77",
+              "tokenizer.json", "config.json.part-77"})
+            std::ofstream(part / name) << "half";
+        exportFolder(*model, linear("int4_g128"), "gptq", at("out"));
+        QCOMPARE(filesIn(at("")), int64_t(1));
+        QCOMPARE(filesIn(at("out")), int64_t(8));
+    }
     void receiptsTellHowItWasMade() {
         const auto model = sample();
         const Recipe recipe = linear("int4_g128");
         const ExportNotes notes{"0123456789abcdef", R"({"kld_mean":0.0125})"};
         exportFolder(*model, recipe, "gptq", at("out"), {}, nullptr, notes);
         exportGguf(*model, levelRecipe("q4_0", *model), at("out.gguf"), {}, nullptr, notes);
-        const Json folder = readJson(at("out") / "nibble-receipt.json"),
-                   ofFile = readJson(at("out.gguf.receipt.json"));
+        Json folder = readJson(at("out") / "nibble-receipt.json");
+        // Which files are its own only the folder's receipt says, for the next export.
+        QVERIFY(folder["files"] ==
+                Json({"config.json", "generation_config.json", "model.safetensors",
+                      "quantize_config.json", "special_tokens_map.json", "tokenizer.json",
+                      "tokenizer_config.json", "nibble-receipt.json"}));
+        folder.erase("files");
+        const Json ofFile = readJson(at("out.gguf.receipt.json"));
         const Json inside = RawFile(at("out") / "model.safetensors").header["__metadata__"];
         QCOMPARE(inside["format"].get<std::string>(), std::string("pt"));
         QVERIFY(Json::parse(inside["nibble.receipt"].get<std::string>()) == folder);

@@ -48,7 +48,8 @@ struct Deployed {
     std::shared_ptr<const Model> model;
     std::filesystem::path path; ///< absolute, of the file or the folder
     bool isFolder = false;
-    std::string method; ///< quant_method of a folder; empty = not quantized
+    std::string method;   ///< quant_method of a folder; empty = not quantized
+    bool isGptq2 = false; ///< zero points as GPTQ folders of version 2 store them
     int32_t context = 0;
 
     std::string shell() const { return quoted(path.string()); }
@@ -65,15 +66,26 @@ Deployed deployedAt(const std::string& argument) {
         d.path = d.path.parent_path();
     if (!d.path.has_filename())
         d.path = d.path.parent_path();
+    const auto stated = [&](const char* key) {
+        return checkpoint->metadata.stringOr(std::string(kQuantizerConfig) + key, "");
+    };
     if (d.isFolder)
-        d.method =
-            checkpoint->metadata.stringOr(std::string(kQuantizerConfig) + "quant_method", "");
+        d.method = stated("quant_method");
+    d.isGptq2 = stated("checkpoint_format") == "gptq_v2";
     d.context = contextFor(*d.model, 0);
     return d;
 }
 
-/// The most GPUs, up to `limit`, that each layer can be cut for: whole heads, and whole groups of
-/// scales in the matrices that are cut along their rows.
+/// What the columns of a stored matrix can be cut at: whole blocks of its file type, and whole
+/// groups of what its scales share.
+int64_t columnUnit(const TensorInfo& info) {
+    const Format* format = info.format();
+    const int64_t block = info.packed ? 1 : info.type->blockValues;
+    return std::max<int64_t>(block, format ? format->rowUnit() : 1);
+}
+
+/// The most GPUs, up to `limit`, that each layer can be cut for: whole heads, and whole blocks in
+/// the matrices that are cut along their rows.
 int mostGpus(const Model& model, int limit) {
     const auto divides = [&](int gpus) {
         const int kvHeads = std::max(1, model.config.kvHeads);
@@ -84,9 +96,7 @@ int mostGpus(const Model& model, int limit) {
             if (key.role != Role::AttentionOutput && key.role != Role::Down)
                 return true;
             const TensorInfo& info = model.get(key);
-            const Format* format = info.format();
-            return info.cols() % gpus == 0 &&
-                   (!format || format->group == 0 || info.cols() / gpus % format->group == 0);
+            return info.cols() % gpus == 0 && info.cols() / gpus % columnUnit(info) == 0;
         });
     };
     while (limit > 1 && !divides(limit))
@@ -101,7 +111,7 @@ std::string modelfile(const Deployed& d) {
 
 constexpr const char* kWriteGguf =
     "it loads GGUF files: write one from the same base with nibble-cli quantize BASE -o "
-    "MODEL.gguf --export gguf.";
+    "MODEL.gguf --level q4_k_m --export gguf.";
 
 Engine ollama(const Deployed& d) {
     Engine engine{"ollama", "Ollama", {}, {}};
@@ -145,8 +155,8 @@ Engine vllm(const Deployed& d) {
     Engine engine{"vllm", "vLLM", {vllmServe(d)}, {}};
     if (!d.isFolder)
         engine.note = "vLLM calls its support of GGUF experimental; it wants a single file, and "
-                      "the original model's tokenizer. A folder (--export compressed-tensors) is "
-                      "what it runs best.";
+                      "the original model's tokenizer. What it runs best is a folder: nibble-cli "
+                      "quantize BASE -o FOLDER --level int4_g128 --export compressed-tensors.";
     if (const int gpus = mostGpus(*d.model, 8); gpus > 1)
         engine.commands.push_back(fmt::format("{} --tensor-parallel-size {}", vllmServe(d), gpus));
     return engine;
@@ -163,17 +173,36 @@ Engine vllmCluster(const Deployed& d) {
     engine.note = fmt::format(
         "The first command runs on the first machine, the second on the other (on each further one "
         "too), then the third on the first. Tensor parallel is the number of GPUs of one machine "
-        "({} here, the most up to 4 that heads and scale groups of this model divide into), "
+        "({} here, the most up to 4 that heads and blocks of this model divide into), "
         "pipeline parallel the number of machines. The model must lie at the same path on all.",
         gpus);
     return engine;
 }
 
+constexpr const char* kWriteFolder =
+    "write one with nibble-cli quantize BASE -o FOLDER --level gptq --export gptq (or --level awq "
+    "--export awq).";
+
 Engine tgi(const Deployed& d) {
     Engine engine{"tgi", "TGI", {}, {}};
     if (!d.isFolder) {
-        engine.note = "TGI's own kernels need a folder: write one with nibble-cli quantize BASE -o "
-                      "FOLDER --export gptq (or awq, compressed-tensors).";
+        engine.note = std::string("TGI's own kernels need a folder: ") + kWriteFolder;
+        return engine;
+    }
+    // It quantizes by bitsandbytes itself while it loads, and wants the floats for that.
+    if (d.method == "bitsandbytes") {
+        engine.note = std::string("TGI quantizes by bitsandbytes only on the fly, from a model in "
+                                  "16 bits, and does not load folders that are so quantized "
+                                  "already; start it with the original model and --quantize "
+                                  "bitsandbytes-nf4 (or bitsandbytes), or ") +
+                      kWriteFolder;
+        return engine;
+    }
+    if (d.isGptq2) {
+        engine.note = std::string("TGI reads the zero points of every GPTQ folder as version 1 "
+                                  "stores them, and this one is of version 2 (gptq_v2), so that "
+                                  "its answers would be wrong; ") +
+                      kWriteFolder;
         return engine;
     }
     const std::string quantize = d.method.empty() ? "" : " --quantize " + d.method;

@@ -5,7 +5,9 @@
 #include "core/calibrate/calibrate.h"
 #include "core/evaluate/ladder.h"
 #include "core/evaluate/measured.h"
-#include "core/quant/export_targets.h"
+#include "core/quant/export_fits.h"
+#include "core/quant/folder_files.h"
+#include "core/quant/folder_groups.h"
 #include "core/quant/receipt.h"
 
 #include <algorithm>
@@ -28,24 +30,6 @@ bool isFolder(const Options& options) {
     return options.container != "gguf";
 }
 
-/// Whether the kind of file can hold every format of the recipe.
-bool canExport(const Model& model, const Recipe& recipe, const Options& options) {
-    if (isFolder(options)) {
-        try {
-            requireFolderFits(model, recipe, options.container);
-        } catch (const Error& error) {
-            return false;
-        }
-        return true;
-    }
-    for (const TensorKey key : model.keys()) {
-        const TensorChoice choice = recipe.choose(model, key);
-        if (choice.format && !blockTypeOf(*choice.format))
-            return false;
-    }
-    return true;
-}
-
 /// A level as the kind of file wants it. Folders keep embedding and head in f16, whatever the
 /// level says of them; a recipe of the user's own is taken as it is.
 Recipe levelFor(const Options& options, Recipe recipe) {
@@ -57,10 +41,10 @@ Recipe levelFor(const Options& options, Recipe recipe) {
 Recipe largestWithin(const Model& model, const Options& options, const Budget& budget) {
     const Level* best = nullptr;
     uint64_t most = 0, least = UINT64_MAX;
-    for (const Level& level : levels()) {
-        const Recipe recipe = folderRecipe(level.make(model));
-        if (!canExport(model, recipe, options))
-            continue;
+    for (const Level* level : levelsFor(model, options.container)) {
+        const Recipe recipe = withOneGroup(model, folderRecipe(level->make(model)),
+                                           getExportTarget(options.container))
+                                  .recipe;
         const RecipeSize size = recipeSize(model, recipe);
         least = std::min(least, size.bytes);
         const double taken = budget.of == Budget::Of::Bits ? size.bitsPerWeight
@@ -68,7 +52,7 @@ Recipe largestWithin(const Model& model, const Options& options, const Budget& b
                                  ? static_cast<double>(size.bytes)
                                  : static_cast<double>(size.residentBytes);
         if (taken <= budget.value && size.bytes > most) {
-            best = &level;
+            best = level;
             most = size.bytes;
         }
     }
@@ -77,9 +61,8 @@ Recipe largestWithin(const Model& model, const Options& options, const Budget& b
              options.container);
     if (!best)
         fail(ErrorKind::Usage,
-             "No level is that small; the smallest that a {} folder can hold takes {} bytes for "
-             "this model.",
-             options.container, least);
+             "No level is that small; the smallest that {} can hold takes {} bytes for this model.",
+             getExportTarget(options.container).folder, least);
     return folderRecipe(best->make(model));
 }
 
@@ -99,18 +82,64 @@ Recipe recipeOf(const std::shared_ptr<const Model>& model, const Options& option
     return options.recipe.level.empty() ? recipe : levelFor(options, recipe);
 }
 
+/// With one size of groups where the kind of file wants that, and the user is told.
+Recipe fitted(const Model& model, Recipe recipe, const Options& options) {
+    if (!isFolder(options))
+        return recipe;
+    FolderGroups grouped;
+    namingLevels(model, options.container, [&] {
+        grouped = withOneGroup(model, recipe, getExportTarget(options.container));
+    });
+    if (!grouped.note.empty())
+        fmt::print(stderr, "{}\n", grouped.note);
+    return grouped.recipe;
+}
+
+/// What a base lost when it was quantized does not come back, and is lost on top of that again.
+void sayQuantizedAlready(const Model& model, const Recipe& recipe) {
+    for (const TensorKey key : model.keys()) {
+        const TensorInfo& info = model.get(key);
+        const Format* format = recipe.choose(model, key).format;
+        const bool isQuantized = info.packed || info.type->blockValues > 1;
+        if (!isQuantized || !format || format->isFloat() || format == info.format())
+            continue;
+        fmt::print(stderr,
+                   "The base is quantized already ({}), and the losses of both levels add up; a "
+                   "base in f16 or bf16 gives a better result.\n",
+                   info.storedText());
+        return;
+    }
+}
+
 void requireSupported(const Options& options) {
     if (isFolder(options))
         getExportTarget(options.container);
 }
 
-/// How many tensors get each format.
-std::map<std::string, int> typeCounts(const Model& model, const Recipe& recipe) {
+/// Which levels each kind of file can hold, for a model whose rows all groups divide.
+std::string levelsByContainer() {
+    const auto model = makeSyntheticModel("100m");
+    std::string text = "Levels that can be written (mixed: to gguf):\n";
+    for (const std::string_view container : exportContainers()) {
+        std::string names;
+        for (const Level* level : levelsFor(*model, container))
+            names += std::string(" ") + level->name;
+        text += fmt::format("  {}:{}\n", container, names);
+    }
+    return text;
+}
+
+/// How many tensors get each format, by the name that the file has for it.
+std::map<std::string, int> typeCounts(const Model& model, const Recipe& recipe, bool inGguf) {
     std::map<std::string, int> counts;
     for (const TensorKey key : model.keys()) {
         const Format* format = recipe.choose(model, key).format;
         const TensorInfo& info = model.get(key);
-        ++counts[format ? format->name : info.packed ? info.format()->name : info.type->name];
+        const BlockType* type = format && inGguf ? blockTypeHolding(*format) : nullptr;
+        ++counts[type          ? type->name
+                 : format      ? format->name
+                 : info.packed ? info.format()->name
+                               : info.type->name];
     }
     return counts;
 }
@@ -127,13 +156,13 @@ std::filesystem::path receiptOf(const Options& options) {
     return isFolder(options) ? out / kFolderReceipt : receiptPath(out);
 }
 
-/// Of a file, or of all files in a folder.
+/// Of a file, or of the files that an export wrote into a folder.
 uint64_t bytesOnDisk(const std::filesystem::path& path) {
     if (!std::filesystem::is_directory(path))
         return std::filesystem::file_size(path);
     uint64_t bytes = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(path))
-        bytes += entry.file_size();
+    for (const std::string& name : exportedFiles(path))
+        bytes += std::filesystem::file_size(path / name);
     return bytes;
 }
 
@@ -174,7 +203,9 @@ int run(const Options& options) {
     const auto model = openModelArgument(options.base);
     model->requireRunnable();
     requireOtherFile(*model, options.out);
-    const Recipe recipe = recipeOf(model, options);
+    const Recipe recipe = fitted(*model, recipeOf(model, options), options);
+    requireFits(*model, recipe, options.container); // before anything is calibrated
+    sayQuantizedAlready(*model, recipe);
     const Progress progress = terminalProgress();
     const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
     const ExportNotes notes =
@@ -187,7 +218,7 @@ int run(const Options& options) {
     sayDamped(report);
 
     const uint64_t bytes = bytesOnDisk(options.out);
-    const auto types = typeCounts(*model, recipe);
+    const auto types = typeCounts(*model, recipe, !isFolder(options));
     const RecipeSize size = recipeSize(*model, recipe, calibration.get());
     if (options.json) {
         printJson({{"path", options.out},
@@ -222,6 +253,7 @@ Action defineQuantize(CLI::App& app) {
     app.add_flag("--measure", options->measure,
                  "First measure the loss against the base, for the receipt (also taken from an "
                  "earlier evaluate or ladder of the same recipe)");
+    app.footer(levelsByContainer);
     addJson(app, options->json);
     return [options] { return run(*options); };
 }

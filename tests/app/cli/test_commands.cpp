@@ -9,6 +9,7 @@
 #include <QJsonDocument>
 #include <QJsonObject>
 #include <QProcess>
+#include <QRegularExpression>
 #include <QTemporaryDir>
 #include <QTest>
 #include <csignal>
@@ -324,6 +325,107 @@ private slots:
                                     "--export", "gptq", "--json"});
         QVERIFY2(fitted.code == 0, fitted.all().constData());
         QVERIFY(!QFile::exists(path("x")));
+    }
+    /// No GPU gets part of a block, also where a block has several groups of scales.
+    void deployCutsWholeBlocks() {
+        const auto most = [&](const char* level) {
+            const QString out = path("cut.gguf"), option = "--tensor-parallel-size ";
+            cli({"quantize", "sample", "-o", out, "--level", level});
+            const QString command =
+                object(cli({"deploy", out, "--json"}))["vllm_cluster"][2].toString();
+            return command.mid(command.indexOf(option) + option.size()).section(' ', 0, 0);
+        };
+        // Rows of 256 values: eight blocks of q8_0, and one of the K-quants.
+        QCOMPARE(most("q8_0"), QString("4"));
+        QCOMPARE(most("q4_k_m"), QString("1"));
+    }
+    /// What deploy says to type works.
+    void deployNamesLevelsThatWork() {
+        const QString gguf = path("a.gguf"), folder = path("a");
+        QCOMPARE(cli({"quantize", "sample", "-o", gguf, "--level", "q8_0"}).code, 0);
+        QCOMPARE(
+            cli({"quantize", "sample", "-o", folder, "--level", "int4_g128", "--export", "gptq"})
+                .code,
+            0);
+        const QJsonObject ofFile = object(cli({"deploy", gguf, "--json"}))["notes"].toObject(),
+                          ofFolder = object(cli({"deploy", folder, "--json"}))["notes"].toObject();
+        const QRegularExpression command(
+            "nibble-cli quantize BASE -o (\\S+) --level (\\w+) --export ([\\w-]+)");
+        for (const QString& note :
+             {ofFile["tgi"].toString(), ofFile["vllm"].toString(), ofFolder["ollama"].toString(),
+              ofFolder["llama.cpp"].toString()}) {
+            const auto found = command.match(note);
+            QVERIFY2(found.hasMatch(), qPrintable(note));
+            const QString out = path(found.captured(1) + found.captured(3));
+            const Outcome made = cli({"quantize", "sample", "-o", out, "--level", found.captured(2),
+                                      "--export", found.captured(3)});
+            QVERIFY2(made.code == 0 && QFile::exists(out), made.all().constData());
+        }
+    }
+    /// TGI takes neither folders that bitsandbytes made nor GPTQ folders of version 2.
+    void deployKnowsWhatTgiCannotLoad() {
+        const QString folder = path("a");
+        QCOMPARE(
+            cli({"quantize", "sample", "-o", folder, "--level", "int4_g128", "--export", "gptq"})
+                .code,
+            0);
+        const auto tgi = [&]() -> const QJsonObject {
+            return object(cli({"deploy", folder, "--json"}));
+        };
+        QVERIFY(tgi()["tgi"][0].toString().contains("--quantize gptq"));
+        QFile config(folder + "/config.json");
+        QVERIFY(config.open(QIODevice::ReadOnly));
+        const QByteArray was = config.readAll();
+        config.close();
+        QByteArray second = was;
+        second.replace(R"("checkpoint_format": "gptq")", R"("checkpoint_format": "gptq_v2")");
+        QVERIFY(second != was);
+        write("a/config.json", second);
+        QVERIFY(tgi()["tgi"].toArray().isEmpty());
+        QVERIFY(tgi()["notes"]["tgi"].toString().contains("gptq_v2"));
+        QCOMPARE(tgi()["vllm"].toArray().size(), 2); // reads both
+
+        NIBBLE_NEED_SHARED("models/TinyStories-656K");
+        QDir(m_folder->path()).mkdir("b");
+        const QDir floats(
+            QString::fromStdString(nibble::test::sharedPath("models/TinyStories-656K").string()));
+        for (const QString& name : floats.entryList(QDir::Files))
+            QVERIFY(QFile::copy(floats.filePath(name), path("b/" + name)));
+        QFile::remove(path("b/config.json"));
+        QFile own(floats.filePath("config.json"));
+        QVERIFY(own.open(QIODevice::ReadOnly));
+        QJsonObject json = QJsonDocument::fromJson(own.readAll()).object();
+        json["quantization_config"] = QJsonObject{{"quant_method", "bitsandbytes"}};
+        write("b/config.json", QJsonDocument(json).toJson());
+        const QJsonObject how = object(cli({"deploy", path("b"), "--json"}));
+        QCOMPARE(how["form"].toString(), QString("bitsandbytes"));
+        QVERIFY(how["tgi"].toArray().isEmpty());
+        QVERIFY(how["notes"]["tgi"].toString().contains("on the fly"));
+    }
+    void wordsAreForPeople() {
+        // A recipe is the user's own file: nothing is downloaded again.
+        write("mine.json", "{\"name\": \"x\",\n  \"rules\": [,]}");
+        const Outcome broken =
+            cli({"quantize", "sample", "-o", path("x"), "--recipe", path("mine.json")});
+        VERIFY_REFUSED(broken, 3);
+        QVERIFY2(broken.err.contains("line 2, column 13"), broken.err.constData());
+        QVERIFY2(!broken.err.contains("Download") && !broken.err.contains("json.exception"),
+                 broken.err.constData());
+        const Outcome unknown = cli({"quantize", "sample", "-o", path("x"), "--level", "q9"});
+        VERIFY_REFUSED(unknown, 2);
+        QVERIFY2(unknown.err.contains(", mixed."), unknown.err.constData());
+        // What was lost once is lost.
+        QCOMPARE(cli({"quantize", "sample", "-o", path("a.gguf"), "--level", "q4_k_m"}).err,
+                 QByteArray());
+        const Outcome again =
+            cli({"quantize", path("a.gguf"), "-o", path("b.gguf"), "--level", "iq4_xs"});
+        QVERIFY2(again.code == 0 && again.err.count('\n') == 1 && again.err.contains("add up"),
+                 again.all().constData());
+        // A level of a folder says of a GGUF file what fits it, and help says it beforehand.
+        const Outcome unfit = cli({"quantize", "sample", "-o", path("x"), "--level", "nf4"});
+        VERIFY_REFUSED(unfit, 2);
+        QVERIFY2(unfit.err.contains("q4_k_m"), unfit.err.constData());
+        QVERIFY(cli({"quantize", "--help"}).out.contains("  awq: int4 "));
     }
     void theInputIsNeverOverwritten() {
         NIBBLE_NEED_SHARED(kStories);
