@@ -5,6 +5,7 @@
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 #include "core/base/resources.h"
+#include "core/calibrate/calibrate.h"
 #include "core/quant/quantizer.h"
 
 #include <algorithm>
@@ -72,6 +73,11 @@ void addCalibration(CLI::App& app, std::string& file) {
                    "calibration text that ships); levels that only round weigh by it when it is "
                    "given")
         ->check(CLI::ExistingPath);
+}
+
+void sayThin(const Calibration* calibration) {
+    if (const std::string text = calibration ? thinness(*calibration) : ""; !text.empty())
+        std::fprintf(stderr, "%s\n", text.c_str());
 }
 
 std::optional<Budget> RecipeArguments::budget() const {

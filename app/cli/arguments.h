@@ -38,6 +38,8 @@ struct RecipeArguments {
     Recipe recipe(const std::shared_ptr<const Model>& model, const std::string& device) const;
 };
 void addCalibration(CLI::App& app, std::string& file);
+/// To stderr, where a calibration (null = none) rests on little text.
+void sayThin(const Calibration* calibration);
 void addOutlierThreshold(CLI::App& app, std::optional<float>& threshold);
 /// The recipe's name, or "base" for the model as it is stored.
 std::string levelName(const Recipe& recipe);

@@ -125,6 +125,7 @@ void Workbench::measureQuality(int chunks) {
         return;
     EvaluateOptions options;
     options.chunks = chunks;
+    options.spread = true; // as the ladder does
     options.layers = true;
     options.context = std::min(512, std::max(16, m_model->config.contextLength));
     const auto keep = [this, measurements = m_measurements,

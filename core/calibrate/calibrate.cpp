@@ -198,6 +198,15 @@ std::shared_ptr<const Calibration> calibrationFromFile(const std::shared_ptr<con
     return calibrate(model, calibrationText(*model, file), options, progress);
 }
 
+std::string thinness(const Calibration& calibration) {
+    constexpr int64_t kEnough = 16 * 512;
+    if (calibration.tokens <= 0 || calibration.tokens >= kEnough)
+        return {};
+    return fmt::format("The calibration rests on only {} tokens of {}; methods that look at data "
+                       "do better with {} and more.",
+                       calibration.tokens, printable(calibration.text), kEnough);
+}
+
 EvaluationText calibrationText(const Model& model, const std::filesystem::path& path) {
     if (path.empty())
         return shippedCalibrationText();

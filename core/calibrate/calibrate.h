@@ -30,6 +30,9 @@ std::shared_ptr<const Calibration> calibrate(const std::shared_ptr<const Model>&
                                              const CalibrateOptions& options = {},
                                              const Progress& progress = {});
 
+/// A sentence about a calibration that rests on little text, else empty.
+std::string thinness(const Calibration& calibration);
+
 /// The text that a path stands for: the one that ships where it is empty, the user's own chats
 /// where it is a folder or a ".chat" file (chat_text.h), else a text file. Error{BadInput} when it
 /// cannot be read, or is no text.

@@ -47,7 +47,7 @@ struct LadderOptions {
     Budget mixed = kMixedBudget;
     std::string device = "auto";
     int32_t context = 2048;
-    EvaluateOptions evaluate;
+    EvaluateOptions evaluate{.spread = true};
     std::vector<Probe> probes;             ///< questions that every level answers, too
     std::filesystem::path calibration;     ///< a text or an importance matrix; empty = what ships
     std::optional<float> outlierThreshold; ///< LLM.int8()'s; unset = as the levels have it

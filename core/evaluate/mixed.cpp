@@ -137,15 +137,19 @@ MixedPlan MixedPlanner::plan(const Budget& budget) const {
     finish(found, plan);
     // The solver adds up losses as if the recipe's own did not matter to them: its target is moved
     // until what is predicted for the whole comes close below the budget.
-    double target = budget.value;
-    for (int i = 0; budget.of == Budget::Of::Loss && i < 8 && plan.prediction.kld > 0; ++i) {
-        target *= std::clamp(budget.value / plan.prediction.kld, 0.5, 2.0) * 0.999;
+    double target = budget.value, kept = 0, beyond = 0, predicted = plan.prediction.kld;
+    for (int i = 0; budget.of == Budget::Of::Loss && i < 8 && predicted > 0; ++i) {
+        (predicted <= budget.value ? kept : beyond) = target;
+        target = kept > 0 && beyond > 0
+                     ? std::sqrt(kept * beyond)
+                     : target * std::clamp(budget.value / predicted, 0.5, 2.0) * 0.999;
         MixedPlan next;
         finish(m_file->atMost(target), next);
+        predicted = next.prediction.kld;
         const bool keeps = next.prediction.kld <= budget.value;
-        const bool kept = plan.prediction.kld <= budget.value;
-        if (keeps ? !kept || next.size.bytes < plan.size.bytes
-                  : !kept && next.prediction.kld < plan.prediction.kld)
+        const bool held = plan.prediction.kld <= budget.value;
+        if (keeps ? !held || next.size.bytes < plan.size.bytes
+                  : !held && next.prediction.kld < plan.prediction.kld)
             plan = std::move(next);
     }
     switch (budget.of) {

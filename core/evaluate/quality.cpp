@@ -203,6 +203,7 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationToken
              "{} has {} tokens; at least one window of {} is needed. Use a longer text or a "
              "shorter context.",
              printable(tokens.label), tokens.tokens.size(), options.context);
+    const size_t last = windows - 1;
     if (options.chunks > 0)
         windows = std::min(windows, static_cast<size_t>(options.chunks));
 
@@ -217,7 +218,8 @@ QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationToken
     WindowRun run(runner, base, options.context, options.layers, kept);
     std::vector<TokenId> window(context);
     for (size_t i = 0; i < windows; ++i) {
-        std::copy_n(tokens.tokens.begin() + static_cast<std::ptrdiff_t>(i * context), context,
+        const size_t which = options.spread && windows > 1 ? i * last / (windows - 1) : i;
+        std::copy_n(tokens.tokens.begin() + static_cast<std::ptrdiff_t>(which * context), context,
                     window.begin());
         if (tokens.bos >= 0)
             window[0] = tokens.bos;

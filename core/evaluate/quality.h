@@ -15,7 +15,10 @@ namespace nibble {
 struct EvaluateOptions {
     int32_t context = 512; ///< window length
     int32_t chunks = 0;    ///< windows to score; 0 = all that the text has
-    bool layers = false;   ///< also per-layer error through the tap
+    /// Where not all are scored: from all over the text, whose beginning may be of one kind,
+    /// instead of the first ones, as llama-perplexity takes them.
+    bool spread = false;
+    bool layers = false; ///< also per-layer error through the tap
 };
 
 /// Error of one layer's output, or one product's input, in the variant's own pass against the

@@ -33,9 +33,8 @@ constexpr uint64_t kLogitBytes = 1ull << 30;
 /// the end.
 class Windows {
 public:
-    /// From the text's beginning, or spread over all of it.
-    Windows(Runner& runner, const EvaluationTokens& text, const SensitivityOptions& options,
-            bool spread)
+    /// Spread over all of the text: its beginning alone may be of one kind.
+    Windows(Runner& runner, const EvaluationTokens& text, const SensitivityOptions& options)
         : m_runner(runner), m_context(options.context) {
         const auto context = static_cast<size_t>(options.context);
         const ModelConfig& config = runner.model().config;
@@ -53,7 +52,7 @@ public:
         const size_t last = text.tokens.size() / context - 1;
         for (size_t i = 0; i < count; ++i) {
             Window& window = m_windows.emplace_back();
-            const size_t which = spread && count > 1 ? i * last / (count - 1) : i;
+            const size_t which = count > 1 ? i * last / (count - 1) : i;
             const auto at = text.tokens.begin() + static_cast<ptrdiff_t>(which * context);
             window.tokens.assign(at, at + static_cast<ptrdiff_t>(context));
             if (text.bos >= 0)
@@ -327,14 +326,14 @@ Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,
     const auto total = static_cast<double>(keys.size() + kWholes.size());
     Probing probing(runner, model, calibration(quiet));
     std::optional<Windows> windows;
-    const auto read = [&](const EvaluationText& text, bool spread) {
+    const auto read = [&](const EvaluationText& text) {
         windows.reset(); // the other one's logits
-        windows.emplace(runner, tokenize(*model->tokenizer, text), options, spread);
+        windows.emplace(runner, tokenize(*model->tokenizer, text), options);
         windows->runBase(quiet);
         known.windows = static_cast<int32_t>(windows->count());
     };
     if (known.tensors.size() < keys.size())
-        read(texts.tensors, true); // its beginning alone may be of one kind
+        read(texts.tensors);
     for (size_t i = 0; i < keys.size(); ++i) {
         progress.report(static_cast<double>(i), total, "sensitivity");
         if (known.find(keys[i]))
@@ -345,7 +344,7 @@ Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,
         if (onLayer && (i + 1 == keys.size() || keys[i + 1].layer != keys[i].layer))
             onLayer(known);
     }
-    read(texts.wholes, false); // the windows that levels are measured on
+    read(texts.wholes);
     for (size_t i = known.together.size(); i < kWholes.size(); ++i) {
         progress.report(static_cast<double>(keys.size() + i), total, "sensitivity");
         known.together.push_back(probing.together(kWholes[i], known, *windows, quiet));

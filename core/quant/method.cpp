@@ -145,7 +145,9 @@ Tensor quantize(const QuantizeInput& input, const Format& format, const Method& 
              printable(input.name), reason);
     if (method.needs == Needs::Moments && !input.moments)
         fail(ErrorKind::Usage,
-             "{} needs to know what flows into \"{}\"; calibrate the model with a text first.",
+             "{} needs to know how the inputs of \"{}\" go together, which no importance matrix "
+             "says; "
+             "calibrate with a text.",
              method.title, printable(input.name));
     return method.quantize(input, format, progress);
 }

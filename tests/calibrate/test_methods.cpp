@@ -89,7 +89,7 @@ std::unique_ptr<Runner> run(const std::shared_ptr<const Model>& model, const Rec
     return runner;
 }
 
-double kld(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
+QualityReport quality(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
     static std::map<const Model*, std::pair<std::unique_ptr<Runner>, BaseLogits>> bases;
     auto& [base, logits] = bases[model.get()];
     if (!base)
@@ -99,7 +99,11 @@ double kld(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
     options.chunks = kWindows;
     const auto variant = run(model, recipe);
     const EvaluationTokens tokens = tokenize(*model->tokenizer, shippedEvaluationText());
-    return measureQuality(*variant, base.get(), tokens, options, {}, {}, &logits).kldMean;
+    return measureQuality(*variant, base.get(), tokens, options, {}, {}, &logits);
+}
+
+double kld(const std::shared_ptr<const Model>& model, const Recipe& recipe) {
+    return quality(model, recipe).kldMean;
 }
 
 } // namespace
@@ -118,21 +122,38 @@ private slots:
         qInfo("%s", qPrintable(text));
     }
 
-    /// Our own levels against those that people use, at no more bytes.
+    /// Our own levels against those that people use, at no more bytes, beyond two standard errors
+    /// of the paired difference.
     void ourLevelsAreAheadOfTheAnchors() {
+        struct Measured {
+            uint64_t bytes;
+            QualityReport quality;
+        };
         const auto at = [](const char* level) {
             const Recipe made = levelRecipe(level, *sample());
-            return std::pair(recipeSize(*sample(), made).bytes, kld(sample(), made));
+            return Measured{recipeSize(*sample(), made).bytes, quality(sample(), made)};
         };
-        const auto four = at("nibble4"), eight = at("nibble8"), q8 = at("q8_0");
-        QVERIFY(at("nibble4_gguf").second < at("iq4_xs").second);
-        for (const char* anchor : {"q4_k_m", "q4_k_s", "gptq", "nf4"}) {
-            const auto other = at(anchor);
-            QVERIFY2(four.first <= other.first, anchor);
-            QVERIFY2(four.second < other.second, anchor);
+        const auto ahead = [](const Measured& ours, const Measured& theirs, const char* name) {
+            const auto difference = pairedDifference(ours.quality, theirs.quality);
+            QVERIFY2(difference && difference->kld < 0 && difference->certain(), name);
+        };
+        const Measured four = at("nibble4"), inGguf = at("nibble4_gguf"), eight = at("nibble8");
+        for (const char* anchor :
+             {"q4_k_m", "q4_k_m_imatrix", "q4_k_s", "gptq", "awq", "nf4_dq", "nf4_search"}) {
+            const Measured other = at(anchor);
+            QVERIFY2(four.bytes <= other.bytes && inGguf.bytes <= other.bytes, anchor);
+            ahead(four, other, anchor);
+            ahead(inGguf, other, anchor);
         }
-        QVERIFY(eight.first < q8.first);
-        QVERIFY(eight.second < 1.5 * q8.second);
+        for (const char* anchor : {"iq4_xs", "iq4_xs_imatrix"}) {
+            const Measured other = at(anchor);
+            QVERIFY2(inGguf.bytes <= other.bytes, anchor);
+            ahead(inGguf, other, anchor);
+            ahead(four, other, anchor);
+        }
+        const Measured q8 = at("q8_0");
+        QVERIFY(eight.bytes < q8.bytes);
+        QVERIFY(eight.quality.kldMean < 1.5 * q8.quality.kldMean);
     }
 
     void plantedOutliersAreTheSameModel() {

@@ -1,9 +1,11 @@
 #include "core/base/error.h"
 #include "core/evaluate/ladder.h"
+#include "core/evaluate/measured.h"
 #include "core/evaluate/quality.h"
 #include "core/evaluate/tensor_detail.h"
 #include "core/quant/apply.h"
 
+#include <QFile>
 #include <QTemporaryDir>
 #include <QTest>
 
@@ -99,6 +101,83 @@ private slots:
         QVERIFY(std::abs(report.ppl / std::exp(nll) - 1) < 1e-12);
         QVERIFY(std::abs(report.kldMean - kld) < 1e-12);
         QCOMPARE(report.tokens, int64_t(31));
+    }
+    void differencesArePaired() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto base = run(model, {});
+        const auto measure = [&](const char* level, const EvaluateOptions& options) {
+            return measureQuality(*run(model, levelRecipe(level, *model)), base.get(), someTokens(),
+                                  options);
+        };
+        const QualityReport four = measure("int4", shortWindows());
+        const QualityReport five = measure("q5_k_m", shortWindows());
+        const auto difference = pairedDifference(four, five);
+        QVERIFY(difference.has_value());
+        // float32 of each token's loss
+        QVERIFY(std::abs(difference->kld - (four.kldMean - five.kldMean)) <
+                1e-6 * (four.kldMean + five.kldMean));
+        QVERIFY(difference->error > 0 && difference->certain());
+        QCOMPARE(pairedDifference(four, four)->kld, 0.0);
+        QVERIFY(!pairedDifference(four, four)->certain());
+        EvaluateOptions fewer = shortWindows();
+        fewer.chunks = 2;
+        QVERIFY(!pairedDifference(four, measure("int4", fewer)));
+    }
+    void windowsCanBeSpread() {
+        const auto model = makeSyntheticModel("tiny");
+        const auto runner = run(model, {});
+        EvaluateOptions options = shortWindows();
+        options.chunks = 2;
+        options.spread = true;
+        // The first and the last of four.
+        EvaluationTokens ends = someTokens();
+        ends.tokens.erase(ends.tokens.begin() + 64, ends.tokens.begin() + 192);
+        const double spread = measureQuality(*runner, nullptr, someTokens(), options).ppl;
+        QCOMPARE(spread, measureQuality(*runner, nullptr, ends, options).ppl);
+        options.spread = false;
+        QVERIFY(measureQuality(*runner, nullptr, someTokens(), options).ppl != spread);
+    }
+    void receiptsSayWhatWasMeasured() {
+        const QTemporaryDir cache;
+        const QByteArray before = qgetenv("XDG_CACHE_HOME");
+        qputenv("XDG_CACHE_HOME", cache.path().toUtf8());
+        const auto model = makeSyntheticModel("tiny");
+        const auto base = run(model, {});
+        const Recipe recipe = levelRecipe("q8_0", *model);
+        QVERIFY(keptNotes(*model, recipe, nullptr).measurements.empty());
+        const QualityReport report =
+            measureQuality(*run(model, recipe), base.get(), someTokens(), shortWindows());
+        keepMeasured(*model, recipe, nullptr, report);
+        const ExportNotes notes = keptNotes(*model, recipe, nullptr);
+        QCOMPARE(notes.measurements, measuredJson(report, nullptr));
+        QVERIFY(notes.measurements.find("\"kld_mean\":") != std::string::npos);
+        // Another recipe's are not its own.
+        QVERIFY(keptNotes(*model, levelRecipe("q4_0", *model), nullptr).measurements.empty());
+        const QString out = cache.filePath("out.gguf");
+        exportGguf(*model, recipe, out.toStdString(), {}, nullptr, notes);
+        QFile receipt(out + ".receipt.json");
+        QVERIFY(receipt.open(QIODevice::ReadOnly));
+        QVERIFY(receipt.readAll().contains("\"kld_mean\": "));
+        qputenv("XDG_CACHE_HOME", before);
+    }
+    void otherEncodingsAreNoText() {
+        const QTemporaryDir folder;
+        const auto refused = [&](const QByteArray& bytes) {
+            QFile file(folder.filePath("text.txt"));
+            [&] { QVERIFY(file.open(QIODevice::WriteOnly)); }();
+            file.write(bytes);
+            file.close();
+            try {
+                evaluationTextFile(file.fileName().toStdString());
+            } catch (const Error& error) {
+                return error.exitCode() == 3;
+            }
+            return false;
+        };
+        QVERIFY(!refused("plain text, \xc3\xa9 included"));
+        QVERIFY(refused(QByteArray("\xff\xfeh\0i\0", 6)));
+        QVERIFY(refused("caf\xe9 in Latin-1"));
+        QVERIFY(refused(QByteArray("zero\0byte", 9)));
     }
     void everyWindowBeginsWithBos() {
         const auto model = makeSyntheticModel("tiny");

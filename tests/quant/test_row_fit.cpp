@@ -405,6 +405,33 @@ private slots:
             }
     }
 
+    /// NF4 as it is published: the largest magnitude of each 64 is a scale, whatever else would
+    /// lose less.
+    void largestMagnitudesAreScales() {
+        const std::vector<float> x = heavyTailed(512, 11);
+        for (const char* name : {"nf4", "nf4_dq", "int4_g64", "q4_k", "mxfp4"}) {
+            const Format& format = getFormat(name);
+            std::vector<uint8_t> codes(x.size());
+            const RowFit plain =
+                fitRow(format, x, ones(x.size()), codes.data(), ScaleSearch::Largest);
+            const double error = weightedError(x, decodedRow(format, plain, codes), ones(x.size()));
+            const FittedRow searched = fitted(format, x, ones(x.size()));
+            QVERIFY2(weightedError(x, searched.decoded, ones(x.size())) < error, name);
+            if (std::string_view(name) != "nf4")
+                continue;
+            for (size_t group = 0; group < x.size() / 64; ++group) {
+                float most = 0;
+                for (size_t i = group * 64; i < (group + 1) * 64; ++i)
+                    most = std::max(most, std::abs(x[i]));
+                const double scale =
+                    groupValues(format, 512, plain, static_cast<int64_t>(group)).scale;
+                // Levels are whole multiples of 1/127, the outermost 127 of them.
+                QVERIFY(std::abs(std::abs(scale) * 127 / double(most) - 1) < 1e-6 ||
+                        std::abs(std::abs(scale) / double(most) - 1) < 1e-6);
+            }
+        }
+    }
+
     void publishedSignalToNoise_data() {
         QTest::addColumn<double>("gauss");
         QTest::addColumn<double>("heavy");

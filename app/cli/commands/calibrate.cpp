@@ -29,6 +29,7 @@ int run(const Options& options) {
         !options.text.empty()    ? calibrationFromFile(model, options.text, progress, what)
         : !options.chats.empty() ? calibrate(model, chatText(*model, options.chats), what, progress)
                                  : calibrate(model, shippedCalibrationText(), what, progress);
+    sayThin(calibration.get());
     writeImatrix(*model, *calibration, options.out);
     if (options.json)
         printJson({{"path", options.out},

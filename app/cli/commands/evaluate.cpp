@@ -179,7 +179,8 @@ Action defineEvaluate(CLI::App& app) {
     app.add_option("--context", options->evaluate.context, "Tokens of a window")
         ->check(CLI::Range(2, 1 << 24))
         ->capture_default_str();
-    app.add_option("--chunks", options->evaluate.chunks, "Windows to score (default: all)")
+    app.add_option("--chunks", options->evaluate.chunks,
+                   "Windows to score, from the beginning (default: all)")
         ->check(CLI::Range(0, 1 << 24));
     app.add_flag("--layers", options->evaluate.layers, "Also the error after every layer");
     app.add_option("--probes", options->probes, "Questions to score, one JSON object a line");

@@ -176,7 +176,7 @@ Action defineLadder(CLI::App& app) {
                    "Also each level's loss less this one's, on the same tokens");
     app.add_option("--text", options->text, "A text file (default: the text that ships)");
     app.add_option("--chunks", options->ladder.evaluate.chunks,
-                   "Windows of text to score; 0 takes all")
+                   "Windows to score, spread over the text; 0 takes all")
         ->check(CLI::Range(0, 1 << 24))
         ->capture_default_str();
     app.add_option("--probes", options->probes,

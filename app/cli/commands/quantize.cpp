@@ -175,6 +175,7 @@ ExportNotes measureRecipe(const std::shared_ptr<const Model>& model, const Recip
     engine.calibration = options.recipe.calibration;
     EvaluateOptions evaluate;
     evaluate.chunks = kLadderWindows;
+    evaluate.spread = true;
     engine.context = evaluate.context;
     const auto variant = loadRunner(model, recipe, engine, progress);
     const auto base = loadRunner(model, {}, engine, progress);
@@ -208,6 +209,7 @@ int run(const Options& options) {
     sayQuantizedAlready(*model, recipe);
     const Progress progress = terminalProgress();
     const auto calibration = calibrationFor(model, recipe, progress, options.recipe.calibration);
+    sayThin(calibration.get());
     const ExportNotes notes =
         options.measure ? measureRecipe(model, recipe, options, progress, calibration.get())
                         : keptNotes(*model, recipe, calibration.get());

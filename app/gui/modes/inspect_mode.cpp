@@ -60,6 +60,7 @@ private:
     MethodLossPlot* m_methods = nullptr;
     Label *m_distributionNote, *m_outlierNote, *m_lossNote;
     Panel *m_distributionPanel, *m_outlierPanel, *m_lossPanel;
+    static constexpr int kByMethod = 1; ///< of m_lossOf
     Segments *m_outlierOf, *m_lossOf;
     QDoubleSpinBox* m_threshold;
     QPushButton* m_measure;
@@ -125,13 +126,13 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     m_lossOf = new Segments(tr("Loss by block"), this);
     m_lossOf->setChoices({tr("Measured"), tr("By method")});
     m_methods = new MethodLossPlot;
-    m_methods->hide();
+    m_loss->hide();
+    m_lossOf->setCurrent(kByMethod); // what each block costs in the end comes first
     m_lossPanel->body()->insertWidget(m_lossPanel->body()->indexOf(m_loss), m_methods, 1);
     connect(m_lossOf, &Segments::chosen, this, [this](int index) {
         m_lossOf->setCurrent(index);
-        m_loss->setVisible(index == 0);
-        m_measure->setVisible(index == 0);
-        m_methods->setVisible(index == 1);
+        m_loss->setVisible(index != kByMethod);
+        m_methods->setVisible(index == kByMethod);
         ask();
     });
     m_lossPanel->header()->addWidget(m_lossOf);
@@ -163,6 +164,10 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
     connect(m_methods, &MethodLossPlot::layerClicked, this, choose);
     connect(&m_workbench, &Workbench::predictionsChanged, this, &InspectMode::showMethods);
     connect(m_measure, &QPushButton::clicked, this, [this] {
+        if (m_lossOf->current() == kByMethod) {
+            m_workbench.predictLosses();
+            return;
+        }
         m_workbench.measureTensors();
         m_workbench.measureQuality();
     });
@@ -235,6 +240,7 @@ void InspectMode::showMethods() {
     m_methods->setLosses(std::move(losses));
     const auto key = m_workbench.selection();
     m_methods->setSelected(key ? key->layer : -1);
+    ask(); // the note, and the button
 }
 
 void InspectMode::ask() {
@@ -258,13 +264,19 @@ void InspectMode::ask() {
     m_loss->setSelected(key ? key->layer : -1);
     m_methods->setSelected(key ? key->layer : -1);
     const QualityReport* quality = m_workbench.quality();
-    m_lossNote->setText(m_lossOf->current() == 1
-                            ? tr("predicted from what each tensor costs; levels of some 4.6 bits")
-                        : layers.empty() || !quality
-                            ? tr("error of the running text after each block, against the base")
-                            : tr("error after each block against the base, on %1 tokens")
-                                  .arg(units::count(quality->tokens)));
-    m_measure->setEnabled(model != nullptr);
+    m_lossNote->setText(
+        m_lossOf->current() == kByMethod
+            ? m_workbench.layerLosses().empty()
+                  ? tr("what each block costs by method, once each tensor's cost has "
+                       "been measured")
+                  : tr("KLD, predicted from what each tensor costs; levels of some "
+                       "4.6 bits")
+        : layers.empty() || !quality
+            ? tr("error of the running text after each block, against the base")
+            : tr("error after each block against the base, on %1 tokens")
+                  .arg(units::count(quality->tokens)));
+    m_measure->setEnabled(model && (m_lossOf->current() != kByMethod ||
+                                    (!m_workbench.canPredict() && !m_workbench.isPredicting())));
 }
 
 } // namespace

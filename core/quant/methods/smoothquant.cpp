@@ -17,7 +17,7 @@ constexpr int64_t kTrialRows = 64;
 std::vector<float> smoothScales(const FoldInput& input, const Progress& progress) {
     if (input.statistics->absMax.empty() || input.statistics->samples.empty())
         fail(ErrorKind::Usage,
-             "SmoothQuant has to see activations, and this calibration only knows their energies; "
+             "SmoothQuant has to see activations as they are, which no importance matrix holds; "
              "calibrate with a text.");
     const ScaleTrial trial(input, kTrialRows);
     const auto channels = static_cast<size_t>(trial.channels());
