@@ -13,7 +13,7 @@ using namespace nibble;
 
 namespace {
 
-constexpr int32_t kContext = 128, kWindows = 8;
+constexpr int32_t kContext = 128, kWindows = 32;
 
 std::shared_ptr<const Model> sample() {
     static const auto model = openModel(resourcePath("sample_model/nibble-sample-f16.gguf"));
@@ -97,6 +97,7 @@ QualityReport quality(const std::shared_ptr<const Model>& model, const Recipe& r
     EvaluateOptions options;
     options.context = kContext;
     options.chunks = kWindows;
+    options.spread = true;
     const auto variant = run(model, recipe);
     const EvaluationTokens tokens = tokenize(*model->tokenizer, shippedEvaluationText());
     return measureQuality(*variant, base.get(), tokens, options, {}, {}, &logits);
