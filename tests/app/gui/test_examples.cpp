@@ -86,5 +86,5 @@ private:
     Engine m_engine;
 };
 
-QTEST_MAIN(TestExamples)
+QTEST_GUILESS_MAIN(TestExamples)
 #include "test_examples.moc"
