@@ -67,12 +67,12 @@ void MethodLossPlot::setLosses(std::map<QString, std::vector<double>> losses) {
     legend->setVisible(most > 0);
     m_mark->setVisible(false);
     setEmptyText(most > 0 ? QString()
-                          : tr("What each block loses by each method\nwill be here. Press Predict "
-                               "in Tune."));
+                          : tr("What each block loses by each method\nwill be here. Press "
+                               "Measure."));
     if (most > 0) {
         // Room above the lines for their names.
         setHome({-0.3, static_cast<double>(blocks) - 0.7},
-                {least / 2, most * std::pow(most / least, 0.6) * 2});
+                {least / 2, most * std::pow(most / least, 0.8) * 2});
         setFinding(worst);
     }
     colour();
@@ -98,7 +98,7 @@ void MethodLossPlot::colour() {
     legend->setBrush(Qt::NoBrush);
     legend->setBorderPen(Qt::NoPen);
     legend->setFillOrder(QCPLegend::foColumnsFirst);
-    legend->setWrap(5);
+    legend->setWrap(2); // names fit beside each other in the narrowest panel
     m_mark->setPen(QPen(theme.ink(Ink::Accent), 1));
     replot(rpQueuedReplot);
 }
