@@ -212,9 +212,7 @@ EvaluationText calibrationText(const Model& model, const std::filesystem::path& 
         return shippedCalibrationText();
     if (isChats(path))
         return chatText(model, path);
-    EvaluationText text = evaluationTextFile(path);
-    requireText(text);
-    return text;
+    return evaluationTextFile(path);
 }
 
 CalibrationChoice lookAtCalibration(const std::shared_ptr<const Model>& model,

@@ -46,6 +46,7 @@ protected:
 private:
     void ask();
     void showMethods();
+    void describeLoss();
     void arrange(bool force);
     Panel* plotPanel(const QString& title, Plot* plot, Label* note);
 
@@ -240,7 +241,7 @@ void InspectMode::showMethods() {
     m_methods->setLosses(std::move(losses));
     const auto key = m_workbench.selection();
     m_methods->setSelected(key ? key->layer : -1);
-    ask(); // the note, and the button
+    describeLoss();
 }
 
 void InspectMode::ask() {
@@ -263,6 +264,13 @@ void InspectMode::ask() {
     m_loss->setLayers(layers);
     m_loss->setSelected(key ? key->layer : -1);
     m_methods->setSelected(key ? key->layer : -1);
+    describeLoss();
+}
+
+/// The note below the loss, and whether there is something to measure.
+void InspectMode::describeLoss() {
+    const auto layers = m_workbench.layerErrors();
+    const auto model = m_workbench.model();
     const QualityReport* quality = m_workbench.quality();
     m_lossNote->setText(
         m_lossOf->current() == kByMethod
