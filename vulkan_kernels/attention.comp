@@ -3,7 +3,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #include "interface.h"
 
-// softmax(q · K / √n) V of one head of one row, online over tiles of WORKGROUP positions, so that any
+// softmax(scale · q · K) V of one head of one row, online over tiles of WORKGROUP positions, so that any
 // length needs the same shared memory. Scores: an invocation a position. Sums: an invocation a pair
 // of values, or a slice of the positions for a pair where heads are short.
 layout(local_size_x_id = ID_WORKGROUP) in;
@@ -15,6 +15,7 @@ layout(constant_id = ID_HEAD_SIZE) const uint HEAD_SIZE = 64u;
 layout(constant_id = ID_KV) const uint KEYS = KV_F16;
 layout(constant_id = ID_VALUES) const uint VALUES = KV_F16;
 layout(constant_id = ID_TAIL) const uint TAIL = 0u;
+layout(constant_id = ID_SINKS) const uint SINKS = 0u;
 
 const uint kPairs = HEAD_SIZE / 2u;
 const uint kLanes = kPairs < WORKGROUP ? kPairs : WORKGROUP;
@@ -25,6 +26,7 @@ layout(std430, binding = 1) readonly buffer Keys1 { uint keys1[]; };
 layout(std430, binding = 1) readonly buffer Keys4 { uvec4 keys4[]; };
 layout(std430, binding = 2) readonly buffer Values1 { uint values1[]; };
 layout(std430, binding = 3) coherent buffer Result { float result[]; };
+layout(std430, binding = 4) readonly buffer Sinks { float sinks[]; };
 layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
 
 shared float sQuery[HEAD_SIZE];
@@ -106,15 +108,16 @@ void main() {
     uint kvHead = head / (a.heads / a.kvHeads);
     bool active_ = row < step_[STEP_ROW_COUNT];
     uint count = active_ ? step_[STEP_POSITIONS(a.stepRows) + row] + 1u : 0u;
-    uint pages = STEP_PAGE_LISTS(a.stepRows, a.ropeDims) + step_[STEP_PAGES(a.stepRows) + row];
+    uint pages = a.listsAt + step_[STEP_PAGES(a.stepRows) + row];
     for (uint d = lane; d < HEAD_SIZE; d += WORKGROUP)
         sQuery[d] = query[row * a.queryStride + head * HEAD_SIZE + d] * a.scale;
     uint pair = lane % kLanes, slice = lane / kLanes;
     vec2 sums[PAIRS_EACH];
     for (uint i = 0u; i < PAIRS_EACH; ++i)
         sums[i] = vec2(0.0);
-    float most = -3.0e38, total = 0.0;
-    for (uint first = 0u; first < count; first += WORKGROUP) {
+    float most = SINKS != 0u ? sinks[head] : -3.0e38, total = SINKS != 0u ? 1.0 : 0.0;
+    uint begin = a.window != 0u && count > a.window ? count - a.window : 0u;
+    for (uint first = begin; first < count; first += WORKGROUP) {
         uint tile = min(count - first, WORKGROUP);
         barrier();
         float score_ = -3.0e38;
@@ -124,6 +127,8 @@ void main() {
             uint at = (page * a.kvHeads + kvHead) * PAGE_TOKENS + t % PAGE_TOKENS;
             sAt[lane] = at;
             score_ = score(at);
+            if (a.cap > 0.0)
+                score_ = a.cap * hyperbolicTangent(score_ / a.cap);
         }
         float before = most;
         most = max(most, reduceMax(lane, score_));

@@ -10,6 +10,17 @@ layout(constant_id = ID_OUTLIERS) const uint OUTLIERS = 0u;
 
 layout(std430, binding = 1) readonly buffer Step { uint step_[]; };
 layout(std430, binding = 2) writeonly buffer Result { float result[]; };
+layout(std430, binding = 4) readonly buffer Positions { float positions[]; };
+
+layout(constant_id = ID_BIAS) const uint POSITIONS = 0u; // whether a learned one is added
+
+// What enters the first layer for column i.
+float entering(uint row, uint i, float v) {
+    v *= a.scale;
+    if (POSITIONS != 0u)
+        v += positions[step_[STEP_POSITIONS(a.stepRows) + row] * a.outStride + i];
+    return v;
+}
 
 void main() {
     uint block = gl_GlobalInvocationID.x, to = gl_WorkGroupID.y;
@@ -34,11 +45,12 @@ void main() {
             if (kHasOffset)
                 v += i < 16u ? s.o0 : s.o1;
         }
-        result[to * a.outStride + block * 32u + i] = v;
+        result[to * a.outStride + block * 32u + i] = entering(to, block * 32u + i, v);
     }
     for (uint k = 0u; OUTLIERS != 0u && k < a.planes.columns; ++k) {
         uint column = w1[a.planes.columnsAt + k];
         if (column / 32u == block)
-            result[to * a.outStride + column] = outlierWeight(a.planes, tile, row, k);
+            result[to * a.outStride + column] =
+                entering(to, column, outlierWeight(a.planes, tile, row, k));
     }
 }

@@ -17,11 +17,13 @@ layout(std430, binding = 4) writeonly buffer Words { uint words[]; };
 layout(std430, binding = 5) writeonly buffer Info { uvec4 info[]; };
 layout(std430, binding = 5) writeonly buffer List { uint list[]; };
 layout(std430, binding = 7) readonly buffer Form { uint form[]; };
+layout(std430, binding = 8) readonly buffer NormBias { float normBias[]; };
 layout(std430, binding = 6) writeonly buffer Kept { float kept[]; };
 
 float sourceAt(uint i) { return source[i]; }
 float secondAt(uint i) { return second[i]; }
 float normWeightAt(uint i) { return normWeight[i]; }
+float normBiasAt(uint i) { return normBias[i]; }
 void storeWord(uint i, uint word) { words[i] = word; }
 void storeInfo(uint i, uvec4 value) { info[i] = value; }
 void storeListWord(uint i, uint word) { list[i] = word; }

@@ -23,6 +23,8 @@ layout(constant_id = ID_AHEAD) const uint AHEAD = 1u;
 layout(constant_id = ID_RECORDS) const uint RECORDS = 1u;
 layout(constant_id = ID_SPREAD) const uint SPREAD = 0u;
 layout(constant_id = ID_OUTLIERS) const uint OUTLIERS = 0u;
+layout(constant_id = ID_EXPERTS) const uint EXPERTS = EXPERTS_NONE;
+layout(constant_id = ID_EXPERTS_USED) const uint EXPERTS_USED = 1u;
 const uint SLICES = WORKGROUP / TILE_ROWS;
 const uint kStride = SPREAD != 0u ? SLICES : 1u; // from a slice's block to its next
 const uint kSlicesAtOnce = 4u;
@@ -31,6 +33,8 @@ layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
 layout(std430, binding = 1) readonly buffer Floats { vec4 floats[]; };
 layout(std430, binding = 2) readonly buffer Info { uvec4 blockInfo[]; };
 layout(std430, binding = 2) readonly buffer Lists { uint info[]; };
+
+layout(std430, binding = 7) readonly buffer Routes { uvec2 routes[]; };
 
 shared float sPartial[PARTIALS];
 
@@ -92,10 +96,10 @@ void addIntegerBlocks(uint first, uint x, uint stride, inout float sums[SUMS]) {
     }
 }
 
-void addFloatBlock(uint record, BlockScale s, uint t, uint x, uint stride,
+void addFloatBlock(Planes planes, uint record, BlockScale s, uint t, uint x, uint stride,
                    inout float sums[SUMS]) {
     vec4 w[8];
-    recordFloats(a.planes, record, s.zero, s.zero1, w);
+    recordFloats(planes, record, s.zero, s.zero1, w);
     [[unroll]] for (uint m = 0u; m < M; ++m) {
         uint at = x * 8u;
         vec4 v0 = w[0] * floats[at] + w[1] * floats[at + 1u] + w[2] * floats[at + 2u] +
@@ -132,10 +136,32 @@ void addOutliers(uint slice, uint firstRow, uint tiles[TILES], uint row, inout f
     }
 }
 
+// The planes of a slot's expert; its bias lies behind those of the experts before it.
+Planes ofExpert(Planes p, uint expert) {
+    uint at = (expert - a.firstExpert) * a.expertWords;
+    p.lowAt += at;
+    p.highAt += at;
+    p.scaleAt += at;
+    p.superScaleAt += at;
+    p.offsetAt += at;
+    p.superOffsetAt += at;
+    return p;
+}
+
 void main() {
     uint lane = gl_LocalInvocationID.x, row = lane % TILE_ROWS, slice = lane / TILE_ROWS;
     uint firstTile = gl_WorkGroupID.x * TILES, firstRow = gl_WorkGroupID.y * M;
     uint lastTile = (a.planes.rows - 1u) / TILE_ROWS;
+    Planes planes = a.planes;
+    uint inputRow = firstRow, expert = 0u;
+    if (EXPERTS != EXPERTS_NONE) { // a slot a workgroup, one row each
+        expert = routes[firstRow].x;
+        if (expert < a.firstExpert || expert >= a.firstExpert + a.experts)
+            return;
+        planes = ofExpert(planes, expert);
+        if (EXPERTS == EXPERTS_OF_ROWS)
+            inputRow = firstRow / EXPERTS_USED;
+    }
     float sums[SUMS];
     [[unroll]] for (uint i = 0u; i < SUMS; ++i)
         sums[i] = 0.0;
@@ -144,16 +170,16 @@ void main() {
     [[unroll]] for (uint t = 0u; t < TILES; ++t) {
         tiles[t] = min(firstTile + t, lastTile);
         if (GROUP == 0u)
-            rowScales[t] = blockScale(a.planes, tiles[t], row, 0u);
+            rowScales[t] = blockScale(planes, tiles[t], row, 0u);
     }
-    uint x = firstRow * a.planes.blocks;
+    uint x = inputRow * a.planes.blocks;
     uint each = SPREAD != 0u ? 1u : (a.planes.blocks + SLICES - 1u) / SLICES;
     uint end = SPREAD != 0u ? a.planes.blocks : min(slice * each + each, a.planes.blocks);
     for (uint first = slice * each; first < end; first += kStride * AHEAD) {
         if (FLOAT != 0u) {
             [[unroll]] for (uint t = 0u; t < TILES; ++t) {
-                BlockScale s = GROUP == 0u ? rowScales[t] : blockScale(a.planes, tiles[t], row, first);
-                addFloatBlock((tiles[t] * a.planes.blocks + first) * TILE_ROWS + row, s, t, x + first,
+                BlockScale s = GROUP == 0u ? rowScales[t] : blockScale(planes, tiles[t], row, first);
+                addFloatBlock(planes, (tiles[t] * a.planes.blocks + first) * TILE_ROWS + row, s, t, x + first,
                               a.planes.blocks, sums);
             }
             continue;
@@ -163,8 +189,8 @@ void main() {
             [[unroll]] for (uint t = 0u; t < TILES; ++t) {
                 uint r = u * TILES + t;
                 gScales[r] =
-                    GROUP == 0u ? rowScales[t] : blockScale(a.planes, tiles[t], row, block);
-                recordCodes(a.planes, (tiles[t] * a.planes.blocks + block) * TILE_ROWS + row,
+                    GROUP == 0u ? rowScales[t] : blockScale(planes, tiles[t], row, block);
+                recordCodes(planes, (tiles[t] * a.planes.blocks + block) * TILE_ROWS + row,
                             gCodes0[r], gCodes1[r]);
             }
         }
@@ -197,7 +223,7 @@ void main() {
             uint at = (m * TILES + t) * WORKGROUP + k * TILE_ROWS + pair;
             v += vec2(sPartial[at], sPartial[at + 1u]);
         }
-        finishPair(firstRow + m, n, v);
+        finishPair(firstRow + m, n, v, expert * a.planes.rows);
     }
     if (TAIL != 0u)
         prepareWhenLast(a.tail, lane, a.workgroups, a.rows);

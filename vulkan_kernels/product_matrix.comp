@@ -156,7 +156,7 @@ void main() {
             uint row = rowAt + pair / (kSide / 2u), col = colAt + pair % (kSide / 2u) * 2u;
             if (row < a.rows && col < a.planes.rows)
                 finishPair(row, a.planes.firstRow + col,
-                           vec2(sOut[out_ + pair * 2u], sOut[out_ + pair * 2u + 1u]));
+                           vec2(sOut[out_ + pair * 2u], sOut[out_ + pair * 2u + 1u]), 0u);
         }
         barrier();
     }

@@ -31,7 +31,7 @@ void main() {
         return;
     uint head = block / blocks, inHead = block % blocks;
     uint position = step_[STEP_POSITIONS(a.stepRows) + row];
-    uint lists = STEP_PAGE_LISTS(a.stepRows, a.ropeDims) + step_[STEP_PAGES(a.stepRows) + row];
+    uint lists = a.listsAt + step_[STEP_PAGES(a.stepRows) + row];
     uint page = step_[lists + position / PAGE_TOKENS] * a.heads + head;
     uint codes = a.headSize * PAGE_TOKENS / kCodesPerWord;
     uint start = page * (codes + PAGE_TOKENS * blocks / 2u);

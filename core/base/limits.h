@@ -24,6 +24,7 @@ inline constexpr uint64_t kMerges = 8ull << 20;
 inline constexpr uint64_t kTextBytes = 1ull << 30;
 inline constexpr int kLayers = 4'096;
 inline constexpr int64_t kWidth = 1 << 20;
+inline constexpr int64_t kExperts = 1'024;
 inline constexpr uint32_t kRegexMatchLimit = 10'000'000;
 inline constexpr uint32_t kRegexDepthLimit = 10'000'000;
 

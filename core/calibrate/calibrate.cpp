@@ -83,7 +83,7 @@ std::string identityOf(const Model& model, const EvaluationTokens& tokens,
     constexpr int kVersion = 2;
     return fmt::format("{} {} model {} {} {} {} {} text {} {} windows {} of {} samples {}",
                        NIBBLE_VERSION, kVersion, hashName(checkpointHash(*model.checkpoint)),
-                       c.normEpsilon, c.ropeBase, c.ropeScale, int(c.ropeStyle),
+                       c.normEpsilon, c.rope.base, c.rope.scale, int(c.ropeStyle),
                        hashName(tokens.hash), hashName(stream.hash()), stream.windows(),
                        options.context, options.sampleRows);
 }

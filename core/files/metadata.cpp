@@ -45,6 +45,9 @@ const MetadataValue::Integers* Metadata::findIntegers(std::string_view key) cons
 const MetadataValue::Floats* Metadata::findFloats(std::string_view key) const {
     return findAs<MetadataValue::Floats>(*this, key);
 }
+const MetadataValue::Booleans* Metadata::findBooleans(std::string_view key) const {
+    return findAs<MetadataValue::Booleans>(*this, key);
+}
 const MetadataValue::Doubles* Metadata::findDoubles(std::string_view key) const {
     return findAs<MetadataValue::Doubles>(*this, key);
 }

@@ -39,6 +39,7 @@ public:
     const std::string* findString(std::string_view key) const;
     const MetadataValue::Strings* findStrings(std::string_view key) const;
     const MetadataValue::Integers* findIntegers(std::string_view key) const;
+    const MetadataValue::Booleans* findBooleans(std::string_view key) const;
     const MetadataValue::Floats* findFloats(std::string_view key) const;
     const MetadataValue::Doubles* findDoubles(std::string_view key) const;
     int64_t getInteger(std::string_view key) const;

@@ -15,7 +15,7 @@ public:
 };
 
 /// The tensor names that the llama family shares ("blk.{}.attn_q.weight",
-/// "model.layers.{}.self_attn.q_proj.weight").
+/// "model.layers.{}.self_attn.q_proj.weight"), with all its optional ones.
 std::span<const RoleName> llamaNames();
 
 /// The config of a llama-like GGUF file, from keys with the prefix `name` ("llama.block_count").
@@ -28,6 +28,11 @@ ModelConfig readHuggingFaceConfig(const Metadata& metadata, const char* name);
 std::vector<float> llama3RopeFactors(const ModelConfig& config, double factor, double lowFactor,
                                      double highFactor, double originalContext);
 
-extern const Architecture kLlama, kMistral, kQwen2;
+/// config.json's "layer_types", where it is given: windows of `window` tokens for layers that are
+/// "sliding_attention", none for the others. False where it is not.
+bool readLayerTypes(const Metadata& metadata, ModelConfig& config, int32_t window);
+
+extern const Architecture kLlama, kMistral, kMixtral, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe, kGemma,
+    kGemma2, kGemma3, kPhi3, kGranite, kOlmo2, kSmollm3, kGpt2, kGptOss;
 
 } // namespace nibble

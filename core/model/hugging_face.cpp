@@ -13,27 +13,20 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-const Architecture* architectureOf(const Model& model) {
-    for (const Architecture* a : architectures())
-        if (model.config.architecture == a->name)
-            return a;
-    return nullptr;
-}
-
 /// The "rope_scaling" whose factors these are. GGUF files keep the factors alone, so the published
 /// settings are tried: Llama 3.1 and 3.2.
 Json ropeScaling(const ModelConfig& config) {
-    if (config.ropeFactors.empty()) {
-        if (config.ropeScale == 1)
+    if (config.rope.factors.empty()) {
+        if (config.rope.scale == 1)
             return nullptr;
-        return {{"rope_type", "linear"}, {"factor", 1 / double(config.ropeScale)}};
+        return {{"rope_type", "linear"}, {"factor", 1 / double(config.rope.scale)}};
     }
     for (const double factor : {8.0, 32.0, 16.0, 4.0})
         for (const double context : {8192.0, 4096.0, 16384.0, 32768.0}) {
             const auto factors = llama3RopeFactors(config, factor, 1, 4, context);
-            const bool same = std::ranges::equal(factors, config.ropeFactors, [](float a, float b) {
-                return std::fabs(a - b) <= 1e-4f * b;
-            });
+            const bool same =
+                std::ranges::equal(factors, config.rope.factors,
+                                   [](float a, float b) { return std::fabs(a - b) <= 1e-4f * b; });
             if (same)
                 return {{"rope_type", "llama3"},
                         {"factor", factor},
@@ -62,7 +55,7 @@ Json configOf(const Model& model, const Architecture& architecture) {
     out["hidden_act"] = "silu";
     // The shortest decimals that are these floats.
     out["rms_norm_eps"] = std::stod(fmt::format("{}", c.normEpsilon));
-    out["rope_theta"] = std::stod(fmt::format("{}", c.ropeBase));
+    out["rope_theta"] = std::stod(fmt::format("{}", c.rope.base));
     out["rope_scaling"] = ropeScaling(c);
     out["tie_word_embeddings"] = c.tiedEmbedding;
     if (architecture.name == std::string_view("llama")) {
@@ -84,15 +77,15 @@ Json configOf(const Model& model, const Architecture& architecture) {
 } // namespace
 
 std::string huggingFaceName(const Model& model, TensorKey key) {
-    if (const Architecture* architecture = architectureOf(model))
+    if (const Architecture* architecture = findArchitecture(model.config.architecture))
         for (const RoleName& row : architecture->names)
-            if (row.role == key.role && row.huggingFace)
-                return fmt::format(fmt::runtime(row.huggingFace), key.layer);
+            if (row.holds(key) && row.huggingFace)
+                return fmt::format(fmt::runtime(row.huggingFace), key.layer, key.expert);
     return {};
 }
 
 std::string huggingFaceConfig(const Model& model) {
-    const Architecture* architecture = architectureOf(model);
+    const Architecture* architecture = findArchitecture(model.config.architecture);
     if (!architecture)
         fail(ErrorKind::Usage, "Folders of the architecture \"{}\" cannot be written.",
              printable(model.config.architecture));

@@ -1,30 +1,29 @@
-#include "core/model/architectures.h"
-
-#include <fmt/format.h>
+#include "core/model/config_reader.h"
 
 namespace nibble {
 namespace {
 
-/// Converters name Mistral's models "llama" in GGUF, so that only the folder form has its own name.
+/// Converters name Mistral's models "llama" in GGUF, and keep no window there.
 ModelConfig fromGguf(const Metadata& metadata) {
-    ModelConfig config = readGgufConfig(metadata, "mistral");
-    config.ropeStyle = RopeStyle::Interleaved;
-    return config;
+    return readGgufConfig(metadata, "llama");
 }
 
 ModelConfig fromHuggingFace(const Metadata& metadata) {
     ModelConfig config = readHuggingFaceConfig(metadata, "mistral");
-    const int64_t window = metadata.integerOr("sliding_window", 0);
-    if (window > 0 && window < config.contextLength)
-        throw UnsupportedModel(fmt::format("\"{}\" attends to a sliding window of {} tokens, which "
-                                           "cannot be run yet; it can be inspected.",
-                                           printable(metadata.source), window));
+    const int32_t window = ConfigReader{metadata, ""}.countOrNone("sliding_window", INT32_MAX);
+    for (LayerConfig& layer : config.perLayer)
+        layer.window = window;
     return config;
 }
 
 } // namespace
 
-const Architecture kMistral{"mistral", "MistralForCausalLM", fromGguf, fromHuggingFace,
-                            llamaNames()};
+const Architecture kMistral{.name = "mistral",
+                            .gguf = "llama",
+                            .huggingFaceClass = "MistralForCausalLM",
+                            .ggufRope = RopeStyle::Interleaved,
+                            .readGguf = fromGguf,
+                            .readHuggingFace = fromHuggingFace,
+                            .names = llamaNames()};
 
 } // namespace nibble

@@ -1,6 +1,4 @@
-#include "core/model/architectures.h"
-
-#include <fmt/format.h>
+#include "core/model/config_reader.h"
 
 namespace nibble {
 namespace {
@@ -10,15 +8,19 @@ ModelConfig fromGguf(const Metadata& metadata) {
 }
 
 ModelConfig fromHuggingFace(const Metadata& metadata) {
-    if (metadata.booleanOr("use_sliding_window", false))
-        throw UnsupportedModel(fmt::format("\"{}\" uses a sliding attention window, which cannot "
-                                           "be run yet; it can be inspected.",
-                                           printable(metadata.source)));
-    return readHuggingFaceConfig(metadata, "qwen2");
+    ModelConfig config = readHuggingFaceConfig(metadata, "qwen2");
+    readUpperWindows(ConfigReader{metadata, ""}, config);
+    return config;
 }
 
 } // namespace
 
-const Architecture kQwen2{"qwen2", "Qwen2ForCausalLM", fromGguf, fromHuggingFace, llamaNames()};
+const Architecture kQwen2{.name = "qwen2",
+                          .gguf = "qwen2",
+                          .huggingFaceClass = "Qwen2ForCausalLM",
+                          .ggufRope = RopeStyle::Halves,
+                          .readGguf = fromGguf,
+                          .readHuggingFace = fromHuggingFace,
+                          .names = llamaNames()};
 
 } // namespace nibble

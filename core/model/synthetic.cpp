@@ -168,7 +168,8 @@ std::shared_ptr<const Model> makeSyntheticModel(std::string_view shapeName, uint
     const auto understood = understand(checkpoint);
     model->config = understood->config;
     model->m_keys.assign(understood->keys().begin(), understood->keys().end());
-    model->m_index = understood->m_index;
+    model->m_tensors = understood->m_tensors;
+    model->m_stored = understood->m_stored;
     model->m_generate = [seed](const TensorInfo& info, TensorKey key) {
         Tensor tensor =
             isMatrix(key.role) ? randomMatrix(info, hashText(info.name) ^ seed) : ones(info);

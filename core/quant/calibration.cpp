@@ -11,7 +11,9 @@ TensorKey inputKey(TensorKey key) {
     case Role::Value:
         return {Role::Query, key.layer};
     case Role::Up:
-        return {Role::Gate, key.layer};
+        return {Role::Gate, key.layer, key.expert};
+    case Role::SharedUp:
+        return {Role::SharedGate, key.layer};
     case Role::TokenEmbedding: // a tied head
         return {Role::Output, -1};
     default:

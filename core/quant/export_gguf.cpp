@@ -33,44 +33,23 @@ constexpr FileType kFileTypes[] = {
 void putInteger(Metadata& metadata, const std::string& key, int64_t value) {
     metadata.entries[key] = {.value = value, .storedType = gguf::kU32};
 }
-void putFloat(Metadata& metadata, const std::string& key, double value) {
-    metadata.entries[key] = {.value = value, .storedType = gguf::kF32};
-}
 void putText(Metadata& metadata, const std::string& key, std::string value) {
     metadata.entries[key] = {.value = std::move(value), .storedType = gguf::kString};
 }
 
 /// Whether rows of q and k must be reordered on the way: folders keep the halves that rotate
-/// together apart, GGUF files of the llama family want them as neighbours.
+/// together apart, GGUF files of some families want them as neighbours.
 bool reordersHeads(const Model& model) {
-    return model.checkpoint->container == Checkpoint::Container::Safetensors &&
-           (model.config.architecture == "llama" || model.config.architecture == "mistral");
+    const Architecture* architecture = findArchitecture(model.config.architecture);
+    return model.checkpoint->container == Checkpoint::Container::Safetensors && architecture &&
+           architecture->ggufRope == RopeStyle::Interleaved;
 }
 
-/// The metadata of a folder's model as a GGUF file states it (converters write Mistral as llama).
+/// The metadata of a folder's model as a GGUF file states it.
 Metadata describeFolder(const Model& model) {
-    const ModelConfig& c = model.config;
     Metadata m;
     m.source = model.checkpoint->metadata.source;
-    const std::string family = c.architecture == "mistral" ? "llama" : c.architecture;
-    putText(m, "general.architecture", family);
-    const auto key = [&](const char* name) { return family + "." + name; };
-    putInteger(m, key("block_count"), c.layers);
-    putInteger(m, key("context_length"), c.contextLength);
-    putInteger(m, key("embedding_length"), c.width);
-    putInteger(m, key("feed_forward_length"), c.feedForward);
-    putInteger(m, key("vocab_size"), c.vocabulary);
-    putInteger(m, key("attention.head_count"), c.heads);
-    putInteger(m, key("attention.head_count_kv"), c.kvHeads);
-    putInteger(m, key("attention.key_length"), c.headSize);
-    putInteger(m, key("attention.value_length"), c.headSize);
-    putFloat(m, key("attention.layer_norm_rms_epsilon"), double(c.normEpsilon));
-    putInteger(m, key("rope.dimension_count"), c.ropeDimensions);
-    putFloat(m, key("rope.freq_base"), double(c.ropeBase));
-    if (c.ropeScale != 1) {
-        putText(m, key("rope.scaling.type"), "linear");
-        putFloat(m, key("rope.scaling.factor"), 1 / double(c.ropeScale));
-    }
+    putGgufConfig(model, m);
     if (model.tokenizer)
         model.tokenizer->putInto(m);
     if (!model.chatTemplate.empty())
@@ -115,10 +94,13 @@ Bytes reordered(const Bytes& rows, int64_t rowCount, int32_t heads) {
     return Bytes::of(std::move(out));
 }
 
-/// One tensor of the file: a role's, made by the recipe, or one that is copied.
+/// One tensor of the file: made by the recipe (several keys where they lie in one tensor), copied,
+/// or values that only the config has.
 struct Entry {
-    std::optional<TensorKey> key;
-    const TensorInfo* source = nullptr; ///< null for RoPE factors that only the config has
+    std::string name;
+    std::vector<TensorKey> keys;
+    const TensorInfo* source = nullptr; ///< what is copied, and where the values come from
+    std::vector<float> values = {};
 };
 
 class Export {
@@ -127,16 +109,16 @@ public:
         : m_model(model), m_recipe(recipe), m_quantizer(model, recipe, std::move(calibration)) {
         if (model.checkpoint->container != Checkpoint::Container::Safetensors)
             for (const TensorInfo& info : model.checkpoint->tensors) {
-                if (info.owner.empty() || isKept(model.keyOf(info.owner)))
-                    add({model.keyOf(info.name), &info}, info.name);
+                const auto keys = model.keysOf(info.name);
+                if (info.owner.empty() || isKept(model.keysOf(info.owner)))
+                    add({info.name, {keys.begin(), keys.end()}, &info});
             }
         else
-            for (const TensorKey key : model.keys()) {
-                const std::string name = tensorName(key);
-                add({key, &model.get(key)}, name + (name.ends_with(".bias") ? "" : ".weight"));
-            }
-        if (!model.config.ropeFactors.empty() && !model.find({Role::RopeFactors, -1}))
-            addRopeFactors();
+            for (const TensorKey key : model.keys())
+                if (const auto group = model.storedWith(key); group.front() == key)
+                    add({ggufName(model, key), {group.begin(), group.end()}, &model.get(key)});
+        for (auto& [name, values] : ggufRopeFactors(model))
+            add({std::move(name), {}, nullptr, std::move(values)});
     }
 
     ExportReport report() const { return exportReport(m_quantizer); }
@@ -163,18 +145,39 @@ public:
         if (index + 1 < m_entries.size() && m_entries[index + 1].source)
             prefetchPages(m_entries[index + 1].source->bytes.view());
         if (!entry.source)
-            return Bytes::of(m_model.config.ropeFactors);
+            return Bytes::of(entry.values);
         const bool isGguf = m_model.checkpoint->container == Checkpoint::Container::Gguf;
-        if (!entry.key || (isGguf && isKept(entry.key)))
+        if (entry.keys.empty() || (isGguf && isKept(entry.keys)))
             return entry.source->bytes;
-        if (!reordersHeads(m_model) && putInParts(index, put, progress))
-            return {};
-        const Tensor tensor = m_quantizer.tensor(*entry.key, progress);
-        Bytes bytes = toStoredBytes(tensor, *m_tensors[index].type);
+        uint64_t offset = 0;
+        for (const TensorKey key : entry.keys) {
+            progress.check();
+            const uint64_t bytes = bytesOf(key, *m_tensors[index].type);
+            if (reordersHeads(m_model) || !putInParts(key, index, offset, put, progress)) {
+                const Bytes made = stored(key, *m_tensors[index].type, progress);
+                if (entry.keys.size() == 1)
+                    return made;
+                put(offset, made.view());
+            }
+            offset += bytes;
+        }
+        return {};
+    }
+
+private:
+    uint64_t bytesOf(TensorKey key, const BlockType& type) const {
+        const TensorInfo& info = m_model.get(key);
+        const uint64_t rowBlocks =
+            (static_cast<uint64_t>(info.cols()) + type.blockValues - 1) / type.blockValues;
+        return rowBlocks * type.blockBytes * static_cast<uint64_t>(info.rows());
+    }
+    Bytes stored(TensorKey key, const BlockType& type, const Progress& progress) {
+        const Tensor tensor = m_quantizer.tensor(key, progress);
+        Bytes bytes = toStoredBytes(tensor, type);
         if (!reordersHeads(m_model))
             return bytes;
         const ModelConfig& c = m_model.config;
-        switch (entry.key->role) {
+        switch (key.role) {
         case Role::Query:
             return reordered(bytes, tensor.rows, c.heads);
         case Role::QueryBias:
@@ -187,68 +190,87 @@ public:
             return bytes;
         }
     }
-
-private:
     /// Writes rows as soon as they are made; false where that cannot be.
-    bool putInParts(size_t index, const PutBytes& put, const Progress& progress) {
+    bool putInParts(TensorKey key, size_t index, uint64_t offset, const PutBytes& put,
+                    const Progress& progress) {
         const GgufTensor& out = m_tensors[index];
-        const auto rows = static_cast<uint64_t>(m_entries[index].source->rows());
+        const uint64_t rowBytes =
+            bytesOf(key, *out.type) / static_cast<uint64_t>(m_model.get(key).rows());
         return m_quantizer.tensorInParts(
-            *m_entries[index].key,
+            key,
             [&](int64_t firstRow, const Tensor& part) {
-                put(static_cast<uint64_t>(firstRow) * (out.bytes / rows),
+                put(offset + static_cast<uint64_t>(firstRow) * rowBytes,
                     toStoredBytes(part, *out.type).view());
             },
             progress);
     }
     /// Whether a tensor goes into the file as the base stores it. What the base runs as is not
     /// always what a file can hold (see TensorInfo::format).
-    bool isKept(std::optional<TensorKey> key) const {
-        const Format* format = key ? m_recipe.choose(m_model, *key).format : nullptr;
-        return !format || (format == m_model.get(*key).format() && !blockTypeHolding(*format));
+    bool isKept(std::span<const TensorKey> keys) const {
+        return std::ranges::all_of(keys, [&](TensorKey key) {
+            const Format* format = m_recipe.choose(m_model, key).format;
+            return !format || (format == m_model.get(key).format() && !blockTypeHolding(*format));
+        });
     }
-    void add(Entry entry, std::string name) {
+    /// Parts that lie behind each other: [experts][rows][cols], or all rows (of vectors all values)
+    /// in one.
+    std::vector<int64_t> dimsOf(const Entry& entry) const {
+        std::vector<int64_t> dims = m_model.get(entry.keys.front()).dims;
+        if (entry.keys.front().expert >= 0)
+            dims.insert(dims.begin(), static_cast<int64_t>(entry.keys.size()));
+        else
+            for (size_t i = 1; i < entry.keys.size(); ++i)
+                dims.front() += m_model.get(entry.keys[i]).dims.front();
+        return dims;
+    }
+    void add(Entry entry) {
+        if (!entry.source) {
+            const auto count = static_cast<int64_t>(entry.values.size());
+            m_tensors.push_back({entry.name,
+                                 {count},
+                                 blockTypeOf(getFormat("f32")),
+                                 static_cast<uint64_t>(count) * sizeof(float)});
+            m_entries.push_back(std::move(entry));
+            return;
+        }
         const TensorInfo& info = *entry.source;
+        const bool kept = isKept(entry.keys);
         const TensorChoice choice =
-            entry.key ? m_recipe.choose(m_model, *entry.key) : TensorChoice{};
+            entry.keys.empty() ? TensorChoice{} : m_recipe.choose(m_model, entry.keys.front());
         if (choice.format && !choice.format->isFloat() && choice.method &&
-            choice.method->keepsOutliers() && !isKept(entry.key))
+            choice.method->keepsOutliers() && !kept)
             fail(
                 ErrorKind::Usage,
                 "Tensor \"{}\" is made by {} in this recipe, and no GGUF file can hold its outlier "
                 "columns; choose rtn and q8_0 for it.",
-                printable(name), choice.method->title);
-        const BlockType* type =
-            isKept(entry.key) ? info.type
-                              : blockTypeHolding(*m_recipe.choose(m_model, *entry.key).format);
+                printable(entry.name), choice.method->title);
+        const BlockType* type = kept ? info.type : blockTypeHolding(*choice.format);
         if (!type || type->ggufType < 0)
             fail(ErrorKind::Usage,
                  "Tensor \"{}\" is {} in this recipe, which no GGUF file can hold; choose f16, "
                  "q8_0, q4_0 or q4_1 for it.",
-                 printable(name),
-                 entry.key && m_recipe.choose(m_model, *entry.key).format
-                     ? m_recipe.choose(m_model, *entry.key).format->name
-                     : info.type->name);
-        const uint64_t rowBlocks =
-            (static_cast<uint64_t>(info.cols()) + type->blockValues - 1) / type->blockValues;
-        m_tensors.push_back({std::move(name), info.dims, type,
-                             rowBlocks * type->blockBytes * static_cast<uint64_t>(info.rows())});
-        m_entries.push_back(entry);
-    }
-    void addRopeFactors() {
-        const auto count = m_model.config.ropeFactors.size();
-        m_tensors.push_back({"rope_freqs.weight",
-                             {static_cast<int64_t>(count)},
-                             blockTypeOf(getFormat("f32")),
-                             count * sizeof(float)});
-        m_entries.push_back({});
+                 printable(entry.name), choice.format ? choice.format->name : info.type->name);
+        if (entry.keys.empty()) {
+            const uint64_t rowBlocks =
+                (static_cast<uint64_t>(info.cols()) + type->blockValues - 1) / type->blockValues;
+            m_tensors.push_back(
+                {entry.name, info.dims, type,
+                 rowBlocks * type->blockBytes * static_cast<uint64_t>(info.rows())});
+        } else {
+            uint64_t bytes = 0;
+            for (const TensorKey key : entry.keys)
+                bytes += bytesOf(key, *type);
+            m_tensors.push_back({entry.name, dimsOf(entry), type, bytes});
+        }
+        m_entries.push_back(std::move(entry));
     }
     /// The type that holds most of the matrices' values.
     int64_t fileType() const {
         std::map<std::string_view, int64_t> values;
         for (size_t i = 0; i < m_entries.size(); ++i)
-            if (m_entries[i].key && isMatrix(m_entries[i].key->role))
-                values[m_tensors[i].type->name] += m_entries[i].source->values();
+            for (const TensorKey key : m_entries[i].keys)
+                if (isMatrix(key.role))
+                    values[m_tensors[i].type->name] += m_model.get(key).values();
         int64_t most = 0, number = 1;
         for (const FileType& type : kFileTypes)
             if (const auto at = values.find(type.format); at != values.end() && at->second > most) {

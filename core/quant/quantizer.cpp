@@ -13,8 +13,8 @@ namespace nibble {
 
 /// Products that share an input, and what makes it.
 struct Quantizer::Fold {
-    std::vector<Role> consumers;
-    std::vector<Role> producers; ///< the first decides whether anything can be folded
+    std::vector<TensorKey> consumers;
+    std::vector<TensorKey> producers; ///< the first decides whether anything can be folded
 };
 
 namespace {
@@ -61,8 +61,8 @@ Moments scaledMoments(const Moments& moments, const std::vector<float>& scales) 
     return out;
 }
 
-bool contains(const std::vector<Role>& roles, Role role) {
-    return std::find(roles.begin(), roles.end(), role) != roles.end();
+bool contains(const std::vector<TensorKey>& keys, TensorKey key) {
+    return std::find(keys.begin(), keys.end(), key) != keys.end();
 }
 
 } // namespace
@@ -85,12 +85,11 @@ const FeedbackFactor& FeedbackCache::get(const Method& method,
     return m_factor;
 }
 
-const std::vector<float>* Quantizer::scales(const Fold& fold, int32_t layer,
-                                            const Progress& progress) {
-    const auto [at, isNew] = m_scales.try_emplace({&fold, layer});
+const std::vector<float>* Quantizer::scales(const Fold& fold, const Progress& progress) {
+    const auto [at, isNew] = m_scales.try_emplace(fold.consumers.front());
     if (isNew) {
         try {
-            at->second = makeScales(fold, layer, progress);
+            at->second = makeScales(fold, progress);
         } catch (...) {
             m_scales.erase(at);
             throw;
@@ -100,20 +99,19 @@ const std::vector<float>* Quantizer::scales(const Fold& fold, int32_t layer,
 }
 
 /// Empty when the recipe does not ask for any, or the input cannot be scaled.
-std::vector<float> Quantizer::makeScales(const Fold& fold, int32_t layer,
-                                         const Progress& progress) {
+std::vector<float> Quantizer::makeScales(const Fold& fold, const Progress& progress) {
     const Method* method = nullptr;
     FoldInput input;
     std::vector<Tensor> bases;
-    for (const Role role : fold.consumers) {
-        const TensorChoice choice = m_recipe.choose(m_model, {role, layer});
+    for (const TensorKey key : fold.consumers) {
+        const TensorChoice choice = m_recipe.choose(m_model, key);
         if (!choice.method || !choice.method->inputScales || !choice.format ||
             choice.format->isFloat() || (method && choice.method != method))
             return {};
         method = choice.method;
         input.activations = choice.activations;
     }
-    const TensorKey producer{fold.producers.front(), layer};
+    const TensorKey producer = fold.producers.front();
     if (isMatrix(producer.role)) {
         const Format* stored = m_model.get(producer).format();
         const Format* wanted = m_recipe.choose(m_model, producer).format;
@@ -123,22 +121,52 @@ std::vector<float> Quantizer::makeScales(const Fold& fold, int32_t layer,
     if (!m_calibration)
         fail(ErrorKind::Usage,
              "{} needs to know what flows into \"{}\"; calibrate the model first.", method->title,
-             tensorName({fold.consumers.front(), layer}));
-    const TensorKey site = inputKey({fold.consumers.front(), layer});
+             tensorName(fold.consumers.front()));
+    const TensorKey site = inputKey(fold.consumers.front());
+    if (site.expert >= 0 && !m_calibration->find(site))
+        return {}; // an expert that no token of the text chose
     input.statistics = &m_calibration->get(site);
     std::shared_ptr<const Moments> moments;
     if (m_calibration->moments)
         moments = m_calibration->moments(site, progress);
     input.moments = moments.get();
-    for (const Role role : fold.consumers)
-        bases.push_back(m_model.load({role, layer}));
+    for (const TensorKey key : fold.consumers)
+        bases.push_back(m_model.load(key));
     for (size_t i = 0; i < bases.size(); ++i)
-        input.consumers.push_back(
-            {&bases[i], m_recipe.choose(m_model, {fold.consumers[i], layer}).format});
+        input.consumers.push_back({&bases[i], m_recipe.choose(m_model, fold.consumers[i]).format});
     std::vector<float> scales = method->inputScales(input, progress);
-    if (fold.producers.front() == Role::Value)
+    if (producer.role == Role::Value)
         scales = ofQueryChannels(m_model.config, ofValueRows(m_model.config, scales));
     return scales;
+}
+
+/// What of a layer's products with one input can be made by what lies before them. Routers see the
+/// normed input of a mixture as floats, so that nothing is folded there.
+std::vector<Quantizer::Fold> Quantizer::foldsOf(TensorKey key) const {
+    const int32_t layer = key.layer;
+    const ModelConfig& c = m_model.config;
+    std::vector<Fold> folds;
+    const auto add = [&](std::vector<TensorKey> consumers, std::vector<TensorKey> producers) {
+        if (m_model.find(producers.front()))
+            folds.push_back({std::move(consumers), std::move(producers)});
+    };
+    add({{Role::Query, layer}, {Role::Key, layer}, {Role::Value, layer}},
+        {{Role::AttentionNorm, layer}, {Role::AttentionNormBias, layer}});
+    add({{Role::AttentionOutput, layer}}, {{Role::Value, layer}, {Role::ValueBias, layer}});
+    if (!c.layer(layer).experts && c.gated)
+        add({{Role::Gate, layer}, {Role::Up, layer}},
+            {{Role::FeedForwardNorm, layer}, {Role::FeedForwardNormBias, layer}});
+    if (!c.layer(layer).experts && !c.gated)
+        add({{Role::Up, layer}},
+            {{Role::FeedForwardNorm, layer}, {Role::FeedForwardNormBias, layer}});
+    // The up projection goes through nothing that is not linear.
+    if (c.gated && c.activation != Activation::ClampedSilu) {
+        if (key.expert >= 0 || !c.layer(layer).experts)
+            add({{Role::Down, layer, key.expert}},
+                {{Role::Up, layer, key.expert}, {Role::UpBias, layer, key.expert}});
+        add({{Role::SharedDown, layer}}, {{Role::SharedUp, layer}});
+    }
+    return folds;
 }
 
 /// Columns times s of the tensor's own input, rows (or values) over s of the input that it makes.
@@ -162,20 +190,15 @@ Tensor Quantizer::folded(Tensor base, const std::vector<float>* columns,
 }
 
 Quantizer::Scales Quantizer::scalesOf(TensorKey key, const Progress& progress) {
-    static const Fold kFolds[] = {
-        {{Role::Query, Role::Key, Role::Value}, {Role::AttentionNorm}},
-        {{Role::AttentionOutput}, {Role::Value, Role::ValueBias}},
-        {{Role::Gate, Role::Up}, {Role::FeedForwardNorm}},
-        {{Role::Down}, {Role::Up}},
-    };
     Scales found;
-    if (key.layer >= 0)
-        for (const Fold& fold : kFolds) {
-            if (contains(fold.consumers, key.role))
-                found.columns = scales(fold, key.layer, progress);
-            if (contains(fold.producers, key.role))
-                found.rows = scales(fold, key.layer, progress);
-        }
+    if (key.layer < 0)
+        return found;
+    for (const Fold& fold : foldsOf(key)) {
+        if (contains(fold.consumers, key))
+            found.columns = scales(fold, progress);
+        if (contains(fold.producers, key))
+            found.rows = scales(fold, progress);
+    }
     return found;
 }
 

@@ -66,8 +66,9 @@ private:
         const std::vector<float>*columns = nullptr, *rows = nullptr;
     };
     Scales scalesOf(TensorKey key, const Progress& progress);
-    const std::vector<float>* scales(const Fold& fold, int32_t layer, const Progress& progress);
-    std::vector<float> makeScales(const Fold& fold, int32_t layer, const Progress& progress);
+    std::vector<Fold> foldsOf(TensorKey key) const;
+    const std::vector<float>* scales(const Fold& fold, const Progress& progress);
+    std::vector<float> makeScales(const Fold& fold, const Progress& progress);
     /// Sets Tensor::inputScale of a tensor of codes that multiplies with int8_static.
     void setInputScale(Tensor& tensor, TensorKey key, const std::vector<float>* columns,
                        const Progress& progress);
@@ -82,7 +83,7 @@ private:
     const Model& m_model;
     const Recipe& m_recipe;
     std::shared_ptr<const Calibration> m_calibration;
-    std::map<std::pair<const Fold*, int32_t>, std::vector<float>> m_scales; ///< empty = none
+    std::map<TensorKey, std::vector<float>> m_scales; ///< by a fold's first consumer; empty = none
     std::shared_ptr<FeedbackCache> m_feedback;
     std::map<TensorKey, float> m_inputScales; ///< by inputKey()
     std::map<TensorKey, double> m_damped;

@@ -74,7 +74,8 @@ const Format& fitting(const Format& wanted, int64_t cols) {
 } // namespace
 
 const RecipeRule* ruleFor(const Recipe& recipe, TensorKey key) {
-    const std::string tensor = tensorName(key);
+    // All experts of a layer are one tensor in files, and so in recipes.
+    const std::string tensor = tensorName({key.role, key.layer});
     const auto rule =
         std::find_if(recipe.rules.rbegin(), recipe.rules.rend(),
                      [&](const RecipeRule& candidate) { return matches(candidate.match, tensor); });
@@ -86,6 +87,11 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
     if (!isMatrix(key.role))
         return {.format = &f32};
     const RecipeRule* rule = ruleFor(*this, key);
+    // What shares a stored tensor has one format: of the rules for its parts the last one wins.
+    if (key.expert < 0)
+        for (const TensorKey part : model.storedWith(key))
+            if (const RecipeRule* other = ruleFor(*this, part); !rule || (other && other > rule))
+                rule = other;
     TensorChoice choice;
     if (!rule) {
         const auto& packed = model.get(key).packed;
@@ -120,7 +126,7 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
 }
 
 void Recipe::set(TensorKey key, RecipeRule rule) {
-    rule.match = tensorName(key);
+    rule.match = tensorName({key.role, key.layer});
     std::erase_if(rules, [&](const RecipeRule& old) { return old.match == rule.match; });
     rules.push_back(std::move(rule));
 }

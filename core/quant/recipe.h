@@ -20,7 +20,9 @@ struct TensorChoice {
 };
 
 /// One rule: tensors whose name (core/model/names.h) matches `match` get these. `match` is a glob
-/// ("*", "blk.*.ffn_down", "blk.0.*"); the last matching rule wins.
+/// ("*", "blk.*.ffn_down", "blk.0.*"); the last matching rule wins. A layer's experts have one name
+/// here ("blk.0.ffn_down"), and so one format; parts of one stored tensor have that of the last
+/// rule that matches any of them.
 struct RecipeRule {
     std::string match, format, method = "rtn", activations = "float";
     friend bool operator==(const RecipeRule&, const RecipeRule&) = default;

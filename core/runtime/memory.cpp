@@ -24,10 +24,15 @@ bool stageHolds(const ModelConfig& config, const StageOptions& options, TensorKe
     switch (key.role) {
     case Role::TokenEmbedding:
         return options.embeds || (options.heads && config.tiedEmbedding);
+    case Role::PositionEmbedding:
+        return options.embeds;
     case Role::OutputNorm:
+    case Role::OutputNormBias:
     case Role::Output:
         return options.heads;
     case Role::RopeFactors:
+    case Role::RopeFactorsLong:
+    case Role::RopeFactorsShort:
         return false;
     default:
         return key.layer >= options.layers.begin && key.layer < options.layers.end;
@@ -43,8 +48,9 @@ uint64_t kvBytes(const ModelConfig& config, const StageOptions& options) {
 }
 
 MemoryUse Backend::predict(const ModelConfig& config, const StageOptions& options) const {
-    const auto row = uint64_t(2 * config.width + 2 * config.queryWidth() + 2 * config.kvWidth() +
-                              2 * config.feedForward + (options.heads ? config.vocabulary : 0));
+    const auto row =
+        uint64_t(2 * config.width + 2 * config.queryWidth() + 2 * config.kvWidth() +
+                 2 * config.widestFeedForward() + (options.heads ? config.vocabulary : 0));
     return {.weights = 0,
             .kv = kvBytes(config, options),
             .scratch = row * sizeof(float) * uint64_t(options.maxRows)};

@@ -55,10 +55,11 @@ Runner::Runner(std::shared_ptr<const Model> model, RunOptions options)
     s.options = std::move(options);
     s.checkPlacement();
     s.pages = std::make_shared<Session::Pages>(pageCount(s.options));
+    const ModelConfig config = s.model->config.inContext(s.options.context);
     for (size_t i = 0; i < s.options.placement.size(); ++i) {
         s.stageOptions.push_back(nibble::stageOptions(s.model->config, s.options, i));
         s.stages.push_back(
-            s.options.placement[i].backend->makeStage(s.model->config, s.stageOptions.back()));
+            s.options.placement[i].backend->makeStage(config, s.stageOptions.back()));
     }
     s.batch.rows.reserve(static_cast<size_t>(s.options.maxRows));
 }

@@ -32,7 +32,8 @@ std::shared_ptr<const Model> planted() {
         std::vector<Bytes> contents;
         for (const TensorInfo& info : base->checkpoint->tensors) {
             tensors.push_back({info.name, info.dims, info.type, info.bytes.size()});
-            const auto key = base->keyOf(info.name);
+            const auto keys = base->keysOf(info.name);
+            const TensorKey* key = keys.empty() ? nullptr : &keys.front();
             const bool norm =
                 key && (key->role == Role::AttentionNorm || key->role == Role::FeedForwardNorm);
             const bool reads = key && (key->role == Role::Query || key->role == Role::Key ||

@@ -36,7 +36,10 @@ private slots:
     void logits_data() {
         QTest::addColumn<QString>("name");
         QTest::addColumn<bool>("simd");
-        for (const char* name : {"llama-gqa", "llama-rope-scaled", "qwen2-bias"})
+        for (const char* name :
+             {"llama-gqa", "llama-rope-scaled", "qwen2-bias", "qwen3-qknorm", "gemma-1",
+              "gemma2-softcap", "gemma3-swa", "phi3-fused", "granite-multipliers", "olmo2-postnorm",
+              "smollm3-nope", "mixtral-moe", "qwen3moe"})
             for (const bool simd : {false, true})
                 QTest::addRow("%s %s", name, simd ? "simd" : "scalar") << QString(name) << simd;
     }

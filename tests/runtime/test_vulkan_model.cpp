@@ -42,7 +42,10 @@ class TestVulkanModel : public QObject {
 private slots:
     void logits_data() {
         QTest::addColumn<QString>("name");
-        for (const char* name : {"llama-gqa", "llama-rope-scaled", "qwen2-bias"})
+        for (const char* name :
+             {"llama-gqa", "llama-rope-scaled", "qwen2-bias", "qwen3-qknorm", "gemma-1",
+              "gemma2-softcap", "gemma3-swa", "phi3-fused", "granite-multipliers", "olmo2-postnorm",
+              "smollm3-nope", "mixtral-moe", "qwen3moe"})
             QTest::addRow("%s", name) << QString(name);
     }
     void logits() {

@@ -15,7 +15,7 @@ layout(std430, binding = 6) readonly buffer Step { uint step_[]; };
 void storeCache(uint row, uint n, vec2 v) {
     uint position = step_[STEP_POSITIONS(a.stepRows) + row];
     uint pages = step_[STEP_PAGES(a.stepRows) + row];
-    uint page = step_[STEP_PAGE_LISTS(a.stepRows, a.ropeDims) + pages + position / PAGE_TOKENS];
+    uint page = step_[a.listsAt + pages + position / PAGE_TOKENS];
     uint at = ((page * a.kvHeads + n / a.headSize) * PAGE_TOKENS + position % PAGE_TOKENS) *
                   a.headSize +
               n % a.headSize;
@@ -29,18 +29,19 @@ void storeCache(uint row, uint n, vec2 v) {
 
 vec2 rotate(uint row, uint n, vec2 v) {
     uint d = n % a.headSize;
-    if (d >= a.ropeDims)
+    if (a.ropeAt == 0u || d >= a.ropeDims)
         return v;
-    uint at = STEP_ROPE(a.stepRows) + row * a.ropeDims + d;
+    uint at = a.ropeAt + row * a.ropeDims + d;
     float c = uintBitsToFloat(step_[at]), s = uintBitsToFloat(step_[at + 1u]);
     return vec2(v.x * c - v.y * s, v.x * s + v.y * c);
 }
 
 // Two neighbouring results of an activation row: what RoPE rotates together, and one cache word.
-void finishPair(uint row, uint n, vec2 v) {
+// The bias of result n stands at biasAt + n.
+void finishPair(uint row, uint n, vec2 v, uint biasAt) {
     bool both = n + 1u < a.planes.firstRow + a.planes.rows;
     if (BIAS != 0u)
-        v += vec2(bias[n], both ? bias[n + 1u] : 0.0);
+        v += vec2(bias[biasAt + n], both ? bias[biasAt + n + 1u] : 0.0);
     uint at = row * a.outStride + n;
     if (EPILOGUE == EPILOGUE_KEY || EPILOGUE == EPILOGUE_VALUE) {
         if (row < step_[STEP_ROW_COUNT])
@@ -50,7 +51,7 @@ void finishPair(uint row, uint n, vec2 v) {
     if (EPILOGUE == EPILOGUE_QUERY)
         v = rotate(row, n, v);
     if (EPILOGUE == EPILOGUE_ADD)
-        v += vec2(result[at], both ? result[at + 1u] : 0.0);
+        v = vec2(result[at], both ? result[at + 1u] : 0.0) + a.scale * v;
     result[at] = v.x;
     if (both)
         result[at + 1u] = v.y;

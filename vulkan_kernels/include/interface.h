@@ -26,7 +26,7 @@
 #define ID_TABLE3 14
 #define ID_UNIT 15
 #define ID_EXACT 40 /* to 55: the table's entries as floats */
-/* The kernel's own constants are 16 to 39. */
+/* The kernel's own constants are 16 to 39, and 56 on. */
 
 /* ID_KIND: how codes become values. */
 #define KIND_UNIFORM 0
@@ -92,9 +92,18 @@
 #define ID_KEEP_FLOAT 34
 #define ID_LOGIT_ROWS 35
 #define ID_PREPARE_OUTLIERS 36
+#define ID_NORM 38 /* in the order of NormKind */
+#define ID_GATE 39 /* in the order of Activation */
 #define PREPARE_PLAIN 0
 #define PREPARE_NORM 1
-#define PREPARE_SILU 2
+#define PREPARE_GATED 2     /* activation(source) · second */
+#define PREPARE_ACTIVATED 3 /* activation(source) */
+#define NORM_RMS 0
+#define NORM_LAYER 1
+#define GATE_SILU 0
+#define GATE_GELU_TANH 1
+#define GATE_GELU 2
+#define GATE_CLAMPED 3
 #define ACTIVATION_TOKEN 1
 #define ACTIVATION_STATIC 2
 
@@ -121,6 +130,24 @@
 #define ID_VALUES 22
 #define ID_PAIRS_EACH 30 /* pairs of values of a head that an invocation sums */
 
+#define ID_SINKS 37 /* also: whether route.comp weighs a shared expert, and add.comp adds one */
+
+/* Mixtures of experts. A slot is one of the experts that a row chose: row · used + its place.
+   product.comp: whether its input is that of the slot's row, or the slot's own. */
+#define ID_EXPERTS 56
+#define EXPERTS_NONE 0
+#define EXPERTS_OF_ROWS 1
+#define EXPERTS_OF_SLOTS 2
+#define ID_EXPERTS_USED 57
+/* route.comp: how many there are, and whether the weights of the chosen ones sum to 1. */
+#define ID_EXPERT_COUNT 58
+#define ID_EXPERT_NORM 59
+/* route.comp, add.comp, heads.comp: what is normed. */
+#define ID_NORMED 60
+#define NORMED_NOTHING 0
+#define NORMED_ROW 1
+#define NORMED_HEAD 2
+
 /* probe_read.comp, probe_rate.comp */
 #define PROBE_WORKGROUP 256
 #define PROBE_READS 16
@@ -143,7 +170,7 @@
 #define STEP_PAGES(R) (4 + 2 * (R))
 #define STEP_LOGIT_ROWS(R) (4 + 3 * (R))
 #define STEP_ROPE(R) (4 + 4 * (R))
-#define STEP_PAGE_LISTS(R, ropeDims) (4 + 4 * (R) + (R) * (ropeDims))
+#define STEP_PAGE_LISTS(R, ropeWords) (4 + 4 * (R) + (R) * (ropeWords))
 
 #ifdef __cplusplus
 #include <cstdint>
@@ -183,28 +210,50 @@ struct ProductArguments {
     uint stepRows;
     uint headSize;
     uint ropeDims;
+    uint ropeAt;  /* of the step buffer: cosines and sines of its rows; 0 = nothing rotates */
+    uint listsAt; /* of the step buffer: its page lists */
     uint kvHeads;
-    uint workgroups; /* of all dispatches that share the tail */
-    uint rows;       /* that the tail prepares */
+    uint workgroups;  /* of all dispatches that share the tail */
+    uint rows;        /* that the tail prepares */
+    float scale;      /* of what is added */
+    uint firstExpert; /* in the buffer, of how many, and their words each */
+    uint experts;
+    uint expertWords;
     PrepareArguments tail;
 };
 
 struct AttentionArguments {
     uint stepRows;
-    uint ropeDims;
+    uint listsAt;
     uint heads;
     uint kvHeads;
     uint queryStride;
     uint outStride;
     float scale;
+    float cap;   /* scores become cap · tanh(score / cap); 0 = they stay */
+    uint window; /* tokens that are attended to; 0 = all */
     uint workgroups;
     uint rows;
     PrepareArguments tail;
 };
 
+struct AddArguments {
+    uint width;
+    float scale;
+    float epsilon;
+    uint slots; /* that the shared expert's weights lie behind */
+};
+
+struct RouteArguments {
+    uint width;
+    float epsilon;
+    float scale;
+    uint slots;
+};
+
 struct StoreKvArguments {
     uint stepRows;
-    uint ropeDims;
+    uint listsAt;
     uint heads; /* of keys or values */
     uint headSize;
 };
@@ -217,6 +266,8 @@ struct ProbeArguments {
 struct EmbedArguments {
     Planes planes;
     uint outStride;
+    uint stepRows;
+    float scale;
 };
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
-// Rows as the next product wants them: optional RMS norm or SiLU(gate) · up, then floats or int8
+// Rows as the next product wants them: optional norm or activation(gate) · up, then floats or int8
 // codes, and per block of 32 {scale, sum of the first 16, sum of the last 16}; outliers in a list.
-// The including file defines sourceAt(row, i), secondAt(row, i), normWeightAt(i),
+// The including file defines sourceAt(row, i), secondAt(row, i), normWeightAt(i), normBiasAt(i),
 // storeWord(i, word), storeInfo(i, words), storeListWord(i, word), keepFloat(i, value), formAt(i).
 
 #include "numbers.glsl"
@@ -8,6 +8,8 @@
 layout(constant_id = ID_PREPARE) const uint PREPARE = PREPARE_PLAIN;
 layout(constant_id = ID_ACTIVATION) const uint ACTIVATION = 0u;
 layout(constant_id = ID_KEEP_FLOAT) const uint KEEP_FLOAT = 0u;
+layout(constant_id = ID_NORM) const uint NORM = NORM_RMS;
+layout(constant_id = ID_GATE) const uint GATE = GATE_SILU;
 layout(constant_id = ID_PREPARE_OUTLIERS) const uint PREPARE_OUTLIERS = 0u;
 const bool kOutlierColumns = (PREPARE_OUTLIERS & OUTLIERS_COLUMNS) != 0u;
 const bool kOutlierValues = (PREPARE_OUTLIERS & OUTLIERS_VALUES) != 0u;
@@ -41,15 +43,50 @@ float reduceMax(uint lane, float value) {
     return most;
 }
 
+float hyperbolicTangent(float x) { // tanh of some drivers is no number for large x
+    return 1.0 - 2.0 / (exp(2.0 * x) + 1.0);
+}
+
+// Abramowitz and Stegun 7.1.26: within 1.5e-7.
+float errorFunction(float x) {
+    float t = 1.0 / (1.0 + 0.3275911 * abs(x));
+    float p = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t +
+               0.254829592) * t;
+    float e = 1.0 - p * exp(-x * x);
+    return x < 0.0 ? -e : e;
+}
+
+float activated(float x) {
+    if (GATE == GATE_GELU_TANH)
+        return 0.5 * x * (1.0 + hyperbolicTangent(0.79788456080286536 * (x + 0.044715 * x * x * x)));
+    if (GATE == GATE_GELU)
+        return 0.5 * x * (1.0 + errorFunction(x * 0.70710678118654752));
+    if (GATE == GATE_CLAMPED) {
+        x = min(x, 7.0);
+        return x / (1.0 + exp(-1.702 * x));
+    }
+    return x / (1.0 + exp(-x));
+}
+
+// What a gate lets through.
+float gated(float x, float up) {
+    if (GATE == GATE_CLAMPED)
+        up = clamp(up, -7.0, 7.0) + 1.0;
+    return activated(x) * up;
+}
+
 // The same bits in each place that asks, so that a value is an outlier everywhere or nowhere.
-float preparedAt(PrepareArguments a, uint row, uint i, float norm) {
+float preparedAt(PrepareArguments a, uint row, uint i, vec2 norm) {
     if (i >= a.width)
         return 0.0;
     precise float x = sourceAt(row * a.sourceStride + i);
     if (PREPARE == PREPARE_NORM)
-        x = x * norm * normWeightAt(i);
-    if (PREPARE == PREPARE_SILU)
-        x = x / (1.0 + exp(-x)) * secondAt(row * a.sourceStride + i);
+        x = NORM == NORM_LAYER ? (x - norm.y) * norm.x * normWeightAt(i) + normBiasAt(i)
+                               : x * norm.x * normWeightAt(i);
+    if (PREPARE == PREPARE_GATED)
+        x = gated(x, secondAt(row * a.sourceStride + i));
+    if (PREPARE == PREPARE_ACTIVATED)
+        x = activated(x);
     return x;
 }
 
@@ -74,7 +111,7 @@ void storeOutlier(uint at, uint i, float x) {
 }
 
 // The list of a row, in the order of lanes and of their blocks: the same whenever it is made.
-void storeOutliers(PrepareArguments a, uint lane, uint from, uint to, float norm) {
+void storeOutliers(PrepareArguments a, uint lane, uint from, uint to, vec2 norm) {
     uint at = OUTLIER_LISTS(a.stepRows, a.blocks) + to * OUTLIER_LIST_WORDS(a.blocks);
     uint columns = kOutlierColumns ? formAt(FORM_COLUMNS) : 0u;
     for (uint k = lane; k < columns; k += WORKGROUP) {
@@ -113,7 +150,7 @@ const uint kBrokenBits = 0x7f800000u;
 shared uint sMost[WORKGROUP]; // bits of magnitudes, in the order of what they stand for
 shared float sSums[WORKGROUP];
 
-vec4 preparedWord(PrepareArguments a, uint row, uint word, float norm) {
+vec4 preparedWord(PrepareArguments a, uint row, uint word, vec2 norm) {
     vec4 x;
     for (uint k = 0u; k < 4u; ++k)
         x[k] = preparedAt(a, row, word * 4u + k, norm);
@@ -156,7 +193,7 @@ vec2 blockSums(uint lane, float mine) {
 }
 
 // The scale of a whole row's codes, its inverse, and 1 where a value is broken.
-vec3 rowScale(PrepareArguments a, uint lane, uint row, float norm) {
+vec3 rowScale(PrepareArguments a, uint lane, uint row, vec2 norm) {
     float most = 0.0, broken = 0.0;
     for (uint i = lane; i < a.width; i += WORKGROUP) {
         float x = codedValue(i, preparedAt(a, row, i, norm));
@@ -174,14 +211,20 @@ vec3 rowScale(PrepareArguments a, uint lane, uint row, float norm) {
 
 // Part `part` of `parts` of row `from`, as row `to`.
 void prepareRow(PrepareArguments a, uint lane, uint from, uint to, uint part, uint parts) {
-    float norm = 1.0;
+    vec2 norm = vec2(1.0, 0.0); // factor, mean
     if (PREPARE == PREPARE_NORM) {
         float sum = 0.0;
+        if (NORM == NORM_LAYER) {
+            for (uint i = lane; i < a.width; i += WORKGROUP)
+                sum += sourceAt(from * a.sourceStride + i);
+            norm.y = reduceSum(lane, sum) / float(a.width);
+            sum = 0.0;
+        }
         for (uint i = lane; i < a.width; i += WORKGROUP) {
-            float x = sourceAt(from * a.sourceStride + i);
+            float x = sourceAt(from * a.sourceStride + i) - norm.y;
             sum += x * x;
         }
-        norm = 1.0 / sqrt(reduceSum(lane, sum) / float(a.width) + a.epsilon);
+        norm.x = 1.0 / sqrt(reduceSum(lane, sum) / float(a.width) + a.epsilon);
     }
     if (PREPARE_OUTLIERS != 0u && part == 0u)
         storeOutliers(a, lane, from, to, norm);

@@ -12,6 +12,7 @@ layout(std430, binding = 10) coherent buffer TailCount { uint tailCount; };
 float sourceAt(uint i) { return result[i]; }
 float secondAt(uint i) { return 1.0; }
 float normWeightAt(uint i) { return tailNorm[i]; }
+float normBiasAt(uint i) { return 0.0; }
 void storeWord(uint i, uint word) { tailWords[i] = word; }
 void storeInfo(uint i, uvec4 words) { tailInfo[i] = words; }
 void storeListWord(uint i, uint word) { tailList[i] = word; }

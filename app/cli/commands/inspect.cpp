@@ -49,9 +49,9 @@ Json describe(const ModelConfig& c) {
             {"vocabulary", c.vocabulary},
             {"context_length", c.contextLength},
             {"norm_epsilon", c.normEpsilon},
-            {"rope_base", c.ropeBase},
+            {"rope_base", c.rope.base},
             {"rope_dimensions", c.ropeDimensions},
-            {"rope_scale", c.ropeScale},
+            {"rope_scale", c.rope.scale},
             {"tied_embedding", c.tiedEmbedding}};
 }
 
@@ -91,6 +91,17 @@ Json describe(const TensorStatistics& s) {
             {"outlier_columns", lines(s.outlierCols)}};
 }
 
+/// "q", "q, k, v" of a fused tensor, "gate of 8 experts" of a stack.
+std::string rolesText(std::span<const TensorKey> keys) {
+    if (keys.front().expert >= 0)
+        return fmt::format("{} of {} expert{}", shortName(keys.front().role), keys.size(),
+                           keys.size() == 1 ? "" : "s");
+    std::string text;
+    for (const TensorKey key : keys)
+        text += (text.empty() ? "" : ", ") + std::string(shortName(key.role));
+    return text;
+}
+
 Json describeAll(const Model& model, bool weights, const Progress& progress) {
     const Checkpoint& file = *model.checkpoint;
     Json metadata = Json::object(), tensors = Json::array();
@@ -98,14 +109,15 @@ Json describeAll(const Model& model, bool weights, const Progress& progress) {
         metadata[printable(key, 200)] = nibble::describe(value);
     for (const TensorInfo& info : file.tensors) {
         progress.check();
-        const auto key = model.keyOf(info.name);
+        const auto keys = model.keysOf(info.name);
         Json tensor{{"name", info.name},
                     {"shape", info.dims},
                     {"type", info.type->name},
                     {"runs_as", info.format() ? Json(info.format()->name) : Json(nullptr)},
                     {"bytes", info.storedBytes()},
-                    {"role", key ? Json(shortName(key->role)) : Json(nullptr)},
-                    {"layer", key && key->layer >= 0 ? Json(key->layer) : Json(nullptr)}};
+                    {"role", keys.empty() ? Json(nullptr) : Json(rolesText(keys))},
+                    {"layer", !keys.empty() && keys.front().layer >= 0 ? Json(keys.front().layer)
+                                                                       : Json(nullptr)}};
         if (weights) {
             const auto statistics = statisticsOf(info, progress);
             tensor["statistics"] = statistics ? describe(*statistics) : Json(nullptr);
@@ -163,10 +175,10 @@ void printTable(const Model& model, bool weights, const Progress& progress) {
     Table table(columns);
     for (const TensorInfo& info : model.checkpoint->tensors) {
         progress.check();
-        const auto key = model.keyOf(info.name);
-        const char* role = key                  ? shortName(key->role)
-                           : info.owner.empty() ? "not used"
-                                                : "beside its weight";
+        const auto keys = model.keysOf(info.name);
+        const std::string role = !keys.empty()        ? rolesText(keys)
+                                 : info.owner.empty() ? "not used"
+                                                      : "beside its weight";
         std::vector<std::string> row{printable(info.name), role, shapeText(info), info.storedText(),
                                      bytesText(info.storedBytes())};
         if (weights) {

@@ -72,7 +72,7 @@ void MethodLossPlot::setLosses(std::map<QString, std::vector<double>> losses) {
     if (most > 0) {
         // Room above the lines for their names.
         setHome({-0.3, static_cast<double>(blocks) - 0.7},
-                {least / 2, most * std::pow(most / least, 0.8) * 2});
+                {least / 2, most * std::pow(most / least, 1.1) * 2});
         setFinding(worst);
     }
     colour();

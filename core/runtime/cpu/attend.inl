@@ -35,8 +35,20 @@ inline void scorePage(const std::byte* keys, const float* query, int n, float sc
         store(weights + i * kLanes, mul(sums[i], set1(scale)));
 }
 
-/// Scores to weights relative to the running maximum; gives the factor of what was added before.
-inline float softenPage(float* weights, int tokens, Running& state) {
+/// x → cap · tanh(x / cap)
+inline V capped(V x, float cap) {
+    const V e = exponential(mul(x, set1(2 / cap)));
+    return mul(set1(cap), sub(set1(1.0f), div(set1(2.0f), add(e, set1(1.0f)))));
+}
+
+/// Scores of the page's tokens [from, tokens) to weights relative to the running maximum; gives the
+/// factor of what was added before.
+inline float softenPage(float* weights, int from, int tokens, float cap, Running& state) {
+    if (cap > 0)
+        for (int i = 0; i < kPieces; ++i)
+            store(weights + i * kLanes, capped(load(weights + i * kLanes), cap));
+    for (int t = 0; t < from; ++t)
+        weights[t] = -__builtin_inff();
     for (int t = tokens; t < 32; ++t)
         weights[t] = -__builtin_inff();
     V top = set1(state.largest);
@@ -48,6 +60,8 @@ inline float softenPage(float* weights, int tokens, Running& state) {
 #pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i)
         store(weights + i * kLanes, exponential(sub(load(weights + i * kLanes), set1(largest))));
+    for (int t = 0; t < from; ++t)
+        weights[t] = 0;
     for (int t = tokens; t < 32; ++t)
         weights[t] = 0;
 #pragma GCC unroll 8
@@ -85,12 +99,11 @@ void attend(const AttendTask& task) {
     for (int i = 0; i < heads * padded; ++i)
         sums[i] = 0;
     for (int i = 0; i < heads; ++i) {
-        states[2 * i] = -__builtin_inff();
-        states[2 * i + 1] = 0;
+        states[2 * i] = task.sinks ? task.sinks[i % group] : -__builtin_inff();
+        states[2 * i + 1] = task.sinks ? 1 : 0;
     }
-    const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(n));
     const int last = task.positions[task.rows - 1];
-    for (int page = 0; page * 32 <= last; ++page) {
+    for (int page = task.first(task.positions[0]) / 32; page * 32 <= last; ++page) {
         const std::byte* keys = task.layer + kv.keysAt(task.pages[page], task.kvHead);
         const std::byte* values = task.layer + kv.valuesAt(task.pages[page], task.kvHead);
         const bool halfKeys = kv.kFormat == KvFormat::F16, halfValues = kv.vFormat == KvFormat::F16;
@@ -107,16 +120,19 @@ void attend(const AttendTask& task) {
             if (tokens <= 0)
                 continue;
             tokens = tokens > 32 ? 32 : tokens;
+            const int from = task.first(task.positions[row]) - page * 32;
+            if (from >= tokens)
+                continue;
             for (int h = 0; h < group; ++h) {
                 const int at = row * group + h;
                 const float* query = task.queries + row * task.queryStride + h * n;
                 float weights[32];
                 if (halfKeys)
-                    scorePage<true>(keys, query, n, scale, weights);
+                    scorePage<true>(keys, query, n, task.scale, weights);
                 else
-                    scorePage<false>(keys, query, n, scale, weights);
+                    scorePage<false>(keys, query, n, task.scale, weights);
                 Running state{states[2 * at], states[2 * at + 1]};
-                const float shrink = softenPage(weights, tokens, state);
+                const float shrink = softenPage(weights, from, tokens, task.cap, state);
                 states[2 * at] = state.largest;
                 states[2 * at + 1] = state.total;
                 if (halfValues)

@@ -3,6 +3,8 @@
 #include "core/base/error.h"
 #include "core/base/parallel.h"
 #include "core/model/names.h"
+#include "core/runtime/cpu/row_functions.h"
+#include "core/runtime/logits.h"
 
 #include <algorithm>
 #include <cmath>
@@ -19,6 +21,10 @@ int64_t innerCols(const ModelConfig& config) {
     return std::max(config.width, config.queryWidth());
 }
 
+int32_t innerWidth(const ModelConfig& config) {
+    return config.widestFeedForward();
+}
+
 /// The index of a layer's tensors; what lies outside the layers comes last.
 size_t slot(const StageOptions& options, int32_t layer) {
     return layer < 0 ? static_cast<size_t>(options.layers.end - options.layers.begin)
@@ -30,7 +36,10 @@ size_t slot(const StageOptions& options, int32_t layer) {
 CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
                    const CpuKernels& kernels)
     : m_config(config), m_options(options), m_kernels(kernels),
-      m_layout(config, options.kFormat, options.vFormat), m_frequencies(config.ropeFrequencies()) {
+      m_layout(config, options.kFormat, options.vFormat) {
+    m_turns[0].frequencies = config.ropeFrequencies(config.rope);
+    if (config.hasLocalRope())
+        m_turns[1].frequencies = config.ropeFrequencies(config.localRope);
     const auto maxRows = static_cast<size_t>(options.maxRows);
     const auto layers = static_cast<size_t>(options.layers.end - options.layers.begin);
     m_layerMatrices.resize(layers + 1);
@@ -40,16 +49,24 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
         m_kv = AlignedBuffer<std::byte>(m_layerBytes * layers);
         m_hidden = AlignedBuffer<float>(maxRows * size_t(config.width));
         m_product =
-            AlignedBuffer<float>(maxRows * size_t(std::max(config.width, config.feedForward)));
+            AlignedBuffer<float>(maxRows * size_t(std::max(config.width, innerWidth(config))));
         m_query = AlignedBuffer<float>(maxRows * size_t(config.queryWidth()));
         m_key = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
         m_value = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
-        m_cosines = AlignedBuffer<float>(maxRows * m_frequencies.size());
-        m_sines = AlignedBuffer<float>(maxRows * m_frequencies.size());
+        for (Turn& turn : m_turns) {
+            turn.cosines = AlignedBuffer<float>(maxRows * turn.frequencies.size());
+            turn.sines = AlignedBuffer<float>(maxRows * turn.frequencies.size());
+        }
         m_input = ActivationRows(options.maxRows, innerCols(config));
-        m_inner = ActivationRows(options.maxRows, config.feedForward);
+        m_inner = ActivationRows(options.maxRows, innerWidth(config));
         m_input.allow(1);
         m_inner.allow(1);
+        if (config.experts > 0) {
+            m_added = AlignedBuffer<float>(maxRows * size_t(config.width));
+            m_routed = ActivationRows(options.maxRows, config.width);
+            m_routed.allow(1);
+            m_chosen.resize(size_t(config.experts));
+        }
     } catch (const std::bad_alloc&) {
         fail(ErrorKind::OutOfMemory,
              "The conversation cache of {} pages and {} rows of scratch need {:.2f} GB, which this "
@@ -66,14 +83,17 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
 MemoryUse CpuStage::predict(const ModelConfig& config, const StageOptions& options) {
     const KvLayout layout(config, options.kFormat, options.vFormat);
     const auto layers = static_cast<uint64_t>(options.layers.end - options.layers.begin);
+    const bool mixture = config.experts > 0;
     const auto perRow = static_cast<uint64_t>(
-        config.width + std::max(config.width, config.feedForward) + config.queryWidth() +
-        2 * config.kvWidth() + config.ropeDimensions / 2 * 2);
+        config.width * (mixture ? 2 : 1) + std::max(config.width, innerWidth(config)) +
+        config.queryWidth() + 2 * config.kvWidth() +
+        config.ropeDimensions / 2 * (config.hasLocalRope() ? 4 : 2));
     MemoryUse use;
     use.kv = layout.pageBytes() * static_cast<uint64_t>(options.pages) * layers;
     use.scratch = perRow * sizeof(float) * static_cast<uint64_t>(options.maxRows) +
                   ActivationRows::bytesFor(options.maxRows, innerCols(config), 1) +
-                  ActivationRows::bytesFor(options.maxRows, config.feedForward, 1);
+                  ActivationRows::bytesFor(options.maxRows, innerWidth(config), 1) +
+                  (mixture ? ActivationRows::bytesFor(options.maxRows, config.width, 1) : 0);
     return use;
 }
 
@@ -83,15 +103,18 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, const Activations&
     try {
         if (!isMatrix(key.role)) {
             m_vectors[key] = decode(tensor);
-            m_layerVectors[at][role] = m_vectors[key].data();
+            if (key.expert < 0)
+                m_layerVectors[at][role] = m_vectors[key].data();
             return;
         }
         if (tensor.columnOrder)
             allowGathers();
-        m_layerMatrices[at][role] = nullptr;
+        if (key.expert < 0)
+            m_layerMatrices[at][role] = nullptr;
         m_matrices.erase(key);
         const auto placed = m_matrices.try_emplace(key, tensor, activations, m_kernels).first;
-        m_layerMatrices[at][role] = &placed->second;
+        if (key.expert < 0)
+            m_layerMatrices[at][role] = &placed->second;
         allowForms(key.layer);
     } catch (const std::bad_alloc&) {
         fail(ErrorKind::OutOfMemory, "Tensor \"{}\" does not fit into this computer's memory.",
@@ -105,7 +128,7 @@ void CpuStage::allowGathers() {
         if (m_gathered[i].bytes() == 0)
             m_gathered[i] =
                 ActivationRows(m_options.maxRows,
-                               i == 0 ? std::max<int64_t>(innerCols(m_config), m_config.feedForward)
+                               i == 0 ? std::max<int64_t>(innerCols(m_config), innerWidth(m_config))
                                       : innerCols(m_config));
         m_gathered[i].allow(1);
     }
@@ -139,6 +162,12 @@ const float* CpuStage::vector(Role role, int32_t layer) const {
     return m_layerVectors[slot(m_options, layer)][static_cast<size_t>(role)];
 }
 
+/// The same for what may belong to an expert.
+const float* CpuStage::vectorOf(TensorKey key) const {
+    const auto found = m_vectors.find(key);
+    return found == m_vectors.end() ? nullptr : found->second.data();
+}
+
 void CpuStage::copyPage(int32_t from, int32_t to) {
     const size_t bytes = m_layout.pageBytes();
     for (int32_t layer = 0; layer < m_options.layers.end - m_options.layers.begin; ++layer) {
@@ -152,7 +181,6 @@ bool CpuStage::begin(const Batch& batch, Tap* tap) {
     m_tap = tap;
     m_positions.clear();
     m_parts.clear();
-    const size_t pairs = m_frequencies.size();
     for (int32_t row = 0; row < rows(); ++row) {
         const BatchRow& at = batch.rows[size_t(row)];
         m_positions.push_back(at.position);
@@ -160,10 +188,18 @@ bool CpuStage::begin(const Batch& batch, Tap* tap) {
             m_parts.back().rows == kAttendRows)
             m_parts.push_back({at.sequence, row, 0});
         ++m_parts.back().rows;
-        for (size_t i = 0; i < pairs; ++i) {
-            const double angle = double(at.position) * double(m_frequencies[i]);
-            m_cosines.data()[size_t(row) * pairs + i] = static_cast<float>(std::cos(angle));
-            m_sines.data()[size_t(row) * pairs + i] = static_cast<float>(std::sin(angle));
+        for (size_t which = 0; which < m_turns.size(); ++which) {
+            Turn& turn = m_turns[which];
+            const auto magnitude =
+                double(which == 0 ? m_config.rope.magnitude : m_config.localRope.magnitude);
+            const size_t pairs = turn.frequencies.size();
+            for (size_t i = 0; i < pairs; ++i) {
+                const double angle = double(at.position) * double(turn.frequencies[i]);
+                turn.cosines.data()[size_t(row) * pairs + i] =
+                    static_cast<float>(magnitude * std::cos(angle));
+                turn.sines.data()[size_t(row) * pairs + i] =
+                    static_cast<float>(magnitude * std::sin(angle));
+            }
         }
     }
     return true;
@@ -175,8 +211,18 @@ void CpuStage::setHidden(std::span<const float> values) {
 
 void CpuStage::embed() {
     const CpuMatrix& table = matrix(Role::TokenEmbedding, -1);
-    for (int32_t row = 0; row < rows(); ++row)
-        table.decodeRow(m_batch->rows[size_t(row)].token, hidden(row));
+    const float* positions = vector(Role::PositionEmbedding, -1);
+    for (int32_t row = 0; row < rows(); ++row) {
+        const BatchRow& at = m_batch->rows[size_t(row)];
+        float* out = hidden(row);
+        table.decodeRow(at.token, out);
+        if (m_config.embeddingScale != 1)
+            for (int32_t i = 0; i < m_config.width; ++i)
+                out[i] *= m_config.embeddingScale;
+        if (positions)
+            for (int32_t i = 0; i < m_config.width; ++i)
+                out[i] += positions[int64_t(at.position) * m_config.width + i];
+    }
 }
 
 /// Reports values to the tap when it wants them.
@@ -190,13 +236,23 @@ void CpuStage::tap(TapSite::What what, TensorKey key, const ActivationRows& inpu
     m_tap->values(site, input.rows(), static_cast<int32_t>(input.cols()), m_tapped.data());
 }
 
+/// One row of the model's kind of norm; without a weight the row as it is.
+void CpuStage::norm(const float* x, const float* weight, const float* bias, float* out) const {
+    const int32_t width = m_config.width;
+    if (!weight)
+        std::copy_n(x, width, out);
+    else if (m_config.norm == NormKind::Layer)
+        layerNorm(x, weight, bias, m_config.normEpsilon, width, out);
+    else
+        m_kernels.norm(x, weight, m_config.normEpsilon, width, out);
+}
+
 /// The normed hidden rows into m_input.
-void CpuStage::normRows(std::span<const int32_t> which, const float* weight) {
+void CpuStage::normRows(std::span<const int32_t> which, const float* weight, const float* bias) {
     m_input.begin(static_cast<int32_t>(which.size()), m_config.width);
     const auto body = [&](size_t begin, size_t end) {
         for (size_t i = begin; i < end; ++i)
-            m_kernels.norm(hidden(which[i]), weight, m_config.normEpsilon, m_config.width,
-                           m_input.row(int64_t(i)));
+            norm(hidden(which[i]), weight, bias, m_input.row(int64_t(i)));
     };
     parallelFor(which.size(), 8, std::ref(body));
 }
@@ -224,10 +280,10 @@ CpuStage::Inputs CpuStage::prepare(ActivationRows& input,
 }
 
 /// Rotates `count` heads of one row by its position.
-void CpuStage::rotate(float* heads, int32_t count, int32_t row) const {
-    const auto pairs = static_cast<int32_t>(m_frequencies.size());
-    const float* cosines = m_cosines.data() + row * pairs;
-    const float* sines = m_sines.data() + row * pairs;
+void CpuStage::rotate(float* heads, int32_t count, int32_t row, const Turn& turn) const {
+    const auto pairs = static_cast<int32_t>(turn.frequencies.size());
+    const float* cosines = turn.cosines.data() + row * pairs;
+    const float* sines = turn.sines.data() + row * pairs;
     const bool halves = m_config.ropeStyle == RopeStyle::Halves;
     const int32_t step = halves ? 1 : 2, distance = halves ? pairs : 1;
     for (int32_t h = 0; h < count; ++h, heads += m_config.headSize)
@@ -241,7 +297,8 @@ void CpuStage::rotate(float* heads, int32_t count, int32_t row) const {
 }
 
 void CpuStage::qkv(int32_t layer) {
-    normRows({m_allRows.data(), size_t(rows())}, vector(Role::AttentionNorm, layer));
+    normRows({m_allRows.data(), size_t(rows())}, vector(Role::AttentionNorm, layer),
+             vector(Role::AttentionNormBias, layer));
     tap(TapSite::What::ProductInput, {Role::Query, layer}, m_input);
     const std::array weights{&matrix(Role::Query, layer), &matrix(Role::Key, layer),
                              &matrix(Role::Value, layer)};
@@ -266,6 +323,27 @@ void CpuStage::qkv(int32_t layer) {
 
     std::byte* cache = m_kv.data() + m_layerBytes * slot(m_options, layer);
     const int32_t kvWidth = m_config.kvWidth(), queryWidth = m_config.queryWidth();
+    const LayerConfig::Positions positions = m_config.layer(layer).positions;
+    const Turn& turn = m_turns[positions == LayerConfig::Positions::Local ? 1 : 0];
+    const float* queryNorm = vector(Role::QueryNorm, layer);
+    const float* keyNorm = vector(Role::KeyNorm, layer);
+    const bool headNorm = m_config.queryKeyNorm == QueryKeyNorm::Head;
+    const auto normHeads = [&](float* heads, int32_t count, const float* weight) {
+        for (int32_t h = 0; h < count; ++h, heads += m_config.headSize)
+            m_kernels.norm(heads, weight, m_config.normEpsilon, m_config.headSize, heads);
+    };
+    if (m_config.queryKeyNorm == QueryKeyNorm::Full)
+        for (int32_t row = 0; row < rows(); ++row) {
+            float* query = m_query.data() + row * queryWidth;
+            float* key = m_key.data() + row * kvWidth;
+            for (int32_t i = 0; biases[0] && i < queryWidth; ++i)
+                query[i] += biases[0][i];
+            for (int32_t i = 0; biases[1] && i < kvWidth; ++i)
+                key[i] += biases[1][i];
+            m_kernels.norm(query, queryNorm, m_config.normEpsilon, queryWidth, query);
+            m_kernels.norm(key, keyNorm, m_config.normEpsilon, kvWidth, key);
+        }
+    const bool biased = m_config.queryKeyNorm != QueryKeyNorm::Full;
     // Shared out by heads: tokens of a head may share bytes of the cache.
     const auto finish = [&](size_t begin, size_t end) {
         const int32_t n = m_config.headSize, group = m_layout.queriesPerHead;
@@ -278,11 +356,17 @@ void CpuStage::qkv(int32_t layer) {
                     for (int32_t i = 0; bias && i < count; ++i)
                         to[i] += bias[from + i];
                 };
-                addBias(query, biases[0], head * group * n, group * n);
-                addBias(key, biases[1], head * n, n);
+                addBias(query, biased ? biases[0] : nullptr, head * group * n, group * n);
+                addBias(key, biased ? biases[1] : nullptr, head * n, n);
                 addBias(value, biases[2], head * n, n);
-                rotate(query, group, row);
-                rotate(key, 1, row);
+                if (headNorm) {
+                    normHeads(query, group, queryNorm);
+                    normHeads(key, 1, keyNorm);
+                }
+                if (positions != LayerConfig::Positions::None) {
+                    rotate(query, group, row, turn);
+                    rotate(key, 1, row, turn);
+                }
                 const BatchRow& at = m_batch->rows[size_t(row)];
                 m_layout.store(
                     cache,
@@ -300,6 +384,7 @@ void CpuStage::attention(int32_t layer) {
     m_input.begin(rows(), m_config.queryWidth());
     const std::byte* cache = m_kv.data() + m_layerBytes * slot(m_options, layer);
     const auto heads = static_cast<size_t>(m_config.kvHeads);
+    const float* sinks = vector(Role::AttentionSinks, layer);
     const auto body = [&](size_t begin, size_t end) {
         for (size_t i = begin; i < end; ++i) {
             const AttendPart& part = m_parts[i / heads];
@@ -315,64 +400,66 @@ void CpuStage::attention(int32_t layer) {
                                          int64_t(part.firstRow) * m_config.queryWidth() + offset,
                               .queryStride = m_config.queryWidth(),
                               .out = m_input.row(part.firstRow) + offset,
-                              .outStride = m_input.stride()});
+                              .outStride = m_input.stride(),
+                              .scale = m_config.queryScale(),
+                              .cap = m_config.attentionCap,
+                              .window = m_config.layer(layer).window,
+                              .sinks = sinks ? sinks + head * m_layout.queriesPerHead : nullptr});
         }
     };
     parallelFor(m_parts.size() * heads, 1, std::ref(body));
 }
 
-/// hidden += weights · input (+ bias, when not null)
-void CpuStage::addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias) {
+/// hidden += residual scale · post norm(weights · input + bias), with what of it the model has.
+void CpuStage::addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias,
+                          const float* postNorm) {
     const Inputs inputs = prepare(input, {&weights});
+    const float scale = m_config.residualScale;
     const auto body = [&](size_t begin, size_t end) {
         weights.multiply(*inputs[0], int64_t(begin), int64_t(end), m_product.data(),
                          m_config.width);
+        const int64_t first = int64_t(begin) * CpuMatrix::kUnitRows;
         const int64_t last = std::min(weights.rows(), int64_t(end) * CpuMatrix::kUnitRows);
-        for (int64_t row = 0; row < input.rows(); ++row)
-            for (int64_t i = int64_t(begin) * CpuMatrix::kUnitRows; i < last; ++i)
-                hidden(row)[i] +=
-                    m_product.data()[row * m_config.width + i] + (bias ? bias[i] : 0.0f);
+        for (int64_t row = 0; row < input.rows(); ++row) {
+            float* product = m_product.data() + row * m_config.width;
+            for (int64_t i = first; bias && i < last; ++i)
+                product[i] += bias[i];
+            for (int64_t i = first; !postNorm && i < last; ++i)
+                hidden(row)[i] += scale * product[i];
+        }
     };
     parallelFor(size_t(weights.units()), 1, std::ref(body));
+    if (postNorm)
+        addToHidden(m_product.data(), postNorm);
+}
+
+/// The call's rows of what a part adds, which the post norm needs whole.
+void CpuStage::addToHidden(const float* added, const float* postNorm) {
+    const int32_t width = m_config.width;
+    const auto body = [&](size_t begin, size_t end) {
+        float* normed = threadScratch(size_t(width));
+        for (size_t row = begin; row < end; ++row) {
+            const float* from = added + row * size_t(width);
+            if (postNorm) {
+                norm(from, postNorm, nullptr, normed);
+                from = normed;
+            }
+            for (int32_t i = 0; i < width; ++i)
+                hidden(int64_t(row))[i] += m_config.residualScale * from[i];
+        }
+    };
+    parallelFor(size_t(rows()), 8, std::ref(body));
 }
 
 void CpuStage::attentionOutput(int32_t layer) {
     tap(TapSite::What::ProductInput, {Role::AttentionOutput, layer}, m_input);
     addProduct(m_input, matrix(Role::AttentionOutput, layer),
-               vector(Role::AttentionOutputBias, layer));
-}
-
-void CpuStage::gateUp(int32_t layer) {
-    normRows({m_allRows.data(), size_t(rows())}, vector(Role::FeedForwardNorm, layer));
-    tap(TapSite::What::ProductInput, {Role::Gate, layer}, m_input);
-    const CpuMatrix& gate = matrix(Role::Gate, layer);
-    const CpuMatrix& up = matrix(Role::Up, layer);
-    const Inputs inputs = prepare(m_input, {&gate, &up});
-    m_inner.begin(rows(), m_config.feedForward);
-    const auto body = [&](size_t begin, size_t end) {
-        const auto from = int64_t(begin), to = int64_t(end);
-        gate.multiply(*inputs[0], from, to, m_inner.row(0), m_inner.stride());
-        up.multiply(*inputs[1], from, to, m_product.data(), m_config.feedForward);
-        const int64_t first = from * CpuMatrix::kUnitRows;
-        const int64_t count = std::min(gate.rows(), to * CpuMatrix::kUnitRows) - first;
-        for (int64_t row = 0; row < rows(); ++row)
-            m_kernels.gate(m_inner.row(row) + first,
-                           m_product.data() + row * m_config.feedForward + first, count);
-    };
-    parallelFor(size_t(gate.units()), 1, std::ref(body));
-}
-
-void CpuStage::down(int32_t layer) {
-    tap(TapSite::What::ProductInput, {Role::Down, layer}, m_inner);
-    addProduct(m_inner, matrix(Role::Down, layer), nullptr);
-    const TapSite site{TapSite::What::LayerOutput, {Role::Down, layer}};
-    if (m_tap && m_tap->wants(site))
-        m_tap->values(site, rows(), m_config.width, m_hidden.data());
+               vector(Role::AttentionOutputBias, layer), vector(Role::AttentionPostNorm, layer));
 }
 
 /// Norms the wanted rows; the product waits for readLogits, which knows where the result goes.
 void CpuStage::logits() {
-    normRows(m_batch->logitRows, vector(Role::OutputNorm, -1));
+    normRows(m_batch->logitRows, vector(Role::OutputNorm, -1), vector(Role::OutputNormBias, -1));
     const Role head = m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output;
     tap(TapSite::What::ProductInput, {head, -1}, m_input);
     m_headInput = prepare(m_input, {&matrix(head, -1)})[0];
@@ -389,6 +476,11 @@ void CpuStage::readLogits(std::span<float> out) {
         matrix(m_config.tiedEmbedding ? Role::TokenEmbedding : Role::Output, -1);
     const auto body = [&](size_t begin, size_t end) {
         head.multiply(*m_headInput, int64_t(begin), int64_t(end), out.data(), m_config.vocabulary);
+        const auto first = size_t(begin) * CpuMatrix::kUnitRows;
+        const auto last = std::min(size_t(head.rows()), size_t(end) * CpuMatrix::kUnitRows);
+        for (size_t row = 0; row < size_t(m_headInput->rows()); ++row)
+            finishLogits(m_config,
+                         out.subspan(row * size_t(m_config.vocabulary) + first, last - first));
     };
     parallelFor(size_t(head.units()), 1, std::ref(body));
 }
@@ -401,8 +493,10 @@ MemoryUse CpuStage::memory() const {
         use.weights += values.size() * sizeof(float);
     use.kv = m_kv.bytes();
     use.scratch = m_hidden.bytes() + m_product.bytes() + m_query.bytes() + m_key.bytes() +
-                  m_value.bytes() + m_cosines.bytes() + m_sines.bytes() + m_input.bytes() +
-                  m_inner.bytes();
+                  m_value.bytes() + m_added.bytes() + m_input.bytes() + m_inner.bytes() +
+                  m_routed.bytes();
+    for (const Turn& turn : m_turns)
+        use.scratch += turn.cosines.bytes() + turn.sines.bytes();
     for (const ActivationRows& gathered : m_gathered)
         use.scratch += gathered.bytes();
     return use;

@@ -41,14 +41,42 @@ private:
     /// One for each matrix that a step multiplies its input with.
     using Inputs = std::array<const ActivationRows*, 3>;
 
+    /// Cosines and sines of the call's rows for one way of rotating.
+    struct Turn {
+        std::vector<float> frequencies;
+        AlignedBuffer<float> cosines, sines;
+    };
+    /// The matrices and biases of one feed-forward part: a layer's own, an expert's, the shared
+    /// expert's.
+    struct FeedForward {
+        const CpuMatrix *gate = nullptr, *up = nullptr, *down = nullptr;
+        const float *gateBias = nullptr, *upBias = nullptr, *downBias = nullptr;
+        TensorKey gateKey, downKey; ///< as a tap knows them
+        int32_t width = 0;
+    };
+    struct Chosen {
+        int32_t row;
+        float weight;
+    };
+
     void allowGathers();
     const CpuMatrix& matrix(Role role, int32_t layer) const;
     const float* vector(Role role, int32_t layer) const;
-    void normRows(std::span<const int32_t> rows, const float* weight);
+    const float* vectorOf(TensorKey key) const;
+    void norm(const float* x, const float* weight, const float* bias, float* out) const;
+    void normRows(std::span<const int32_t> rows, const float* weight, const float* bias);
     Inputs prepare(ActivationRows& input, std::initializer_list<const CpuMatrix*> users);
-    void addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias);
-    void rotate(float* heads, int32_t count, int32_t row) const;
+    void addProduct(ActivationRows& input, const CpuMatrix& weights, const float* bias,
+                    const float* postNorm);
+    void addToHidden(const float* rows, const float* postNorm);
+    void rotate(float* heads, int32_t count, int32_t row, const Turn& turn) const;
     void allowForms(int32_t layer);
+    FeedForward feedForward(int32_t layer, int32_t expert) const;
+    FeedForward sharedFeedForward(int32_t layer) const;
+    void runInner(const FeedForward& part, ActivationRows& input);
+    void route(int32_t layer);
+    void addExpert(const FeedForward& part, std::span<const Chosen> rows);
+    void runExperts(int32_t layer);
     void tap(TapSite::What what, TensorKey key, const ActivationRows& input);
     int32_t rows() const { return static_cast<int32_t>(m_batch->rows.size()); }
     float* hidden(int64_t row) { return m_hidden.data() + row * m_config.width; }
@@ -63,11 +91,12 @@ private:
     std::vector<std::array<const CpuMatrix*, kRoleCount>> m_layerMatrices;
     std::vector<std::array<const float*, kRoleCount>> m_layerVectors;
 
-    std::vector<float> m_frequencies;
+    std::array<Turn, 2> m_turns; ///< of ModelConfig::rope and localRope
     size_t m_layerBytes = 0;
     AlignedBuffer<std::byte> m_kv;
-    AlignedBuffer<float> m_hidden, m_query, m_key, m_value, m_product, m_cosines, m_sines;
-    ActivationRows m_input, m_inner;
+    AlignedBuffer<float> m_hidden, m_query, m_key, m_value, m_product, m_added;
+    ActivationRows m_input, m_inner, m_routed;
+    std::vector<std::vector<Chosen>> m_chosen; ///< by expert, of the layer that runs
     std::array<ActivationRows, 3> m_gathered;
     const ActivationRows* m_headInput = nullptr; ///< of logits(), for readLogits()
 

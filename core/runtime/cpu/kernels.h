@@ -39,6 +39,14 @@ struct AttendTask {
     int64_t queryStride = 0;
     float* out = nullptr;
     int64_t outStride = 0;
+    float scale = 1;              ///< of q · k
+    float cap = 0;                ///< scores → cap · tanh(score / cap); 0 = none
+    int32_t window = 0;           ///< tokens that a row attends to, itself included; 0 = all
+    const float* sinks = nullptr; ///< a score for each query head of the group that adds nothing
+    /// The first token that a row at `position` attends to.
+    int32_t first(int32_t position) const {
+        return window > 0 && position >= window ? position + 1 - window : 0;
+    }
 };
 
 /// The steps' arithmetic in one instruction set. Each set is one row in kernelSets().

@@ -55,7 +55,7 @@ void quantize(const float* x, int64_t count, int block, int8_t* codes, float* sc
     }
 }
 
-/// softmax(q · K / √n) V for each query head of the group, in double.
+/// softmax(scale · q · K) V for each query head of the group, in double.
 void attend(const AttendTask& task) {
     const KvLayout& kv = *task.layout;
     const auto n = static_cast<size_t>(kv.headSize), padded = static_cast<size_t>(kv.paddedHead());
@@ -65,23 +65,29 @@ void attend(const AttendTask& task) {
         const int32_t length = task.positions[row] + 1;
         for (int32_t h = 0; h < kv.queriesPerHead; ++h) {
             const float* q = task.queries + row * task.queryStride + h * kv.headSize;
+            const int32_t first = task.first(task.positions[row]);
             scores.assign(static_cast<size_t>(length), 0);
-            for (int32_t t = 0; t < length; ++t) {
-                if (t % kPageTokens == 0)
+            for (int32_t t = first; t < length; ++t) {
+                if (t == first || t % kPageTokens == 0)
                     kv.readKeys(task.layer + kv.keysAt(task.pages[t / kPageTokens], task.kvHead),
                                 keys.data());
                 for (size_t d = 0; d < n; ++d)
                     scores[size_t(t)] +=
                         double(q[d]) * double(keys[d * kPageTokens + size_t(t % kPageTokens)]);
-                scores[size_t(t)] /= std::sqrt(static_cast<double>(n));
+                scores[size_t(t)] *= double(task.scale);
+                if (task.cap > 0)
+                    scores[size_t(t)] =
+                        double(task.cap) * std::tanh(scores[size_t(t)] / double(task.cap));
             }
-            const double largest = *std::max_element(scores.begin(), scores.end());
-            double total = 0;
-            for (double& score : scores)
-                total += score = std::exp(score - largest);
+            double largest = *std::max_element(scores.begin() + first, scores.end());
+            if (task.sinks)
+                largest = std::max(largest, double(task.sinks[h]));
+            double total = task.sinks ? std::exp(double(task.sinks[h]) - largest) : 0;
+            for (int32_t t = first; t < length; ++t)
+                total += scores[size_t(t)] = std::exp(scores[size_t(t)] - largest);
             std::fill(sum.begin(), sum.end(), 0);
-            for (int32_t t = 0; t < length; ++t) {
-                if (t % kPageTokens == 0)
+            for (int32_t t = first; t < length; ++t) {
+                if (t == first || t % kPageTokens == 0)
                     kv.readValues(task.layer +
                                       kv.valuesAt(task.pages[t / kPageTokens], task.kvHead),
                                   values.data());

@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/model/names.h"
+#include "core/runtime/logits.h"
 
 #include <fmt/format.h>
 
@@ -21,7 +22,7 @@ int32_t padRows(int32_t rows, int32_t widest) {
 }
 
 int32_t widestInput(const ModelConfig& c) {
-    return std::max({c.width, c.queryWidth(), c.feedForward});
+    return std::max({c.width, c.queryWidth(), c.widestFeedForward()});
 }
 
 uint64_t inputBytes(const ModelConfig& c, int32_t rows, ActivationFormat format) {
@@ -29,17 +30,45 @@ uint64_t inputBytes(const ModelConfig& c, int32_t rows, ActivationFormat format)
     return blocks * (format == ActivationFormat::Float ? 128 : 32) + blocks * 16;
 }
 
+int32_t slotsOf(const ModelConfig& c, int32_t rows) {
+    return rows * std::max(c.expertsUsed, 1);
+}
+
+/// Values inside the feed-forward part of one row, or of one slot of a mixture.
+int32_t innerWidth(const ModelConfig& c) {
+    return c.experts > 0 ? std::max(c.expertFeedForward, c.feedForward) : c.feedForward;
+}
+
+bool normsAdded(const ModelConfig& c) {
+    return c.postNorms;
+}
+
 uint64_t floatsBytes(const ModelConfig& c, const StageOptions& o, int32_t rows) {
-    return uint64_t(rows) * 4 *
-           uint64_t(
-               3 * c.width + 2 * c.queryWidth() + 2 * c.feedForward +
-               (DeviceKvCache::isQuantized(o.kFormat) + DeviceKvCache::isQuantized(o.vFormat)) *
-                   c.kvWidth() +
-               (o.heads ? 2 * c.vocabulary : 0));
+    const auto slots = uint64_t(slotsOf(c, rows));
+    const bool normed = c.queryKeyNorm != QueryKeyNorm::None;
+    const int quantized =
+        DeviceKvCache::isQuantized(o.kFormat) + DeviceKvCache::isQuantized(o.vFormat);
+    uint64_t values =
+        uint64_t(rows) * uint64_t(2 * c.width + 2 * c.queryWidth() + quantized * c.kvWidth() +
+                                  (o.heads ? 2 * c.vocabulary : 0));
+    values += 2 * slots * uint64_t(innerWidth(c));
+    if (normed)
+        values += uint64_t(rows) * uint64_t(c.queryWidth() + c.kvWidth());
+    if (normsAdded(c) || c.experts > 0)
+        values += slots * uint64_t(c.width);
+    if (c.experts > 0)
+        values += 2 * (slots + uint64_t(rows));
+    if (c.sharedFeedForward > 0)
+        values += uint64_t(rows) * uint64_t(2 * c.sharedFeedForward + c.width);
+    return values * 4;
+}
+
+uint64_t ropeWordsOf(const ModelConfig& c) {
+    return uint64_t(c.ropeDimensions) * (c.hasLocalRope() ? 2 : 1);
 }
 
 uint64_t stepWords(const ModelConfig& c, const StageOptions& o, int32_t rows) {
-    return uint64_t(STEP_PAGE_LISTS(rows, c.ropeDimensions)) +
+    return uint64_t(STEP_PAGE_LISTS(rows, ropeWordsOf(c))) +
            uint64_t(rows) * uint64_t(std::max(o.pages, 1));
 }
 
@@ -59,7 +88,10 @@ VulkanContext::VulkanContext(std::shared_ptr<VulkanDevice> device)
 VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
                          std::shared_ptr<VulkanContext> context)
     : m_config(config), m_options(options), m_context(std::move(context)),
-      m_frequencies(config.ropeFrequencies()), m_maxRows(padRows(options.maxRows, kWidestRows)) {
+      m_maxRows(padRows(options.maxRows, kWidestRows)) {
+    m_frequencies[0] = config.ropeFrequencies(config.rope);
+    if (config.hasLocalRope())
+        m_frequencies[1] = config.ropeFrequencies(config.localRope);
     if (config.headSize % 2 != 0 || config.ropeDimensions % 2 != 0)
         fail(ErrorKind::Usage, "Heads of {} values cannot run on Vulkan; use the CPU.",
              config.headSize);
@@ -71,8 +103,24 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
     m_hidden = floats(config.width);
     m_query = floats(config.queryWidth());
     m_attended = floats(config.queryWidth());
-    m_gate = floats(config.feedForward);
-    m_up = floats(config.feedForward);
+    const auto slotFloats = [&](int32_t width) {
+        return device.allocate(uint64_t(slots(m_maxRows)) * uint64_t(width) * 4, "Scratch memory");
+    };
+    m_gate = slotFloats(innerWidth(config));
+    m_up = slotFloats(innerWidth(config));
+    if (config.queryKeyNorm != QueryKeyNorm::None) {
+        m_rawQuery = floats(config.queryWidth());
+        m_rawKey = floats(config.kvWidth());
+    }
+    if (normsAdded(config) || config.experts > 0)
+        m_added = slotFloats(config.width);
+    if (config.experts > 0)
+        m_routes = device.allocate(uint64_t(slots(m_maxRows) + m_maxRows) * 8, "Scratch memory");
+    if (config.sharedFeedForward > 0) {
+        m_sharedGate = floats(config.sharedFeedForward);
+        m_sharedUp = floats(config.sharedFeedForward);
+        m_sharedAdded = floats(config.width);
+    }
     m_unused = device.allocate(Recording::kUnusedBytes, "Scratch memory");
     const std::vector<std::byte> zeros(256);
     m_counter = m_context->uploader.upload(zeros, "Scratch memory");
@@ -104,16 +152,44 @@ MemoryUse VulkanStage::predict(const ModelConfig& config, const StageOptions& op
     use.kv = (DeviceKvCache::layerBytes(config, options.kFormat, options.pages) +
               DeviceKvCache::layerBytes(config, options.vFormat, options.pages)) *
              uint64_t(options.layers.end - options.layers.begin);
-    use.scratch = Recording::kUnusedBytes + floatsBytes(config, options, rows) +
-                  stepWords(config, options, rows) * 4 +
-                  2 * inputBytes(config, rows, ActivationFormat::Float);
+    use.scratch =
+        Recording::kUnusedBytes + floatsBytes(config, options, rows) +
+        stepWords(config, options, rows) * 4 + inputBytes(config, rows, ActivationFormat::Float) +
+        inputBytes(config, slotsOf(config, rows), ActivationFormat::Float) +
+        (config.sharedFeedForward > 0 ? inputBytes(config, rows, ActivationFormat::Float) : 0);
     return use;
+}
+
+int32_t VulkanStage::slots(int32_t rows) const {
+    return slotsOf(m_config, rows);
+}
+
+uint32_t VulkanStage::ropeWords() const {
+    return static_cast<uint32_t>(ropeWordsOf(m_config));
+}
+
+uint32_t VulkanStage::listsAt() const {
+    return STEP_PAGE_LISTS(static_cast<uint32_t>(m_maxRows), ropeWords());
+}
+
+uint32_t VulkanStage::ropeAt(int32_t layer) const {
+    const auto rows = static_cast<uint32_t>(m_maxRows);
+    switch (m_config.layer(layer).positions) {
+    case LayerConfig::Positions::Global:
+        return m_config.ropeDimensions == 0 ? 0 : STEP_ROPE(rows);
+    case LayerConfig::Positions::Local:
+        return STEP_ROPE(rows) + rows * static_cast<uint32_t>(m_config.ropeDimensions);
+    case LayerConfig::Positions::None:
+        break;
+    }
+    return 0;
 }
 
 /// Neighbours are what the kernels rotate together: halves are brought side by side.
 std::vector<int64_t> VulkanStage::rotatedOrder(TensorKey key, int64_t rows) const {
     const bool rotates = key.role == Role::Query || key.role == Role::Key ||
-                         key.role == Role::QueryBias || key.role == Role::KeyBias;
+                         key.role == Role::QueryBias || key.role == Role::KeyBias ||
+                         key.role == Role::QueryNorm || key.role == Role::KeyNorm;
     if (!rotates || m_config.ropeStyle != RopeStyle::Halves)
         return {};
     std::vector<int64_t> order(static_cast<size_t>(rows));
@@ -129,6 +205,10 @@ std::vector<int64_t> VulkanStage::rotatedOrder(TensorKey key, int64_t rows) cons
 void VulkanStage::setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) {
     m_recorded.clear();
     m_current = nullptr;
+    if (key.expert >= 0) {
+        setExpert(key, tensor, activations);
+        return;
+    }
     if (!isMatrix(key.role)) {
         std::vector<float> values = decode(tensor);
         if (const auto order = rotatedOrder(key, static_cast<int64_t>(values.size()));
@@ -148,8 +228,9 @@ void VulkanStage::setTensor(TensorKey key, const Tensor& tensor, const Activatio
         m_context->uploader.uploadMatrix(shaped, rotatedOrder(key, tensor.rows));
     placed.stored = tensor.format;
     placed.form = form;
-    for (const int slot : {kNormed, kInner})
-        input({slot, form->form.format, form->form.hasOutliers(), 0});
+    for (const int slot : {kNormed, kInner, kShared})
+        if (slot != kShared || m_config.sharedFeedForward > 0)
+            input({slot, form->form.format, form->form.hasOutliers(), 0});
 }
 
 std::shared_ptr<const DeviceForm> VulkanStage::deviceForm(const InputForm& form,
@@ -157,6 +238,9 @@ std::shared_ptr<const DeviceForm> VulkanStage::deviceForm(const InputForm& form,
     for (const auto& [key, matrix] : m_matrices)
         if (matrix.cols == cols && matrix.form->form == form)
             return matrix.form;
+    for (const auto& [key, experts] : m_experts)
+        if (experts.shape.cols == cols && experts.shape.form->form == form)
+            return experts.shape.form;
     return m_context->uploader.uploadForm(form, cols);
 }
 
@@ -164,7 +248,7 @@ VulkanStage::Input& VulkanStage::input(const InputKey& key) {
     Input& found = m_inputs[key];
     if (!found.words) {
         const auto blocks = uint64_t(blocksOf(widestInput(m_config)));
-        const auto rows = uint64_t(m_maxRows);
+        const auto rows = uint64_t(key.slot == kInner ? slots(m_maxRows) : m_maxRows);
         const uint64_t listWords = key.listsOutliers ? OUTLIER_LIST_WORDS(blocks) : 0;
         MemoryPool& pool = *m_context->uploader.memory;
         found.words = pool.allocate(
@@ -222,13 +306,12 @@ void VulkanStage::setHidden(std::span<const float> hidden) {
 
 void VulkanStage::writeStep(const Batch& batch) {
     const auto rows = static_cast<uint32_t>(m_maxRows);
-    const auto ropeDims = static_cast<uint32_t>(m_config.ropeDimensions);
     auto* step = m_step.as<uint32_t>();
     step[STEP_ROW_COUNT] = static_cast<uint32_t>(m_rows);
     step[STEP_LOGIT_COUNT] = static_cast<uint32_t>(m_logitRows);
     std::vector<uint32_t> starts(batch.sequences.size());
     uint32_t at = 0;
-    uint32_t* lists = step + STEP_PAGE_LISTS(rows, ropeDims);
+    uint32_t* lists = step + listsAt();
     for (size_t s = 0; s < batch.sequences.size(); ++s) {
         starts[s] = at;
         for (const int32_t page : batch.sequences[s])
@@ -242,11 +325,18 @@ void VulkanStage::writeStep(const Batch& batch) {
         step[STEP_PAGES(rows) + i] = real ? starts[static_cast<size_t>(row.sequence)] : 0;
         step[STEP_LOGIT_ROWS(rows) + i] =
             i < batch.logitRows.size() ? static_cast<uint32_t>(batch.logitRows[i]) : 0;
-        for (uint32_t p = 0; p < ropeDims / 2; ++p) {
-            const double angle = double(row.position) * double(m_frequencies[p]);
-            uint32_t* to = step + STEP_ROPE(rows) + i * ropeDims + 2 * p;
-            to[0] = std::bit_cast<uint32_t>(static_cast<float>(std::cos(angle)));
-            to[1] = std::bit_cast<uint32_t>(static_cast<float>(std::sin(angle)));
+        for (size_t which = 0; which < m_frequencies.size(); ++which) {
+            const auto& frequencies = m_frequencies[which];
+            const auto magnitude =
+                double(which == 0 ? m_config.rope.magnitude : m_config.localRope.magnitude);
+            const auto dims = static_cast<uint32_t>(2 * frequencies.size());
+            for (uint32_t p = 0; p < frequencies.size(); ++p) {
+                const double angle = double(row.position) * double(frequencies[p]);
+                uint32_t* to =
+                    step + STEP_ROPE(rows) + (which == 0 ? 0 : rows * dims) + i * dims + 2 * p;
+                to[0] = std::bit_cast<uint32_t>(static_cast<float>(magnitude * std::cos(angle)));
+                to[1] = std::bit_cast<uint32_t>(static_cast<float>(magnitude * std::sin(angle)));
+            }
         }
     }
 }
@@ -300,17 +390,39 @@ void VulkanStage::end() {
     }
     recording().run();
     m_barriersPerLayer = m_current->barriersPerLayer;
-    std::vector<float> values;
-    for (const Tapped& tapped : m_tapped) {
-        values.clear();
-        for (int32_t row = 0; row < tapped.rows; ++row) {
-            const float* from = tapped.values.as<float>() + int64_t(row) * tapped.stride;
-            values.insert(values.end(), from, from + tapped.width);
-        }
-        m_tap->values(tapped.site, tapped.rows, tapped.width, values.data());
-    }
+    for (const Tapped& tapped : m_tapped)
+        reportTapped(tapped);
     m_tapped.clear();
     m_tap = nullptr;
+}
+
+void VulkanStage::reportTapped(const Tapped& tapped) {
+    std::vector<float> values;
+    const auto add = [&](int32_t row) {
+        const float* from = tapped.values.as<float>() + int64_t(row) * tapped.stride;
+        values.insert(values.end(), from, from + tapped.width);
+    };
+    if (!tapped.routes) {
+        for (int32_t row = 0; row < tapped.rows; ++row)
+            add(row);
+        m_tap->values(tapped.site, tapped.rows, tapped.width, values.data());
+        return;
+    }
+    // Expert by expert, as the CPU reports them.
+    const auto* routes = tapped.routes.as<uint32_t>();
+    for (int32_t expert = 0; expert < m_config.experts; ++expert) {
+        TapSite site = tapped.site;
+        site.key.expert = expert;
+        if (!m_tap->wants(site))
+            continue;
+        values.clear();
+        for (int32_t slot = 0; slot < slots(m_rows); ++slot)
+            if (routes[2 * slot] == static_cast<uint32_t>(expert))
+                add(tapped.bySlot ? slot : slot / m_config.expertsUsed);
+        if (!values.empty())
+            m_tap->values(site, static_cast<int32_t>(values.size()) / tapped.width, tapped.width,
+                          values.data());
+    }
 }
 
 void VulkanStage::endStep(const char* step) {
@@ -350,18 +462,24 @@ void VulkanStage::readHidden(std::span<float> out) {
 
 void VulkanStage::readLogits(std::span<float> out) {
     std::copy_n(m_logitsHost.as<float>(), out.size(), out.begin());
+    finishLogits(m_config, out);
 }
 
 MemoryUse VulkanStage::memory() const {
     MemoryUse use;
     for (const auto& [key, m] : m_matrices)
         use.weights += m.bytes();
+    for (const auto& [key, experts] : m_experts)
+        for (const Experts::Part& part : experts.parts)
+            use.weights += part.memory.size();
     for (const auto& [key, values] : m_vectors)
         use.weights += values.size();
     use.kv = m_keys.bytes() + m_values.bytes();
     for (const Allocation* a :
-         {&m_hidden, &m_query, &m_attended, &m_gate, &m_up, &m_logits, &m_counter, &m_unused,
-          &m_key, &m_value, &m_step, &m_hiddenHost, &m_logitsHost})
+         {&m_hidden,   &m_query,       &m_attended, &m_gate,       &m_up,
+          &m_logits,   &m_counter,     &m_unused,   &m_key,        &m_value,
+          &m_rawQuery, &m_rawKey,      &m_added,    &m_routes,     &m_sharedGate,
+          &m_sharedUp, &m_sharedAdded, &m_step,     &m_hiddenHost, &m_logitsHost})
         use.scratch += a->size();
     for (const auto& [key, in] : m_inputs)
         use.scratch += in.words.size() + in.info.size();
@@ -370,7 +488,7 @@ MemoryUse VulkanStage::memory() const {
 
 std::vector<PathReport> VulkanStage::paths() const {
     std::vector<PathReport> all;
-    for (const auto& [key, m] : m_matrices) {
+    const auto add = [&](TensorKey key, const DeviceMatrix& m) {
         const std::string as = m.format == m.stored
                                    ? std::string(m.format->name)
                                    : fmt::format("{} (for {})", m.format->name, m.stored->name);
@@ -379,7 +497,12 @@ std::vector<PathReport> VulkanStage::paths() const {
                                    m.form->form.isFloat() ? ""
                                    : m_context->paths.dot ? ", dot"
                                                           : ", no dot")});
-    }
+    };
+    for (const auto& [key, m] : m_matrices)
+        add(key, m);
+    for (const auto& [key, experts] : m_experts)
+        for (int32_t e = 0; e < m_config.experts; ++e)
+            add({key.role, key.layer, e}, experts.shape);
     return all;
 }
 

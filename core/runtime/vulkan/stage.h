@@ -68,6 +68,10 @@ private:
         TapSite site;
         int32_t rows, width, stride;
         Allocation values;
+        /// Of experts: what each slot chose, a copy of m_routes, and whether the values are a row
+        /// of the call each, or one of a slot.
+        Allocation routes = {};
+        bool bySlot = false;
     };
     struct Shape {
         int32_t rows, logitRows, firstLayer, lastLayer;
@@ -84,6 +88,7 @@ private:
         BufferView source{}, second{}, norm{};
         int32_t width = 0, stride = 0;
         bool logitRows = false;
+        BufferView normBias{};
     };
     /// A matrix product of rows prepared in `slot`, and what becomes of it.
     struct Product {
@@ -96,10 +101,25 @@ private:
         int32_t outStride = 0;
         BufferView bias{}, cache{};
         uint32_t cacheFormat = KV_F16;
+        uint32_t ropeAt = 0;               ///< of the step buffer; 0 = nothing rotates
         const Preparation* tail = nullptr; ///< prepared by the last workgroup, into kNormed
         const DeviceForm* tailForm = nullptr;
     };
-    static constexpr int kNormed = 0, kInner = 1;
+    static constexpr int kNormed = 0, kInner = 1, kShared = 2;
+    /// The same matrix of every expert of a layer, behind each other in as few buffers as the
+    /// device can bind. All have one format.
+    struct Experts {
+        DeviceMatrix shape; ///< of one; no parts
+        struct Part {
+            Allocation memory;
+            uint32_t first = 0, count = 0;
+        };
+        std::vector<Part> parts;
+        kernels::Planes planes{};
+        uint64_t words = 0; ///< of one expert
+        std::vector<bool> given;
+        bool complete() const;
+    };
 
     const DeviceMatrix& matrix(Role role, int32_t layer) const;
     BufferView vector(Role role, int32_t layer) const;
@@ -120,7 +140,26 @@ private:
                  const DeviceForm& form, int slot);
     bool canTail(const Forms& forms) const;
     Preparation normOf(Role role, int32_t layer) const;
+    Preparation gateOf(BufferView gate, BufferView up, int32_t width) const;
+    kernels::ProductArguments productArguments(const DeviceMatrix::Part& part,
+                                               const Product& what) const;
     void product(const Product& what);
+    void setExpert(TensorKey key, const Tensor& tensor, const Activations& activations);
+    const Experts& experts(Role role, int32_t layer) const;
+    void expertProduct(const Experts& experts, const Product& what, uint32_t inputs);
+    void route(int32_t layer);
+    void gateUpOfExperts(int32_t layer);
+    void downOfExperts(int32_t layer);
+    bool wantsExperts(TapSite site) const;
+    void reportTapped(const Tapped& tapped);
+    /// Queries or keys that are normed before they rotate, from rows of floats.
+    void finishHeads(Role role, int32_t layer, const Allocation& from, const Product& to);
+    void addToHidden(Role postNorm, int32_t layer, bool ofExperts);
+    uint32_t ropeAt(int32_t layer) const;
+    uint32_t listsAt() const;
+    uint32_t ropeWords() const; ///< of a row, in the step buffer
+
+    int32_t slots(int32_t rows) const;
     /// The product of keys or values, into the cache or, where it keeps codes, into `rows`.
     void keyOrValue(Role role, int32_t layer, const DeviceKvCache& cache, const Allocation& rows);
     void storeCodes(int32_t layer, const DeviceKvCache& cache, const Allocation& rows);
@@ -130,14 +169,20 @@ private:
     StageOptions m_options;
     std::shared_ptr<VulkanContext> m_context;
     std::map<TensorKey, DeviceMatrix> m_matrices;
+    std::map<TensorKey, Experts> m_experts; ///< by role and layer
     std::map<TensorKey, Allocation> m_vectors;
-    std::vector<float> m_frequencies;
+    /// Biases of experts, which lie behind each other in m_vectors.
+    std::map<TensorKey, std::vector<float>> m_expertBiases;
+    std::array<std::vector<float>, 2> m_frequencies; ///< of ModelConfig::rope and localRope
     int32_t m_maxRows = 0;
     Allocation m_hidden, m_query, m_attended, m_gate, m_up, m_logits, m_counter, m_unused;
-    Allocation m_key, m_value; ///< rows of floats, where the cache keeps codes
+    Allocation m_key, m_value;       ///< rows of floats, where the cache keeps codes
+    Allocation m_rawQuery, m_rawKey; ///< before heads are normed
+    Allocation m_added;              ///< what a part adds, where that is normed or of experts
+    Allocation m_routes, m_sharedGate, m_sharedUp, m_sharedAdded;
     Allocation m_step, m_hiddenHost, m_logitsHost;
     std::map<InputKey, Input> m_inputs;
-    std::array<Forms, 2> m_prepared; ///< by slot, while recording
+    std::array<Forms, 3> m_prepared; ///< by slot, while recording
     DeviceKvCache m_keys, m_values;
 
     std::map<Shape, Recorded> m_recorded;
@@ -147,7 +192,8 @@ private:
     int32_t m_rows = 0, m_logitRows = 0; ///< of the call, not padded
     Tap* m_tap = nullptr;
     std::vector<Tapped> m_tapped;
-    bool m_hiddenGiven = false, m_recording = false, m_ready = false, m_timed = false;
+    bool m_hiddenGiven = false, m_recording = false, m_ready = false, m_timed = false,
+         m_tapsRoutes = false;
     double m_barriersPerLayer = 0;
 };
 

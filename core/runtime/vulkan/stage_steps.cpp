@@ -30,7 +30,11 @@ void VulkanStage::embed() {
         d.buffers[0] = part.memory;
         d.buffers[1] = m_step;
         d.buffers[2] = m_hidden;
-        d.setArguments(kernels::EmbedArguments{part.planes, static_cast<uint32_t>(m_config.width)});
+        d.buffers[4] = vector(Role::PositionEmbedding, -1);
+        d.constants[ID_BIAS] = d.buffers[4].buffer ? 1 : 0;
+        d.setArguments(kernels::EmbedArguments{part.planes, static_cast<uint32_t>(m_config.width),
+                                               static_cast<uint32_t>(m_maxRows),
+                                               m_config.embeddingScale});
         d.x = (part.planes.blocks + SMALL_WORKGROUP - 1) / SMALL_WORKGROUP;
         d.y = static_cast<uint32_t>(m_shape.rows);
         recording().dispatch(d);
@@ -45,12 +49,41 @@ kernels::PrepareArguments VulkanStage::prepareArguments(const Preparation& what)
 }
 
 VulkanStage::Preparation VulkanStage::normOf(Role role, int32_t layer) const {
-    return {PREPARE_NORM, m_hidden, {}, vector(role, layer), m_config.width, m_config.width};
+    Preparation norm{PREPARE_NORM,        m_hidden,       {},
+                     vector(role, layer), m_config.width, m_config.width};
+    // Where inputs are not normed, the rows go in as they are.
+    if (!norm.norm.buffer)
+        norm.kind = PREPARE_PLAIN;
+    static constexpr std::pair<Role, Role> kBiases[] = {
+        {Role::AttentionNorm, Role::AttentionNormBias},
+        {Role::FeedForwardNorm, Role::FeedForwardNormBias},
+        {Role::OutputNorm, Role::OutputNormBias}};
+    for (const auto& [of, bias] : kBiases)
+        if (of == role)
+            norm.normBias = vector(bias, layer);
+    return norm;
+}
+
+VulkanStage::Preparation VulkanStage::gateOf(BufferView gate, BufferView up, int32_t width) const {
+    return {m_config.gated ? uint32_t(PREPARE_GATED) : uint32_t(PREPARE_ACTIVATED),
+            gate,
+            up,
+            {},
+            width,
+            width};
+}
+
+bool VulkanStage::wantsExperts(TapSite site) const {
+    for (site.key.expert = 0; site.key.expert < m_config.experts; ++site.key.expert)
+        if (m_tap->wants(site))
+            return true;
+    return false;
 }
 
 void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot, int32_t rows,
                           std::optional<TapSite> site) {
-    const bool tapped = m_tap && site && m_tap->wants(*site);
+    const bool ofExperts = site && site->key.expert >= 0;
+    const bool tapped = m_tap && site && (ofExperts ? wantsExperts(*site) : m_tap->wants(*site));
     bool first = true;
     m_prepared[static_cast<size_t>(slot)] = forms;
     for (const DeviceForm* form : forms) {
@@ -60,7 +93,9 @@ void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot,
         d.constants = {{ID_WORKGROUP, m_context->tiling.prepare},
                        {ID_PREPARE, what.kind},
                        {ID_ACTIVATION, codeOf(form->form.format)},
-                       {ID_PREPARE_OUTLIERS, form->outliers()}};
+                       {ID_PREPARE_OUTLIERS, form->outliers()},
+                       {ID_NORM, m_config.norm == NormKind::Layer ? NORM_LAYER : NORM_RMS},
+                       {ID_GATE, static_cast<uint32_t>(m_config.activation)}};
         d.buffers[0] = what.source;
         d.buffers[1] = what.second;
         d.buffers[2] = what.norm;
@@ -68,15 +103,23 @@ void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot,
         d.buffers[4] = to.words;
         d.buffers[5] = to.info;
         d.buffers[7] = form->memory;
+        d.buffers[8] = what.normBias;
         if (what.logitRows)
             d.constants[ID_LOGIT_ROWS] = 1;
         if (tapped && first) {
             const int32_t stride = blocksOf(what.width) * 32;
+            const auto host = [&](uint64_t bytes) {
+                return m_context->uploader.host->allocate(bytes, "Tapped values");
+            };
             m_tapped.push_back({*site, what.logitRows ? m_logitRows : m_rows, what.width, stride,
-                                m_context->uploader.host->allocate(
-                                    uint64_t(rows) * uint64_t(stride) * 4, "Tapped values")});
+                                host(uint64_t(rows) * uint64_t(stride) * 4)});
             d.constants[ID_KEEP_FLOAT] = 1;
             d.buffers[6] = m_tapped.back().values;
+            if (ofExperts) {
+                m_tapped.back().routes = host(m_routes.size());
+                m_tapped.back().bySlot = slot == kInner;
+                m_tapsRoutes = true;
+            }
         }
         first = false;
         d.setArguments(prepareArguments(what));
@@ -84,12 +127,18 @@ void VulkanStage::prepare(const Preparation& what, const Forms& forms, int slot,
         d.x = m_context->tiling.prepareParts(d.y, static_cast<uint32_t>(blocksOf(what.width)));
         recording().dispatch(d);
     }
-    endStep(what.kind == PREPARE_SILU ? "SiLU" : "preparing inputs");
+    const bool activates = what.kind == PREPARE_GATED || what.kind == PREPARE_ACTIVATED;
+    endStep(activates ? "activation" : "preparing inputs");
+    if (m_tapsRoutes) {
+        recording().copy(m_routes, m_tapped.back().routes, m_routes.size());
+        m_tapsRoutes = false;
+    }
 }
 
 bool VulkanStage::canTail(const Forms& forms) const {
     return m_context->paths.tails && !m_tap && m_shape.rows <= m_context->tiling.tailRows &&
-           forms.size() == 1;
+           forms.size() == 1 && m_config.norm == NormKind::Rms && m_config.experts == 0 &&
+           !m_config.postNorms;
 }
 
 void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,
@@ -106,6 +155,22 @@ void VulkanStage::addTail(Dispatch& d, kernels::PrepareArguments& arguments,
     d.buffers[10] = m_counter;
     d.buffers[11] = form.memory;
     arguments = prepareArguments(what);
+}
+
+kernels::ProductArguments VulkanStage::productArguments(const DeviceMatrix::Part& part,
+                                                        const Product& p) const {
+    kernels::ProductArguments a{};
+    a.planes = part.planes;
+    a.outStride = static_cast<uint32_t>(p.outStride);
+    a.stepRows = static_cast<uint32_t>(m_maxRows);
+    a.headSize = static_cast<uint32_t>(m_config.headSize);
+    a.ropeDims = static_cast<uint32_t>(m_config.ropeDimensions);
+    a.ropeAt = p.ropeAt;
+    a.listsAt = listsAt();
+    a.kvHeads = static_cast<uint32_t>(m_config.kvHeads);
+    a.rows = static_cast<uint32_t>(p.rows);
+    a.scale = m_config.residualScale;
+    return a;
 }
 
 void VulkanStage::product(const Product& p) {
@@ -129,15 +194,8 @@ void VulkanStage::product(const Product& p) {
         d.buffers[4] = p.bias;
         d.buffers[5] = p.cache;
         d.buffers[6] = m_step;
-        kernels::ProductArguments a{};
-        a.planes = w.parts[i].planes;
-        a.outStride = static_cast<uint32_t>(p.outStride);
-        a.stepRows = static_cast<uint32_t>(m_maxRows);
-        a.headSize = static_cast<uint32_t>(m_config.headSize);
-        a.ropeDims = static_cast<uint32_t>(m_config.ropeDimensions);
-        a.kvHeads = static_cast<uint32_t>(m_config.kvHeads);
+        kernels::ProductArguments a = productArguments(w.parts[i], p);
         a.workgroups = workgroups;
-        a.rows = static_cast<uint32_t>(p.rows);
         if (p.tail)
             addTail(d, a.tail, *p.tail, *p.tailForm, kNormed);
         d.setArguments(a);
@@ -149,7 +207,7 @@ void VulkanStage::keyOrValue(Role role, int32_t layer, const DeviceKvCache& cach
                              const Allocation& rows) {
     const bool isKey = role == Role::Key;
     Product p{.role = role, .layer = layer, .slot = kNormed, .rows = m_shape.rows};
-    p.bias = vector(isKey ? Role::KeyBias : Role::ValueBias, layer);
+    p.ropeAt = ropeAt(layer);
     if (cache.isQuantized()) {
         p.epilogue = isKey ? EPILOGUE_QUERY : EPILOGUE_STORE;
         p.out = rows;
@@ -159,7 +217,37 @@ void VulkanStage::keyOrValue(Role role, int32_t layer, const DeviceKvCache& cach
         p.cache = cache.layer(layer - m_options.layers.begin);
         p.cacheFormat = cache.code();
     }
+    if (isKey && m_config.queryKeyNorm != QueryKeyNorm::None) {
+        finishHeads(role, layer, m_rawKey, p);
+        return;
+    }
+    p.bias = vector(isKey ? Role::KeyBias : Role::ValueBias, layer);
     product(p);
+}
+
+/// The second half of a product whose rows were kept as floats (see qkv).
+void VulkanStage::finishHeads(Role role, int32_t layer, const Allocation& from, const Product& to) {
+    const bool isQuery = role == Role::Query;
+    const auto heads = static_cast<uint32_t>(isQuery ? m_config.heads : m_config.kvHeads);
+    Dispatch d;
+    d.module = "heads";
+    d.constants = {
+        {ID_EPILOGUE, to.epilogue},
+        {ID_KV, to.cacheFormat},
+        {ID_NORMED, m_config.queryKeyNorm == QueryKeyNorm::Head ? NORMED_HEAD : NORMED_ROW}};
+    d.buffers[1] = from;
+    d.buffers[2] = vector(isQuery ? Role::QueryNorm : Role::KeyNorm, layer);
+    d.buffers[3] = to.out;
+    d.buffers[5] = to.cache;
+    d.buffers[6] = m_step;
+    DeviceMatrix::Part whole{};
+    whole.planes.rows = heads * static_cast<uint32_t>(m_config.headSize);
+    kernels::ProductArguments a = productArguments(whole, to);
+    a.tail.epsilon = m_config.normEpsilon;
+    d.setArguments(a);
+    d.x = heads;
+    d.y = static_cast<uint32_t>(m_shape.rows);
+    recording().dispatch(d);
 }
 
 void VulkanStage::storeCodes(int32_t layer, const DeviceKvCache& cache, const Allocation& rows) {
@@ -171,9 +259,8 @@ void VulkanStage::storeCodes(int32_t layer, const DeviceKvCache& cache, const Al
     d.buffers[6] = m_step;
     const auto heads = static_cast<uint32_t>(m_config.kvHeads);
     const auto headSize = static_cast<uint32_t>(m_config.headSize);
-    d.setArguments(kernels::StoreKvArguments{static_cast<uint32_t>(m_maxRows),
-                                             static_cast<uint32_t>(m_config.ropeDimensions), heads,
-                                             headSize});
+    d.setArguments(
+        kernels::StoreKvArguments{static_cast<uint32_t>(m_maxRows), listsAt(), heads, headSize});
     d.x = (heads * headSize / KV_BLOCK + SMALL_WORKGROUP - 1) / SMALL_WORKGROUP;
     d.y = static_cast<uint32_t>(m_shape.rows);
     recording().dispatch(d);
@@ -184,16 +271,35 @@ void VulkanStage::qkv(int32_t layer) {
         prepare(normOf(Role::AttentionNorm, layer),
                 formsOf({Role::Query, Role::Key, Role::Value}, layer), kNormed, m_shape.rows,
                 TapSite{TapSite::What::ProductInput, {Role::Query, layer}});
-    product({.role = Role::Query,
-             .layer = layer,
-             .slot = kNormed,
-             .rows = m_shape.rows,
-             .epilogue = EPILOGUE_QUERY,
-             .out = m_query,
-             .outStride = m_config.queryWidth(),
-             .bias = vector(Role::QueryBias, layer)});
+    const bool normsHeads = m_config.queryKeyNorm != QueryKeyNorm::None;
+    if (normsHeads) {
+        for (const Role role : {Role::Query, Role::Key})
+            product({.role = role,
+                     .layer = layer,
+                     .slot = kNormed,
+                     .rows = m_shape.rows,
+                     .out = role == Role::Query ? m_rawQuery : m_rawKey,
+                     .outStride = role == Role::Query ? m_config.queryWidth() : m_config.kvWidth(),
+                     .bias = vector(role == Role::Query ? Role::QueryBias : Role::KeyBias, layer)});
+        keyOrValue(Role::Value, layer, m_values, m_value);
+        endStep("queries, keys, values");
+    }
+    const Product query{.role = Role::Query,
+                        .layer = layer,
+                        .slot = kNormed,
+                        .rows = m_shape.rows,
+                        .epilogue = EPILOGUE_QUERY,
+                        .out = m_query,
+                        .outStride = m_config.queryWidth(),
+                        .bias = vector(Role::QueryBias, layer),
+                        .ropeAt = ropeAt(layer)};
+    if (normsHeads)
+        finishHeads(Role::Query, layer, m_rawQuery, query);
+    else
+        product(query);
     keyOrValue(Role::Key, layer, m_keys, m_key);
-    keyOrValue(Role::Value, layer, m_values, m_value);
+    if (!normsHeads)
+        keyOrValue(Role::Value, layer, m_values, m_value);
     endStep("queries, keys, values");
     if (m_keys.isQuantized())
         storeCodes(layer, m_keys, m_key);
@@ -217,6 +323,10 @@ void VulkanStage::attention(int32_t layer) {
         {ID_HEAD_SIZE, static_cast<uint32_t>(m_config.headSize)},
         {ID_KV, m_keys.code()},
         {ID_VALUES, m_values.code()}};
+    if (const BufferView sinks = vector(Role::AttentionSinks, layer); sinks.buffer) {
+        d.constants[ID_SINKS] = 1;
+        d.buffers[4] = sinks;
+    }
     d.buffers[0] = m_query;
     d.buffers[1] = m_keys.layer(at);
     d.buffers[2] = m_values.layer(at);
@@ -224,11 +334,13 @@ void VulkanStage::attention(int32_t layer) {
     d.buffers[6] = m_step;
     kernels::AttentionArguments a{};
     a.stepRows = static_cast<uint32_t>(m_maxRows);
-    a.ropeDims = static_cast<uint32_t>(m_config.ropeDimensions);
+    a.listsAt = listsAt();
+    a.cap = m_config.attentionCap;
+    a.window = static_cast<uint32_t>(m_config.layer(layer).window);
     a.heads = static_cast<uint32_t>(m_config.heads);
     a.kvHeads = static_cast<uint32_t>(m_config.kvHeads);
     a.queryStride = a.outStride = static_cast<uint32_t>(m_config.queryWidth());
-    a.scale = 1 / std::sqrt(static_cast<float>(m_config.headSize));
+    a.scale = m_config.queryScale();
     a.rows = static_cast<uint32_t>(m_shape.rows);
     a.workgroups = a.heads * a.rows;
     const bool tail = canTail(forms);
@@ -245,58 +357,109 @@ void VulkanStage::attention(int32_t layer) {
 }
 
 void VulkanStage::attentionOutput(int32_t layer) {
-    const Forms forms = formsOf({Role::Gate, Role::Up}, layer);
-    const Preparation next = normOf(Role::FeedForwardNorm, layer);
-    m_ready = canTail(forms);
-    product({.role = Role::AttentionOutput,
-             .layer = layer,
-             .slot = kInner,
-             .rows = m_shape.rows,
-             .epilogue = EPILOGUE_ADD,
-             .out = m_hidden,
-             .outStride = m_config.width,
-             .bias = vector(Role::AttentionOutputBias, layer),
-             .tail = m_ready ? &next : nullptr,
-             .tailForm = forms.front()});
-    endStep("output product");
-}
-
-void VulkanStage::gateUp(int32_t layer) {
-    if (!m_ready)
-        prepare(normOf(Role::FeedForwardNorm, layer), formsOf({Role::Gate, Role::Up}, layer),
-                kNormed, m_shape.rows, TapSite{TapSite::What::ProductInput, {Role::Gate, layer}});
-    for (const Role role : {Role::Gate, Role::Up})
-        product({.role = role,
-                 .layer = layer,
-                 .slot = kNormed,
-                 .rows = m_shape.rows,
-                 .out = role == Role::Gate ? m_gate : m_up,
-                 .outStride = m_config.feedForward});
-    endStep("gate and up");
-    prepare({PREPARE_SILU, m_gate, m_up, {}, m_config.feedForward, m_config.feedForward},
-            formsOf({Role::Down}, layer), kInner, m_shape.rows,
-            TapSite{TapSite::What::ProductInput, {Role::Down, layer}});
-}
-
-void VulkanStage::down(int32_t layer) {
-    Product p{.role = Role::Down,
+    Product p{.role = Role::AttentionOutput,
               .layer = layer,
               .slot = kInner,
               .rows = m_shape.rows,
-              .epilogue = EPILOGUE_ADD,
-              .out = m_hidden,
-              .outStride = m_config.width};
+              .epilogue = m_config.postNorms ? uint32_t(EPILOGUE_STORE) : uint32_t(EPILOGUE_ADD),
+              .out = m_config.postNorms ? m_added : m_hidden,
+              .outStride = m_config.width,
+              .bias = vector(Role::AttentionOutputBias, layer)};
     m_ready = false;
+    Forms forms;
     Preparation next;
-    if (layer + 1 < m_shape.lastLayer) {
-        const Forms forms = formsOf({Role::Query, Role::Key, Role::Value}, layer + 1);
-        next = normOf(Role::AttentionNorm, layer + 1);
+    if (!m_config.layer(layer).experts) {
+        forms =
+            m_config.gated ? formsOf({Role::Gate, Role::Up}, layer) : formsOf({Role::Up}, layer);
+        next = normOf(Role::FeedForwardNorm, layer);
         m_ready = canTail(forms);
         p.tail = m_ready ? &next : nullptr;
         p.tailForm = forms.front();
     }
     product(p);
-    endStep("down product");
+    endStep("output product");
+    if (m_config.postNorms)
+        addToHidden(Role::AttentionPostNorm, layer, false);
+}
+
+/// hidden += scale · norm(m_added), or what the experts of m_routes made of it.
+void VulkanStage::addToHidden(Role postNorm, int32_t layer, bool ofExperts) {
+    const BufferView norm = vector(postNorm, layer);
+    Dispatch d;
+    d.module = "add";
+    d.constants = {{ID_NORMED, norm.buffer ? NORMED_ROW : NORMED_NOTHING}};
+    if (ofExperts) {
+        d.constants[ID_EXPERTS_USED] = static_cast<uint32_t>(m_config.expertsUsed);
+        d.constants[ID_SINKS] = m_config.sharedFeedForward > 0 ? 1 : 0;
+        d.buffers[1] = m_sharedAdded;
+        d.buffers[10] = m_routes;
+    }
+    d.buffers[0] = m_added;
+    d.buffers[2] = norm;
+    d.buffers[3] = m_hidden;
+    d.setArguments(kernels::AddArguments{static_cast<uint32_t>(m_config.width),
+                                         m_config.residualScale, m_config.normEpsilon,
+                                         static_cast<uint32_t>(slots(m_maxRows))});
+    d.y = static_cast<uint32_t>(m_shape.rows);
+    recording().dispatch(d);
+    endStep("adding");
+}
+
+void VulkanStage::gateUp(int32_t layer) {
+    if (m_config.layer(layer).experts) {
+        gateUpOfExperts(layer);
+        return;
+    }
+    const Forms forms =
+        m_config.gated ? formsOf({Role::Gate, Role::Up}, layer) : formsOf({Role::Up}, layer);
+    if (!m_ready)
+        prepare(
+            normOf(Role::FeedForwardNorm, layer), forms, kNormed, m_shape.rows,
+            TapSite{TapSite::What::ProductInput, {m_config.gated ? Role::Gate : Role::Up, layer}});
+    const auto multiply = [&](Role role, Role bias, BufferView out) {
+        product({.role = role,
+                 .layer = layer,
+                 .slot = kNormed,
+                 .rows = m_shape.rows,
+                 .out = out,
+                 .outStride = m_config.feedForward,
+                 .bias = vector(bias, layer)});
+    };
+    if (m_config.gated)
+        multiply(Role::Gate, Role::GateBias, m_gate);
+    multiply(Role::Up, Role::UpBias, m_config.gated ? m_up : m_gate);
+    endStep("gate and up");
+    prepare(gateOf(m_gate, m_up, m_config.feedForward), formsOf({Role::Down}, layer), kInner,
+            m_shape.rows, TapSite{TapSite::What::ProductInput, {Role::Down, layer}});
+}
+
+void VulkanStage::down(int32_t layer) {
+    m_ready = false;
+    if (m_config.layer(layer).experts) {
+        downOfExperts(layer);
+    } else {
+        Product p{.role = Role::Down,
+                  .layer = layer,
+                  .slot = kInner,
+                  .rows = m_shape.rows,
+                  .epilogue =
+                      m_config.postNorms ? uint32_t(EPILOGUE_STORE) : uint32_t(EPILOGUE_ADD),
+                  .out = m_config.postNorms ? m_added : m_hidden,
+                  .outStride = m_config.width,
+                  .bias = vector(Role::DownBias, layer)};
+        Preparation next;
+        if (layer + 1 < m_shape.lastLayer) {
+            const Forms forms = formsOf({Role::Query, Role::Key, Role::Value}, layer + 1);
+            next = normOf(Role::AttentionNorm, layer + 1);
+            m_ready = canTail(forms);
+            p.tail = m_ready ? &next : nullptr;
+            p.tailForm = forms.front();
+        }
+        product(p);
+        endStep("down product");
+        if (m_config.postNorms)
+            addToHidden(Role::FeedForwardPostNorm, layer, false);
+    }
     if (layer == m_shape.firstLayer)
         m_current->barriersPerLayer = recording().barriers();
     if (layer + 1 == m_shape.lastLayer && layer > m_shape.firstLayer)

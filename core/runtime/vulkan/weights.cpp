@@ -143,9 +143,15 @@ bool hasKernel(const Format& f, int64_t cols) {
 
 Allocation Uploader::upload(std::span<const std::byte> bytes, const char* what) const {
     Allocation to = memory->allocate(bytes.size(), what);
+    write(bytes, to, 0);
+    return to;
+}
+
+void Uploader::write(std::span<const std::byte> bytes, const Allocation& to,
+                     uint64_t offset) const {
     if (to.mapped()) {
-        std::memcpy(to.mapped(), bytes.data(), bytes.size());
-        return to;
+        std::memcpy(static_cast<std::byte*>(to.mapped()) + offset, bytes.data(), bytes.size());
+        return;
     }
     constexpr size_t kStaging = size_t(16) << 20;
     const Allocation staging = host->allocate(std::min(bytes.size(), kStaging), "Staging");
@@ -153,13 +159,20 @@ Allocation Uploader::upload(std::span<const std::byte> bytes, const char* what) 
         const size_t count = std::min(kStaging, bytes.size() - at);
         std::memcpy(staging.mapped(), bytes.data() + at, count);
         BufferView view = to;
-        view.offset += at;
+        view.offset += offset + at;
         Recording recording(device, pipelines, to);
         recording.copy(staging, view, count);
         recording.finish();
         recording.run();
     }
-    return to;
+}
+
+std::vector<uint32_t> Uploader::planesOf(const Tensor& tensor, kernels::Planes& planes) {
+    return placePlanes(tensor, planes);
+}
+
+KernelConstants Uploader::constants(const Format& format) {
+    return constantsOf(format);
 }
 
 Tensor withKernel(const Tensor& t, const Activations& activations, const VulkanPaths& paths) {

@@ -43,6 +43,11 @@ struct Uploader {
 
     /// Bytes into device memory.
     Allocation upload(std::span<const std::byte> bytes, const char* what) const;
+    /// The same into memory that is there, `offset` bytes into it.
+    void write(std::span<const std::byte> bytes, const Allocation& to, uint64_t offset) const;
+    /// A matrix as the kernels read it, and where its planes lie.
+    static std::vector<uint32_t> planesOf(const Tensor& tensor, kernels::Planes& planes);
+    static KernelConstants constants(const Format& format);
     /// A tensor whose row i is row order[i] of the given one (empty: as it is), which has a kernel.
     /// Its form is left to the caller. Error{OutOfMemory}.
     DeviceMatrix uploadMatrix(const Tensor& tensor, std::span<const int64_t> order) const;

@@ -1,0 +1,95 @@
+#include "core/model/config_reader.h"
+
+#include <cmath>
+
+namespace nibble {
+namespace {
+
+constexpr RoleName kNames[] = {
+    {Role::TokenEmbedding, "token_embd.weight", "model.embed_tokens.weight"},
+    {Role::AttentionNorm, "blk.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight"},
+    {Role::Query, "blk.{}.attn_q.weight", "model.layers.{}.self_attn.q_proj.weight"},
+    {Role::Key, "blk.{}.attn_k.weight", "model.layers.{}.self_attn.k_proj.weight"},
+    {Role::Value, "blk.{}.attn_v.weight", "model.layers.{}.self_attn.v_proj.weight"},
+    {Role::QueryNorm, "blk.{}.attn_q_norm.weight", "model.layers.{}.self_attn.q_norm.weight"},
+    {Role::KeyNorm, "blk.{}.attn_k_norm.weight", "model.layers.{}.self_attn.k_norm.weight"},
+    {Role::AttentionOutput, "blk.{}.attn_output.weight", "model.layers.{}.self_attn.o_proj.weight"},
+    {Role::AttentionPostNorm, "blk.{}.post_attention_norm.weight",
+     "model.layers.{}.post_attention_layernorm.weight"},
+    {Role::FeedForwardNorm, "blk.{}.ffn_norm.weight",
+     "model.layers.{}.pre_feedforward_layernorm.weight"},
+    {Role::Gate, "blk.{}.ffn_gate.weight", "model.layers.{}.mlp.gate_proj.weight"},
+    {Role::Up, "blk.{}.ffn_up.weight", "model.layers.{}.mlp.up_proj.weight"},
+    {Role::Down, "blk.{}.ffn_down.weight", "model.layers.{}.mlp.down_proj.weight"},
+    {Role::FeedForwardPostNorm, "blk.{}.post_ffw_norm.weight",
+     "model.layers.{}.post_feedforward_layernorm.weight"},
+    {Role::OutputNorm, "output_norm.weight", "model.norm.weight"},
+    {Role::Output, "output.weight", "lm_head.weight", false},
+};
+
+constexpr int32_t k27bLayers = 62;
+
+ModelConfig completed(ModelConfig config) {
+    config.activation = Activation::GeluTanh;
+    config.postNorms = true;
+    config.embeddingScale = std::sqrt(static_cast<float>(config.width));
+    config.queryKeyNorm = QueryKeyNorm::Head;
+    return config;
+}
+
+/// All but every `period`-th layer see a window only.
+void windows(ModelConfig& config, int32_t window, int32_t period) {
+    for (int32_t i = 0; i < config.layers; ++i)
+        config.perLayer[static_cast<size_t>(i)].window = (i + 1) % period == 0 ? 0 : window;
+}
+
+/// Layers with a window have their own rotation, which is not scaled.
+void turnLocally(ModelConfig& config) {
+    for (LayerConfig& layer : config.perLayer)
+        if (layer.window > 0)
+            layer.positions = LayerConfig::Positions::Local;
+}
+
+ModelConfig fromGguf(const Metadata& metadata) {
+    const ConfigReader read{metadata, "gemma3."};
+    ModelConfig config = completed(readGgufConfig(metadata, "gemma3"));
+    config.localRope.base = read.positive("rope.freq_base_swa", 10000);
+    config.logitCap = read.positiveOrNone("final_logit_softcapping");
+    windows(config, read.countOrNone("attention.sliding_window", INT32_MAX), 6);
+    turnLocally(config);
+    // Converters do not say it: the largest one divides by a head's share of the width.
+    config.attentionScale = read.positiveOrNone("attention.scale");
+    if (config.attentionScale == 0 && config.layers == k27bLayers)
+        config.attentionScale =
+            1 / std::sqrt(static_cast<float>(config.width) / static_cast<float>(config.heads));
+    return config;
+}
+
+ModelConfig fromHuggingFace(const Metadata& metadata) {
+    const ConfigReader read{metadata, ""};
+    ModelConfig config = completed(readHuggingFaceConfig(metadata, "gemma3"));
+    config.rope.base = read.positive("rope_theta", 1000000);
+    config.tiedEmbedding = metadata.booleanOr("tie_word_embeddings", true);
+    config.attentionScale = 1 / std::sqrt(read.positive("query_pre_attn_scalar", 256));
+    config.attentionCap = read.positiveOrNone("attn_logit_softcapping");
+    config.logitCap = read.positiveOrNone("final_logit_softcapping");
+    config.localRope.base = read.positive("rope_local_base_freq", 10000);
+    const int32_t window = read.countOrNone("sliding_window", INT32_MAX);
+    if (!readLayerTypes(metadata, config, window))
+        windows(config, window, read.countOr("sliding_window_pattern", 6, INT32_MAX));
+    turnLocally(config);
+    return config;
+}
+
+} // namespace
+
+const Architecture kGemma3{.name = "gemma3",
+                           .gguf = "gemma3",
+                           .huggingFaceClass = "Gemma3ForCausalLM",
+                           .ggufRope = RopeStyle::Halves,
+                           .readGguf = fromGguf,
+                           .readHuggingFace = fromHuggingFace,
+                           .names = kNames,
+                           .folderNormOffset = 1};
+
+} // namespace nibble

@@ -1,0 +1,570 @@
+// ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
+#include "core/base/hash.h"
+#include "core/base/random.h"
+#include "core/quant/recipe.h"
+#include "tests/runtime/vulkan_support.h"
+#include "tests/support/plain_decoder.h"
+
+#include <QTemporaryDir>
+#include <QTest>
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+#include <numbers>
+#include <set>
+
+using namespace nibble;
+using namespace nibble::test;
+
+namespace {
+
+using Json = nlohmann::json;
+
+/// One family as its published code has it, small.
+struct Family {
+    std::string huggingFaceClass;
+    PlainShape shape;
+    PlainNames names;
+    FamilyFacts facts;
+    Json config; ///< beside the keys that all have
+    bool tied = false, biased = false;
+    int sharedFeedForward = 0;
+};
+
+double silu(double x) {
+    return x / (1 + std::exp(-x));
+}
+double geluTanh(double x) {
+    return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+}
+
+std::function<double(int, int)> turning(double base, int rotated) {
+    return [=](int, int pair) { return std::pow(base, -2.0 * pair / rotated); };
+}
+
+Family plain(const std::string& name) {
+    Family f;
+    f.huggingFaceClass = name;
+    f.shape = {.layers = 3,
+               .width = 64,
+               .heads = 4,
+               .kvHeads = 2,
+               .headSize = 16,
+               .feedForward = 96,
+               .vocabulary = 80};
+    f.facts.activation = silu;
+    f.facts.rotated = 16;
+    f.facts.frequency = turning(10000, 16);
+    f.config = {{"hidden_act", "silu"}, {"rope_theta", 10000.0}};
+    return f;
+}
+
+void makeMixture(Family& f, const char* count) {
+    f.shape.experts = 4;
+    f.shape.expertsUsed = 2;
+    f.facts.mixture = [](int) { return true; };
+    f.config[count] = 4;
+    f.config["num_experts_per_tok"] = 2;
+}
+
+void makeGemma(Family& f) {
+    f.tied = true;
+    f.facts.normOffset = 1;
+    f.facts.activation = geluTanh;
+    f.facts.embeddingScale = 8; // sqrt(width)
+    f.config["hidden_act"] = "gelu_pytorch_tanh";
+}
+
+void makeGemma2(Family& f) {
+    makeGemma(f);
+    f.names.attentionPostNorm = "post_attention_layernorm";
+    f.names.feedForwardNorm = "pre_feedforward_layernorm";
+    f.names.feedForwardPostNorm = "post_feedforward_layernorm";
+    f.facts.attentionScale = 1 / std::sqrt(24.0);
+    f.config["query_pre_attn_scalar"] = 24;
+    f.config["sliding_window"] = 8;
+}
+
+std::vector<Family> families() {
+    std::vector<Family> all;
+    const auto add = [&](const char* name) -> Family& {
+        all.push_back(plain(name));
+        return all.back();
+    };
+    add("LlamaForCausalLM");
+    {
+        Family& f = add("MistralForCausalLM");
+        f.facts.window = [](int) { return 8; };
+        f.config["sliding_window"] = 8;
+    }
+    {
+        Family& f = add("MixtralForCausalLM");
+        makeMixture(f, "num_local_experts");
+        f.names.router = "block_sparse_moe.gate";
+        f.names.expert = "block_sparse_moe.experts.";
+        f.names.expertGate = "w1";
+        f.names.expertUp = "w3";
+        f.names.expertDown = "w2";
+    }
+    {
+        Family& f = add("Qwen2ForCausalLM");
+        f.biased = true;
+        f.facts.window = [](int layer) { return layer >= 1 ? 8 : 0; };
+        f.config.update(
+            {{"use_sliding_window", true}, {"sliding_window", 8}, {"max_window_layers", 1}});
+    }
+    {
+        Family& f = add("Qwen2MoeForCausalLM");
+        f.biased = true;
+        makeMixture(f, "num_experts");
+        f.facts.normsExpertWeights = false;
+        f.facts.mixture = [](int layer) { return layer != 1; };
+        f.sharedFeedForward = 32;
+        f.names.shared = "mlp.shared_expert.";
+        f.names.sharedRouter = "mlp.shared_expert_gate";
+        f.config.update({{"moe_intermediate_size", 96},
+                         {"shared_expert_intermediate_size", 32},
+                         {"norm_topk_prob", false},
+                         {"mlp_only_layers", {1}}});
+    }
+    {
+        Family& f = add("Qwen3ForCausalLM");
+        f.facts.queryKeyNorm = FamilyFacts::Qk::Head;
+        f.shape.headSize = 32;
+        f.config["head_dim"] = 32;
+        f.facts.rotated = 32;
+        // YaRN: of 32 values pairs below `low` keep their frequency, those above `high` lose all.
+        const double factor = 4, original = 32;
+        const auto pairOf = [&](double turns) {
+            return 32 * std::log(original / (turns * 2 * std::numbers::pi)) /
+                   (2 * std::log(10000.0));
+        };
+        const double low = std::max(0.0, std::floor(pairOf(4))),
+                     high = std::min(31.0, std::ceil(pairOf(1)));
+        f.facts.frequency = [=](int, int pair) {
+            const double keep = 1 - std::clamp((pair - low) / (high - low), 0.0, 1.0);
+            const double own = std::pow(10000.0, -2.0 * pair / 32);
+            return own / factor * (1 - keep) + own * keep;
+        };
+        f.facts.rotationMagnitude = 1 + 0.1 * std::log(factor);
+        f.config["rope_scaling"] = {{"rope_type", "yarn"},
+                                    {"factor", 4.0},
+                                    {"beta_fast", 4.0},
+                                    {"beta_slow", 1.0},
+                                    {"original_max_position_embeddings", 32}};
+    }
+    {
+        Family& f = add("Qwen3MoeForCausalLM");
+        f.facts.queryKeyNorm = FamilyFacts::Qk::Head;
+        makeMixture(f, "num_experts");
+        f.config.update({{"moe_intermediate_size", 96}, {"norm_topk_prob", true}});
+    }
+    makeGemma(add("GemmaForCausalLM"));
+    {
+        Family& f = add("Gemma2ForCausalLM");
+        makeGemma2(f);
+        f.facts.window = [](int layer) { return layer % 2 == 0 ? 8 : 0; };
+        f.facts.attentionCap = 2;
+        f.facts.logitCap = 5;
+        f.config.update({{"attn_logit_softcapping", 2.0}, {"final_logit_softcapping", 5.0}});
+    }
+    {
+        Family& f = add("Gemma3ForCausalLM");
+        makeGemma2(f);
+        f.shape.layers = 7;
+        f.facts.queryKeyNorm = FamilyFacts::Qk::Head;
+        f.facts.window = [](int layer) { return layer == 5 ? 0 : 8; };
+        f.facts.frequency = [](int layer, int pair) {
+            return layer == 5 ? std::pow(1e6, -2.0 * pair / 16) / 8
+                              : std::pow(1e4, -2.0 * pair / 16);
+        };
+        f.config.update({{"rope_theta", 1e6},
+                         {"rope_local_base_freq", 1e4},
+                         {"rope_scaling", {{"rope_type", "linear"}, {"factor", 8.0}}}});
+    }
+    {
+        Family& f = add("Phi3ForCausalLM");
+        f.names.queryKeyValue = "self_attn.qkv_proj";
+        f.names.gateUp = "mlp.gate_up_proj";
+        f.facts.rotated = 12;
+        std::vector<double> shorts, longs;
+        for (int i = 0; i < 6; ++i) {
+            shorts.push_back(1 + 0.1 * i);
+            longs.push_back(2 + i);
+        }
+        // The tests run with a context of 128, beyond the original one.
+        f.facts.frequency = [longs](int, int pair) {
+            return std::pow(10000.0, -2.0 * pair / 12) / longs[static_cast<size_t>(pair)];
+        };
+        f.facts.rotationMagnitude = std::sqrt(1 + std::log(256.0 / 64) / std::log(64.0));
+        f.facts.window = [](int) { return 20; };
+        f.config.update(
+            {{"partial_rotary_factor", 0.75},
+             {"sliding_window", 20},
+             {"original_max_position_embeddings", 64},
+             {"rope_scaling",
+              {{"type", "longrope"}, {"short_factor", shorts}, {"long_factor", longs}}}});
+    }
+    {
+        Family& f = add("GraniteForCausalLM");
+        f.tied = true;
+        f.facts.embeddingScale = 3;
+        f.facts.residualScale = 0.4;
+        f.facts.attentionScale = 0.1;
+        f.facts.logitScale = 1 / 3.0;
+        f.config.update({{"embedding_multiplier", 3.0},
+                         {"residual_multiplier", 0.4},
+                         {"attention_multiplier", 0.1},
+                         {"logits_scaling", 3.0}});
+    }
+    {
+        Family& f = add("Olmo2ForCausalLM");
+        f.facts.queryKeyNorm = FamilyFacts::Qk::Full;
+        f.names.inputNorm = f.names.feedForwardNorm = "none";
+        f.names.attentionPostNorm = "post_attention_layernorm";
+        f.names.feedForwardPostNorm = "post_feedforward_layernorm";
+    }
+    {
+        Family& f = add("SmolLM3ForCausalLM");
+        f.tied = true;
+        f.shape.layers = 4;
+        const auto own = f.facts.frequency;
+        f.facts.frequency = [own](int layer, int pair) {
+            return layer == 3 ? 0 : own(layer, pair);
+        };
+    }
+    {
+        Family& f = add("GPT2LMHeadModel");
+        f.tied = f.biased = true;
+        f.shape.kvHeads = 4;
+        f.facts.layerNorm = f.facts.transposed = true;
+        f.facts.activation = geluTanh;
+        f.facts.rotated = 0;
+        PlainNames& n = f.names;
+        n.embedding = "transformer.wte.weight";
+        n.positions = "transformer.wpe.weight";
+        n.finalNorm = "transformer.ln_f.weight";
+        n.layer = "transformer.h.";
+        n.inputNorm = "ln_1";
+        n.queryKeyValue = "attn.c_attn";
+        n.output = "attn.c_proj";
+        n.feedForwardNorm = "ln_2";
+        n.gate = "";
+        n.up = "mlp.c_fc";
+        n.down = "mlp.c_proj";
+        f.config = {{"n_layer", 3},       {"n_embd", 64},
+                    {"n_head", 4},        {"n_inner", 96},
+                    {"n_positions", 256}, {"activation_function", "gelu_new"},
+                    {"vocab_size", 80},   {"layer_norm_epsilon", 1e-5}};
+    }
+    return all;
+}
+
+/// The family's tensors, random; norms near what they are in trained models.
+PlainTensors randomTensors(const Family& f) {
+    PlainTensors tensors;
+    Random random(hashText(f.huggingFaceClass));
+    const auto uniform = [&] { return static_cast<float>(random.next() >> 40) * 0x1p-24f * 2 - 1; };
+    const auto put = [&](const std::string& name, std::vector<int64_t> dims, float scale,
+                         float middle = 0) {
+        int64_t count = 1;
+        for (const int64_t dim : dims)
+            count *= dim;
+        PlainTensor t{std::move(dims), {}};
+        for (int64_t i = 0; i < count; ++i)
+            t.values.push_back(middle + scale * uniform());
+        tensors[name] = std::move(t);
+    };
+    const PlainShape& s = f.shape;
+    const PlainNames& n = f.names;
+    const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols,
+                            bool bias = false) {
+        put(name + ".weight",
+            f.facts.transposed ? std::vector{cols, rows} : std::vector{rows, cols},
+            2.5f / std::sqrt(static_cast<float>(cols)));
+        if (bias)
+            put(name + ".bias", {rows}, 0.5f);
+    };
+    const auto norm = [&](const std::string& name, int64_t width) {
+        if (name.ends_with("none") || name.ends_with("."))
+            return;
+        put(name + ".weight", {width}, 0.5f, f.facts.normOffset > 0 ? 0.0f : 1.0f);
+        if (f.facts.layerNorm)
+            put(name + ".bias", {width}, 0.5f);
+    };
+    const int64_t w = s.width, qw = int64_t(s.heads) * s.headSize,
+                  kw = int64_t(s.kvHeads) * s.headSize;
+    put(n.embedding, {s.vocabulary, w}, 1);
+    if (!n.positions.empty())
+        put(n.positions, {256, w}, 1);
+    if (!f.tied)
+        put(n.head, {s.vocabulary, w}, 0.5f);
+    norm(n.finalNorm.substr(0, n.finalNorm.size() - 7), w);
+    for (int layer = 0; layer < s.layers; ++layer) {
+        const std::string in = n.layer + std::to_string(layer) + ".";
+        norm(in + n.inputNorm, w);
+        norm(in + n.feedForwardNorm, w);
+        norm(in + n.attentionPostNorm, w);
+        norm(in + n.feedForwardPostNorm, w);
+        if (n.queryKeyValue.empty()) {
+            matrix(in + n.query, qw, w, f.biased);
+            matrix(in + n.key, kw, w, f.biased);
+            matrix(in + n.value, kw, w, f.biased);
+        } else {
+            matrix(in + n.queryKeyValue, qw + 2 * kw, w, f.biased);
+        }
+        if (f.facts.queryKeyNorm != FamilyFacts::Qk::None) {
+            const bool full = f.facts.queryKeyNorm == FamilyFacts::Qk::Full;
+            norm(in + n.queryNorm, full ? qw : s.headSize);
+            norm(in + n.keyNorm, full ? kw : s.headSize);
+        }
+        matrix(in + n.output, w, qw, f.facts.layerNorm);
+        if (f.facts.mixture(layer)) {
+            matrix(in + n.router, s.experts, w);
+            for (int e = 0; e < s.experts; ++e) {
+                const std::string one = in + n.expert + std::to_string(e) + ".";
+                matrix(one + n.expertGate, s.feedForward, w);
+                matrix(one + n.expertUp, s.feedForward, w);
+                matrix(one + n.expertDown, w, s.feedForward);
+            }
+            if (!n.shared.empty()) {
+                matrix(in + n.sharedRouter, 1, w);
+                matrix(in + n.shared + "gate_proj", f.sharedFeedForward, w);
+                matrix(in + n.shared + "up_proj", f.sharedFeedForward, w);
+                matrix(in + n.shared + "down_proj", w, f.sharedFeedForward);
+            }
+            continue;
+        }
+        if (!n.gateUp.empty()) {
+            matrix(in + n.gateUp, 2 * int64_t(s.feedForward), w);
+        } else {
+            if (!n.gate.empty())
+                matrix(in + n.gate, s.feedForward, w);
+            matrix(in + n.up, s.feedForward, w, f.facts.layerNorm);
+        }
+        matrix(in + n.down, w, s.feedForward, f.facts.layerNorm);
+    }
+    return tensors;
+}
+
+void writeFolder(const Family& f, const PlainTensors& tensors,
+                 const std::filesystem::path& folder) {
+    Json config = {{"architectures", {f.huggingFaceClass}},
+                   {"hidden_size", f.shape.width},
+                   {"intermediate_size", f.shape.feedForward},
+                   {"num_hidden_layers", f.shape.layers},
+                   {"num_attention_heads", f.shape.heads},
+                   {"num_key_value_heads", f.shape.kvHeads},
+                   {"vocab_size", f.shape.vocabulary},
+                   {"max_position_embeddings", 256},
+                   {"rms_norm_eps", 1e-5},
+                   {"tie_word_embeddings", f.tied}};
+    config.update(f.config);
+    std::ofstream(folder / "config.json") << config.dump(2);
+    std::vector<SafetensorsTensor> table;
+    std::vector<Bytes> contents;
+    for (const auto& [name, tensor] : tensors) {
+        contents.push_back(Bytes::of(tensor.values));
+        table.push_back({name, "F32", tensor.dims, contents.back().size()});
+    }
+    writeSafetensors(folder / "model.safetensors", {}, table,
+                     [&](size_t index) { return contents[index]; });
+}
+
+/// The switches of a config, each turned to something else; those that a config does not have
+/// change nothing that matters and are left out by `matters`.
+struct Switch {
+    const char* name;
+    std::function<bool(const ModelConfig&)> matters;
+    std::function<void(ModelConfig&)> flip;
+};
+
+std::vector<Switch> switches() {
+    const auto always = [](const ModelConfig&) { return true; };
+    const auto anyLayer = [](auto test) {
+        return [test](const ModelConfig& c) {
+            return std::any_of(c.perLayer.begin(), c.perLayer.end(), test);
+        };
+    };
+    const auto turns = [](const ModelConfig& c) { return c.ropeDimensions > 0; };
+    const auto mixes = [](const ModelConfig& c) { return c.experts > 0; };
+    return {
+        {"norm", always,
+         [](ModelConfig& c) {
+             c.norm = c.norm == NormKind::Rms ? NormKind::Layer : NormKind::Rms;
+         }},
+        {"norm epsilon", always, [](ModelConfig& c) { c.normEpsilon = 0.1f; }},
+        {"query and key norm",
+         [](const ModelConfig& c) { return c.queryKeyNorm != QueryKeyNorm::None; },
+         [](ModelConfig& c) { c.queryKeyNorm = QueryKeyNorm::None; }},
+        {"rope style", turns,
+         [](ModelConfig& c) {
+             c.ropeStyle =
+                 c.ropeStyle == RopeStyle::Halves ? RopeStyle::Interleaved : RopeStyle::Halves;
+         }},
+        {"rope base", turns, [](ModelConfig& c) { c.rope.base /= 30; }},
+        {"rope scale", turns, [](ModelConfig& c) { c.rope.scale *= 0.5f; }},
+        {"rope factors",
+         [](const ModelConfig& c) { return !c.rope.factors.empty() && c.longFactors.empty(); },
+         [](ModelConfig& c) { c.rope.factors.clear(); }},
+        {"long rope factors", [](const ModelConfig& c) { return !c.longFactors.empty(); },
+         [](ModelConfig& c) { c.longFactors.clear(); }},
+        {"rope magnitude", turns, [](ModelConfig& c) { c.rope.magnitude *= 1.5f; }},
+        {"rope dimensions", turns, [](ModelConfig& c) { c.ropeDimensions /= 2; }},
+        {"local rope base", [](const ModelConfig& c) { return c.hasLocalRope(); },
+         [](ModelConfig& c) { c.localRope.base *= 3; }},
+        {"local rope", anyLayer([](const LayerConfig& l) {
+             return l.positions == LayerConfig::Positions::Local;
+         }),
+         [](ModelConfig& c) {
+             for (LayerConfig& layer : c.perLayer)
+                 layer.positions = LayerConfig::Positions::Global;
+         }},
+        {"layers without positions",
+         anyLayer([](const LayerConfig& l) { return l.positions == LayerConfig::Positions::None; }),
+         [](ModelConfig& c) {
+             for (LayerConfig& layer : c.perLayer)
+                 layer.positions = LayerConfig::Positions::Global;
+         }},
+        {"windows", anyLayer([](const LayerConfig& l) { return l.window > 0; }),
+         [](ModelConfig& c) {
+             for (LayerConfig& layer : c.perLayer)
+                 layer.window = 0;
+         }},
+        {"width of windows", anyLayer([](const LayerConfig& l) { return l.window > 0; }),
+         [](ModelConfig& c) {
+             for (LayerConfig& layer : c.perLayer)
+                 layer.window += layer.window > 0;
+         }},
+        {"activation", always,
+         [](ModelConfig& c) {
+             c.activation =
+                 c.activation == Activation::Silu ? Activation::GeluTanh : Activation::Silu;
+         }},
+        {"gate", [](const ModelConfig& c) { return c.gated; },
+         [](ModelConfig& c) { c.gated = false; }},
+        {"embedding scale", always, [](ModelConfig& c) { c.embeddingScale *= 1.5f; }},
+        {"residual scale", always, [](ModelConfig& c) { c.residualScale *= 1.5f; }},
+        {"attention scale", always,
+         [](ModelConfig& c) { c.attentionScale = c.queryScale() * 1.5f; }},
+        {"logit scale", always, [](ModelConfig& c) { c.logitScale *= 1.5f; }},
+        {"attention cap", [](const ModelConfig& c) { return c.attentionCap > 0; },
+         [](ModelConfig& c) { c.attentionCap = 0; }},
+        {"logit cap", [](const ModelConfig& c) { return c.logitCap > 0; },
+         [](ModelConfig& c) { c.logitCap = 0; }},
+        {"experts used", mixes, [](ModelConfig& c) { c.expertsUsed = 1; }},
+        {"norm of expert weights", mixes,
+         [](ModelConfig& c) { c.normsExpertWeights = !c.normsExpertWeights; }},
+        {"expert scale", mixes, [](ModelConfig& c) { c.expertScale *= 1.5f; }},
+        {"shared expert", [](const ModelConfig& c) { return c.sharedFeedForward > 0; },
+         [](ModelConfig& c) { c.sharedFeedForward = 0; }},
+    };
+}
+
+std::vector<TokenId> prompt() {
+    std::vector<TokenId> tokens;
+    for (int i = 0; i < 24; ++i)
+        tokens.push_back((i * 29 + 7 * i * i + 3) % 80);
+    return tokens;
+}
+
+std::vector<float> logitsOf(std::shared_ptr<const Model> model, std::shared_ptr<Backend> backend,
+                            bool oneByOne = false) {
+    const auto runner = makeRunner(model, placeAll(*model, std::move(backend)));
+    Session session = runner->newSession();
+    const std::vector<TokenId> tokens = prompt();
+    if (!oneByOne)
+        return runner->append(session, tokens, true);
+    std::vector<float> all;
+    for (const TokenId token : tokens) {
+        const auto row = runner->append(session, {&token, 1});
+        all.insert(all.end(), row.begin(), row.end());
+    }
+    return all;
+}
+
+/// At most 7 layers of 7 products that follow each other, with sums of at most 96 terms in float.
+constexpr double kRounding = 7 * 7 * 96 * 0x1p-24;
+/// What a wrong switch must change at the least.
+constexpr double kWrong = 4 * kRounding;
+
+} // namespace
+
+class TestFamilies : public QObject {
+    Q_OBJECT
+    std::vector<Family> m_families = families();
+
+private slots:
+    void everyFamilyIsHere() {
+        std::set<std::string> known, tested;
+        for (const Architecture* a : architectures())
+            known.insert(a->huggingFaceClass);
+        for (const Family& f : m_families)
+            tested.insert(f.huggingFaceClass);
+        // Its folders keep experts in a packing of their own, and are not read yet.
+        known.erase("GptOssForCausalLM");
+        QVERIFY(known == tested);
+    }
+
+    void family_data() {
+        QTest::addColumn<int>("index");
+        for (size_t i = 0; i < m_families.size(); ++i)
+            QTest::addRow("%s", m_families[i].huggingFaceClass.c_str()) << int(i);
+    }
+    void family() {
+        QFETCH(int, index);
+        const Family& f = m_families[size_t(index)];
+        const PlainTensors tensors = randomTensors(f);
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        writeFolder(f, tensors, path);
+        const std::vector<TokenId> tokens = prompt();
+        const std::vector<float> expected =
+            PlainDecoder(f.facts, f.shape, f.names, tensors)
+                .logits(std::vector<int>(tokens.begin(), tokens.end()));
+
+        const auto model = openModel(path);
+        QCOMPARE(model->unsupported, std::string());
+        const auto check = [&](const std::vector<float>& logits, const char* what) {
+            const double error = relativeError(logits, expected);
+            QVERIFY2(error < kRounding, qPrintable(QString("%1: %2").arg(what).arg(error)));
+        };
+        const auto simd = logitsOf(model, openCpu());
+        check(simd, "simd");
+        QVERIFY(logitsOf(model, openCpu(), true) == simd);
+        check(logitsOf(model, openCpu(CpuMode::Scalar)), "scalar");
+
+        exportGguf(*model, Recipe{}, path / "model.gguf", {});
+        const auto file = openModel(path / "model.gguf");
+        QCOMPARE(file->unsupported, std::string());
+        check(logitsOf(file, openCpu()), "gguf");
+
+        for (const Switch& each : switches()) {
+            if (!each.matters(model->config))
+                continue;
+            const auto flipped = std::make_shared<Model>(*model);
+            each.flip(flipped->config);
+            const double error = relativeError(logitsOf(flipped, openCpu()), expected);
+            QVERIFY2(error > kWrong, qPrintable(QString("%1: %2").arg(each.name).arg(error)));
+        }
+    }
+
+    void onVulkan_data() { family_data(); }
+    void onVulkan() {
+        QFETCH(int, index);
+        NIBBLE_NEED_LAVAPIPE(backend);
+        const Family& f = m_families[size_t(index)];
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        writeFolder(f, randomTensors(f), path);
+        const auto model = openModel(path);
+        const auto expected = logitsOf(model, openCpu(CpuMode::Scalar));
+        for (const bool oneByOne : {false, true}) {
+            const double error = relativeError(logitsOf(model, backend, oneByOne), expected);
+            QVERIFY2(error < kRounding, qPrintable(QString::number(error)));
+        }
+    }
+};
+
+QTEST_GUILESS_MAIN(TestFamilies)
+#include "test_families.moc"
