@@ -20,6 +20,7 @@ Vocabulary::Vocabulary(std::vector<std::string> texts, std::span<const int32_t> 
              "{}: there are {} token types for {} tokens; the file is damaged.", m_source,
              types.size(), m_texts.size());
     m_types.assign(m_texts.size(), TokenType::Normal);
+    m_added.assign(m_texts.size(), false);
     for (size_t i = 0; i < types.size(); ++i) {
         if (types[i] < 0 || types[i] > static_cast<int>(TokenType::Byte))
             fail(ErrorKind::BadInput, "{}: token {} has type {}; types are 0 to 6.", m_source, i,

@@ -38,15 +38,21 @@ public:
     TokenId byteToken(unsigned char byte) const { return m_byteTokens[byte]; }
     bool hasAllBytes() const;
 
+    /// A token that merging cannot form: it was added to the vocabulary and is only found in text.
+    void setAdded(TokenId id) { m_added[size_t(id)] = true; }
+
     /// Marks tokens spelled <0xXX> as bytes, for sources that carry no types.
     void markByteTokens();
 
 private:
     void indexBytes();
-    bool isOrdinary(TokenId id) const { return !isSpecial(id) && type(id) != TokenType::Byte; }
+    bool isOrdinary(TokenId id) const {
+        return !isSpecial(id) && type(id) != TokenType::Byte && !m_added[size_t(id)];
+    }
 
     std::vector<std::string> m_texts;
     std::vector<TokenType> m_types;
+    std::vector<bool> m_added;
     std::string m_source;
     std::unordered_map<std::string_view, TokenId> m_ids;
     std::array<TokenId, 256> m_byteTokens;
