@@ -79,9 +79,8 @@ struct Checkpoint {
     std::filesystem::path path;
     Container container = Container::Gguf;
     Metadata metadata;
-    std::vector<TensorInfo> tensors; ///< in file order
-    std::filesystem::path
-        tokenizerJson; ///< beside a safetensors folder's config.json; may be empty
+    std::vector<TensorInfo> tensors;     ///< in file order
+    std::filesystem::path tokenizerFile; ///< findTokenizerFile of a folder; may be empty
     uint64_t fileBytes = 0;
     /// Why the weights of a folder cannot be run although they are whole: a sentence, or empty.
     std::string unsupported;
@@ -96,6 +95,10 @@ struct Checkpoint {
     /// once.
     std::map<std::string, size_t, std::less<>> byName;
 };
+
+/// The file that holds a folder's tokenizer: tokenizer.json, else tokenizer.model (SentencePiece),
+/// else vocab.json or encoder.json where the merges lie beside it. Empty where there is none.
+std::filesystem::path findTokenizerFile(const std::filesystem::path& folder);
 
 /// Opens a GGUF file (v2, v3; all its shards when it is one of several) or a folder with
 /// config.json and safetensors. Every size is checked against the file first. Error{BadInput}

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <set>
+#include <unordered_set>
 #include <vector>
 
 namespace nibble {
@@ -33,7 +33,7 @@ std::string placeOf(std::string_view text, size_t byte) {
 } // namespace
 
 Json parseJson(std::string_view text, const std::string& file, int depth, std::string_view advice) {
-    std::vector<std::set<std::string>> keys;
+    std::vector<std::unordered_set<std::string>> keys;
     const auto watch = [&](int at, Json::parse_event_t event, Json& parsed) {
         switch (event) {
         case Json::parse_event_t::object_start:

@@ -102,8 +102,7 @@ void addConfig(Checkpoint& checkpoint, const fs::path& folder) {
     if (present(config))
         flatten(readJson(config.string(), limits::kJsonDepth), "", checkpoint.metadata);
     addQuantizerConfig(checkpoint, folder);
-    if (present(folder / "tokenizer.json"))
-        checkpoint.tokenizerJson = folder / "tokenizer.json";
+    checkpoint.tokenizerFile = findTokenizerFile(folder);
 }
 
 void addFile(Checkpoint& checkpoint, const fs::path& path) {
@@ -198,11 +197,23 @@ std::shared_ptr<Checkpoint> makeCheckpoint(const fs::path& path) {
 
 } // namespace
 
+fs::path findTokenizerFile(const fs::path& folder) {
+    // A vocabulary is of no use without its merges.
+    constexpr std::pair<const char*, const char*> kFiles[] = {{"tokenizer.json", nullptr},
+                                                              {"tokenizer.model", nullptr},
+                                                              {"vocab.json", "merges.txt"},
+                                                              {"encoder.json", "vocab.bpe"}};
+    for (const auto& [file, beside] : kFiles)
+        if (present(folder / file) && (!beside || present(folder / beside)))
+            return folder / file;
+    return {};
+}
+
 CheckpointPointer openSafetensorsFolder(const fs::path& folder) {
     const auto checkpoint = makeCheckpoint(folder);
     const auto files = filesWith(folder, ".safetensors");
     // A folder with a tokenizer alone serves for tokenizing, like a GGUF file with no tensors.
-    const bool tokenizerOnly = files.empty() && present(folder / "tokenizer.json") &&
+    const bool tokenizerOnly = files.empty() && !findTokenizerFile(folder).empty() &&
                                filesWith(folder, ".gguf").empty() &&
                                filesWith(folder, ".bin").empty();
     if (files.empty() && !tokenizerOnly && !present(folder / kIndex))

@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/limits.h"
 #include "core/tokenizer/byte_level.h"
+#include "core/tokenizer/space_cuts.h"
 #include "core/tokenizer/split_rules.h"
 #include "core/tokenizer/utf8.h"
 
@@ -19,10 +20,28 @@ bool occursInText(size_t byte) {
     return byte < 0xC0 || (byte > 0xC1 && byte < 0xF1) || byte == 0xF3 || byte == 0xF4;
 }
 
+// Of a text's words, so many of at most so many bytes are remembered.
+constexpr size_t kWords = 65'536, kWordBytes = 40;
+
+struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+
 } // namespace
 
+/// What encoding one text keeps from word to word. Most words of a text occur in it before:
+/// remembering where their tokens are made encoding twice as fast.
+struct BpeTokenizer::Words {
+    struct Place {
+        size_t at, count;
+    };
+    std::vector<MergeSymbol> symbols;
+    std::unordered_map<std::string, Place, TextHash, std::equal_to<>> seen; ///< in the output
+};
+
 BpeTokenizer::BpeTokenizer(Vocabulary vocabulary, const Merges& merges, BpeOptions options,
-                           Info info, const std::unordered_map<TokenId, Stripping>& stripping)
+                           Info info, const Matchings& matchings)
     : VocabularyTokenizer(std::move(vocabulary), options.prefix, std::move(info)),
       m_options(std::move(options)) {
     if (merges.size() > limits::kMerges)
@@ -57,7 +76,15 @@ BpeTokenizer::BpeTokenizer(Vocabulary vocabulary, const Merges& merges, BpeOptio
     else if (!m_options.byteLevel && !m_vocabulary.hasAllBytes() && m_info.unknown < 0)
         warn("The vocabulary has neither byte tokens nor an unknown token: characters outside of "
              "it are lost.");
-    finish(stripping);
+    // Where words are looked up as a whole, or unknown spaces could join the unknown text before
+    // them, nothing may be cut.
+    if (!m_options.byteLevel && !m_options.space.empty() && !m_options.ignoreMerges &&
+        m_vocabulary.findOrdinary(m_options.space) >= 0) {
+        m_cuts.emplace(m_options.space);
+        for (const auto& [left, right] : merges)
+            m_cuts->add(left + right);
+    }
+    finish(matchings);
 }
 
 std::string BpeTokenizer::ordinaryPiece(const std::string& text) const {
@@ -66,30 +93,64 @@ std::string BpeTokenizer::ordinaryPiece(const std::string& text) const {
     return m_options.space.empty() ? text : replaceAll(text, m_options.space, " ");
 }
 
+std::string BpeTokenizer::normalized(std::string_view text) const {
+    return m_options.normalize(text);
+}
+
 void BpeTokenizer::encodeText(std::string_view text, bool prefixed,
                               std::vector<TokenId>& out) const {
-    std::string changed;
-    if (m_options.normalize) {
-        changed = m_options.normalize(text);
-        text = changed;
-    }
-    const bool startsWithSpace =
-        text.starts_with(' ') || (!m_options.space.empty() && text.starts_with(m_options.space));
-    if (prefixed && !(m_options.prefixUnlessSpace && startsWithSpace)) {
-        changed = m_options.prefixText + std::string(text);
-        text = changed;
-    }
-    if (!m_options.space.empty()) {
-        changed = replaceAll(text, " ", m_options.space);
-        text = changed;
-    }
-    std::vector<MergeSymbol> symbols;
-    if (m_options.rules.empty()) {
-        encodeWord(text, symbols, out);
+    Words words;
+    if (!m_options.normalize) {
+        encodeNormal(text, prefixed, words, out);
         return;
     }
-    for (const std::string_view word : splitText(text, m_options.rules))
-        encodeWord(word, symbols, out);
+    const std::string normal = normalized(text);
+    for (const Fragment& fragment : m_inNormalized.split(normal, false)) {
+        if (fragment.token >= 0)
+            out.push_back(fragment.token);
+        else
+            encodeNormal(fragment.text,
+                         prefixed && (m_prefix == SpacePrefix::EverySegment ||
+                                      fragment.text.data() == normal.data()),
+                         words, out);
+    }
+}
+
+void BpeTokenizer::encodeNormal(std::string_view text, bool prefixed, Words& words,
+                                std::vector<TokenId>& out) const {
+    if (m_options.spacedAfter == 0) {
+        encodePiece(text, prefixed, words, out);
+        return;
+    }
+    for (const std::string_view piece :
+         splitText(text, std::span(m_options.rules).first(m_options.spacedAfter)))
+        encodePiece(piece,
+                    prefixed &&
+                        (m_prefix == SpacePrefix::EverySegment || piece.data() == text.data()),
+                    words, out);
+}
+
+void BpeTokenizer::encodePiece(std::string_view piece, bool prefixed, Words& words,
+                               std::vector<TokenId>& out) const {
+    std::string spaced;
+    if (m_options.spacedByPieces) {
+        const std::string_view space =
+            m_options.space.empty() ? std::string_view(" ") : std::string_view(m_options.space);
+        spaced = replaceAll(piece, " ", space);
+        if (prefixed && !spaced.starts_with(space))
+            spaced.insert(0, space);
+        piece = spaced;
+    }
+    const auto rules = std::span(m_options.rules).subspan(m_options.spacedAfter);
+    const auto encode = [&](std::string_view word) { encodeWord(word, words, out); };
+    // Bytes that are not UTF-8 stay within their word where no rule cuts it.
+    for (const std::string_view word :
+         rules.empty() ? std::vector{piece} : splitText(piece, rules)) {
+        if (m_cuts)
+            m_cuts->forEachWord(word, encode);
+        else
+            encode(word);
+    }
 }
 
 void BpeTokenizer::addSymbols(std::string_view word, std::vector<MergeSymbol>& symbols) const {
@@ -109,9 +170,29 @@ void BpeTokenizer::addSymbols(std::string_view word, std::vector<MergeSymbol>& s
     }
 }
 
-void BpeTokenizer::encodeWord(std::string_view word, std::vector<MergeSymbol>& symbols,
+void BpeTokenizer::encodeWord(std::string_view word, Words& words,
                               std::vector<TokenId>& out) const {
-    if (m_options.ignoreMerges) {
+    if (word.size() > kWordBytes) {
+        mergeWord(word, words, out);
+        return;
+    }
+    if (const auto seen = words.seen.find(word); seen != words.seen.end()) {
+        const auto [at, count] = seen->second;
+        for (size_t i = 0; i < count; ++i)
+            out.push_back(out[at + i]);
+        return;
+    }
+    const size_t at = out.size();
+    mergeWord(word, words, out);
+    if (words.seen.size() < kWords)
+        words.seen.emplace(word, Words::Place{at, out.size() - at});
+}
+
+void BpeTokenizer::mergeWord(std::string_view word, Words& words, std::vector<TokenId>& out) const {
+    std::vector<MergeSymbol>& symbols = words.symbols;
+    const size_t start = out.size();
+    if (m_options.ignoreMerges ||
+        (m_options.wholeLineBreaks && word.find_first_not_of('\n') == std::string_view::npos)) {
         const TokenId whole = m_vocabulary.findOrdinary(m_options.byteLevel ? bytesToByteLevel(word)
                                                                             : std::string(word));
         if (whole >= 0) {
@@ -134,14 +215,15 @@ void BpeTokenizer::encodeWord(std::string_view word, std::vector<MergeSymbol>& s
         if (symbol.id >= 0 && symbol.id < m_info.size)
             out.push_back(symbol.id);
         else
-            emitUnmerged(word.substr(symbol.at, symbol.length), out);
+            emitUnmerged(word.substr(symbol.at, symbol.length), start, out);
     }
 }
 
-void BpeTokenizer::emitUnmerged(std::string_view bytes, std::vector<TokenId>& out) const {
+void BpeTokenizer::emitUnmerged(std::string_view bytes, size_t word,
+                                std::vector<TokenId>& out) const {
     const auto unknown = [&] {
         if (m_info.unknown >= 0 &&
-            !(m_options.fuseUnknown && !out.empty() && out.back() == m_info.unknown))
+            !(m_options.fuseUnknown && out.size() > word && out.back() == m_info.unknown))
             out.push_back(m_info.unknown);
     };
     if (m_options.byteLevel) {
@@ -172,7 +254,7 @@ void BpeTokenizer::emitUnmerged(std::string_view bytes, std::vector<TokenId>& ou
 }
 
 void BpeTokenizer::putRules(Metadata& metadata) const {
-    if (!m_options.byteLevel) {
+    if (!m_options.byteLevel && m_info.model != kTextBpe) {
         // Characters score nothing; a token that no merge makes comes last.
         constexpr float kNeverMerged = -1e9f;
         MetadataValue::Floats scores(size_t(m_info.size), kNeverMerged);
@@ -224,25 +306,31 @@ BpeTokenizer::Merges parseMerges(std::span<const std::string> merges, std::strin
 
 std::shared_ptr<const Tokenizer> makeNamedBpe(Vocabulary vocabulary,
                                               std::span<const std::string> merges,
-                                              const std::string& preTokenizer,
-                                              Tokenizer::Info info) {
+                                              const std::string& preTokenizer, Tokenizer::Info info,
+                                              const BpeTokenizer::Matchings& matchings) {
     const NamedSplit* split = findNamedSplit(preTokenizer);
     if (!split) {
         split = findNamedSplit("default");
-        info.warning = fmt::format(
-            "The pre-tokenizer \"{}\" is not known; text is split by the default rules, "
-            "so some tokens may differ from those the model was trained with.",
-            printable(preTokenizer));
+        info.warnings.push_back(
+            fmt::format("The pre-tokenizer \"{}\" is not known; text is split by the default "
+                        "rules, so some tokens may differ from those the model was trained with "
+                        "and its answers may be worse.",
+                        printable(preTokenizer)));
     }
-    info.model = "gpt2";
+    info.model = split->byteLevel ? "gpt2" : kTextBpe;
     info.preTokenizer = preTokenizer;
     BpeOptions options;
     options.rules = compile(*split);
     options.ignoreMerges = split->ignoreMerges;
+    options.wholeLineBreaks = split->wholeLineBreaks;
+    options.byteLevel = split->byteLevel;
+    if (!split->byteLevel) {
+        options.space = kSpmSpace;
+        options.spacedByPieces = true;
+    }
     const BpeTokenizer::Merges pairs = parseMerges(merges, vocabulary.source());
     return std::make_shared<BpeTokenizer>(std::move(vocabulary), pairs, std::move(options),
-                                          std::move(info),
-                                          std::unordered_map<TokenId, BpeTokenizer::Stripping>{});
+                                          std::move(info), matchings);
 }
 
 std::shared_ptr<const Tokenizer> makeBpeTokenizer(std::vector<std::string> tokens,

@@ -1,10 +1,12 @@
 #pragma once
 
 #include "core/tokenizer/bigram_merge.h"
+#include "core/tokenizer/space_cuts.h"
 #include "core/tokenizer/text_splitter.h"
 #include "core/tokenizer/vocabulary_tokenizer.h"
 
 #include <functional>
+#include <optional>
 
 namespace nibble {
 
@@ -13,33 +15,48 @@ struct BpeOptions {
     bool byteLevel = true; ///< tokens spell bytes by printable characters; else they are plain text
     std::vector<SplitRule> rules; ///< cut text into words that merge on their own
     bool ignoreMerges = false;    ///< a word that is a token as a whole is not merged
-    bool fuseUnknown = false;     ///< one unknown token for a run of unknown characters
-    bool prefixUnlessSpace =
-        false; ///< the space prefix is left out before text that starts with a space
-    SpacePrefix prefix = SpacePrefix::None;
-    std::string prefixText = " ";
-    std::string space; ///< what stands for a space in tokens, or empty
-    /// Applied to text first (before the prefix); may be empty.
+    bool wholeLineBreaks = false; ///< the same, but only for words of line breaks alone
+    bool fuseUnknown = false;     ///< one unknown token for a run of unknown characters in a word
+    /// Applied to text first; may be empty.
     std::function<std::string(std::string_view)> normalize;
+
+    SpacePrefix prefix =
+        SpacePrefix::None; ///< where encoding puts a space that decoding leaves out
+    std::string space;     ///< what stands for a space in tokens, or empty
+    /// Whether prefix and space are put into the pieces that the first `spacedAfter` rules leave
+    /// (Metaspace, ByteLevel; no prefix before a space), and not already by `normalize`.
+    bool spacedByPieces = false;
+    size_t spacedAfter = 0;
 };
 
 /// Byte pair encoding by ranked merges (GPT-2 and its descendants), on bytes or on characters.
 class BpeTokenizer final : public VocabularyTokenizer {
 public:
     using Merges = std::vector<std::pair<std::string, std::string>>;
-    using VocabularyTokenizer::Stripping;
+    using VocabularyTokenizer::Matching;
+    using VocabularyTokenizer::Matchings;
 
     BpeTokenizer(Vocabulary vocabulary, const Merges& merges, BpeOptions options, Info info,
-                 const std::unordered_map<TokenId, Stripping>& stripping);
+                 const Matchings& matchings);
 
 private:
     void encodeText(std::string_view text, bool prefixed, std::vector<TokenId>& out) const override;
     std::string ordinaryPiece(const std::string& text) const override;
+    std::string userDefinedPiece(const std::string& text) const override {
+        return m_options.byteLevel ? text : ordinaryPiece(text);
+    }
+    bool normalizes() const override { return bool(m_options.normalize); }
+    std::string normalized(std::string_view text) const override;
     void putRules(Metadata& metadata) const override;
+    struct Words;
+    void encodeNormal(std::string_view text, bool prefixed, Words& words,
+                      std::vector<TokenId>& out) const;
+    void encodePiece(std::string_view piece, bool prefixed, Words& words,
+                     std::vector<TokenId>& out) const;
     void addSymbols(std::string_view word, std::vector<MergeSymbol>& symbols) const;
-    void encodeWord(std::string_view word, std::vector<MergeSymbol>& symbols,
-                    std::vector<TokenId>& out) const;
-    void emitUnmerged(std::string_view bytes, std::vector<TokenId>& out) const;
+    void encodeWord(std::string_view word, Words& words, std::vector<TokenId>& out) const;
+    void mergeWord(std::string_view word, Words& words, std::vector<TokenId>& out) const;
+    void emitUnmerged(std::string_view bytes, size_t word, std::vector<TokenId>& out) const;
 
     struct Ranked {
         int32_t rank, id;
@@ -56,7 +73,11 @@ private:
     std::unordered_map<uint64_t, Ranked, PairHash> m_merges;
     std::array<int32_t, 256> m_byteSymbols;
     std::unordered_map<std::string, int32_t> m_onlyInMerges;
+    std::optional<SpaceCuts> m_cuts; ///< of text whose tokens are not bytes
 };
+
+/// tokenizer.ggml.model of merges on text, whose rules are named like those on bytes.
+inline constexpr const char* kTextBpe = "gemma4";
 
 /// Cuts merges of the form "left right". Error{BadInput} where there is no space or a side is
 /// empty.
@@ -66,7 +87,7 @@ BpeTokenizer::Merges parseMerges(std::span<const std::string> merges, std::strin
 /// and the default rules.
 std::shared_ptr<const Tokenizer> makeNamedBpe(Vocabulary vocabulary,
                                               std::span<const std::string> merges,
-                                              const std::string& preTokenizer,
-                                              Tokenizer::Info info);
+                                              const std::string& preTokenizer, Tokenizer::Info info,
+                                              const BpeTokenizer::Matchings& matchings = {});
 
 } // namespace nibble

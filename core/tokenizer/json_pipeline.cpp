@@ -1,33 +1,17 @@
 #include "core/tokenizer/json_pipeline.h"
 
 #include "core/base/error.h"
+#include "core/tokenizer/normalize.h"
 #include "core/tokenizer/split_rules.h"
 #include "core/tokenizer/utf8.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
-#include <cstdlib>
 
 namespace nibble {
 namespace {
 
 using Json = nlohmann::json;
 using Step = std::function<std::string(std::string_view)>;
-
-std::string unicodeNormal(std::string_view text, int form) {
-    if (std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
-        return std::string(text);
-    utf8proc_uint8_t* mapped = nullptr;
-    const utf8proc_ssize_t length =
-        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                     static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | form));
-    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
-    if (length < 0) // text that is not UTF-8 has no normal form
-        return std::string(text);
-    return std::string(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
-}
 
 std::string quotedPattern(std::string_view text) {
     std::string out;
@@ -49,11 +33,12 @@ struct Reader {
 
     BpeOptions& options() { return pipeline.options; }
 
-    void warn(const char* part, const std::string& what) {
-        pipeline.warning +=
-            fmt::format("{}The {} step \"{}\" is not known and is left out, so some tokens "
-                        "may differ from those the model was trained with.",
-                        pipeline.warning.empty() ? "" : " ", part, printable(what));
+    void warn(const char* part, const std::string& what,
+              const char* effect = "some tokens may differ from those the model was trained with "
+                                   "and its answers may be worse") {
+        pipeline.warnings.push_back(
+            fmt::format("The {} step \"{}\" is not known and is left out, so {}.", part,
+                        printable(what), effect));
     }
     std::string typeOf(const Json& part, const char* what) const {
         if (!part.is_object())
@@ -69,34 +54,44 @@ struct Reader {
         return *list;
     }
 
-    void addRule(const std::string& pattern, SplitBehaviour behaviour = SplitBehaviour::Isolated,
+    void addRule(const SplitPattern& pattern, SplitBehaviour behaviour = SplitBehaviour::Isolated,
                  bool invert = false) {
-        options().rules.push_back(
-            {std::make_shared<const Regex>(pattern, source), behaviour, invert});
-        patterns.push_back(pattern);
+        options().rules.push_back({std::make_shared<const Regex>(pattern.regex, source), behaviour,
+                                   invert, pattern.fromEnd, pattern.onlyInside});
+        patterns.push_back(pattern.regex);
     }
 
     void readNormalizer(const Json& part) {
         const std::string type = typeOf(part, "normalizer");
-        const auto normalForm = [&](int form) {
-            steps.push_back([form](std::string_view text) { return unicodeNormal(text, form); });
+        const auto normalForm = [&](NormalForm form) {
+            steps.push_back([form](std::string_view text) { return toNormalForm(text, form); });
         };
         if (type == "Sequence") {
             for (const Json& inner : arrayOf(part, "normalizers"))
                 readNormalizer(inner);
         } else if (type == "Prepend") {
             options().prefix = SpacePrefix::EverySegment;
-            options().prefixText = textOr(part, "prepend", "", source);
+            steps.push_back([prefix = textOr(part, "prepend", "", source)](std::string_view text) {
+                return text.empty() ? std::string() : prefix + std::string(text);
+            });
         } else if (type == "Replace") {
             readReplace(part);
         } else if (type == "NFC") {
-            normalForm(UTF8PROC_COMPOSE);
+            normalForm(NormalForm::Nfc);
         } else if (type == "NFD") {
-            normalForm(UTF8PROC_DECOMPOSE);
+            normalForm(NormalForm::Nfd);
         } else if (type == "NFKC") {
-            normalForm(UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
+            normalForm(NormalForm::Nfkc);
         } else if (type == "NFKD") {
-            normalForm(UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
+            normalForm(NormalForm::Nfkd);
+        } else if (type == "Lowercase") {
+            steps.push_back(toLowerCase);
+        } else if (type == "StripAccents") {
+            steps.push_back(stripAccents);
+        } else if (type == "Strip") {
+            steps.push_back([left = flagOr(part, "strip_left", true, source),
+                             right = flagOr(part, "strip_right", true, source)](
+                                std::string_view text) { return stripSpaces(text, left, right); });
         } else {
             warn("normalizer", type);
         }
@@ -104,17 +99,22 @@ struct Reader {
 
     void readReplace(const Json& part) {
         const Json* pattern = findMember(part, "pattern");
+        if (!pattern || !pattern->is_object())
+            fail(ErrorKind::BadInput, "{}: a Replace step has no pattern; the file is damaged.",
+                 source);
         const std::string content = textOr(part, "content", "", source);
-        if (!pattern || !pattern->is_object() || !findMember(*pattern, "String")) {
-            warn("normalizer", "Replace by a regular expression");
-            return;
-        }
         const std::string from = textOr(*pattern, "String", "", source);
+        const std::string regex = textOr(*pattern, "Regex", "", source);
         if (from == " ")
             options().space = content;
-        else if (!from.empty())
+        if (!from.empty())
             steps.push_back(
                 [from, content](std::string_view text) { return replaceAll(text, from, content); });
+        else if (!regex.empty())
+            steps.push_back([compiled = std::make_shared<const Regex>(regex, source),
+                             content](std::string_view text) {
+                return replaceMatches(text, *compiled, content);
+            });
     }
 
     void readPreTokenizer(const Json& part) {
@@ -124,27 +124,32 @@ struct Reader {
                 readPreTokenizer(inner);
         } else if (type == "ByteLevel") {
             options().byteLevel = true;
-            if (flagOr(part, "add_prefix_space", true, source)) {
-                options().prefix = SpacePrefix::EverySegment;
-                options().prefixUnlessSpace = true;
-            }
+            if (flagOr(part, "add_prefix_space", true, source))
+                spacePieces(SpacePrefix::EverySegment);
             if (flagOr(part, "use_regex", true, source))
                 addRule(findNamedSplit("gpt-2")->patterns.front());
         } else if (type == "Digits") {
-            addRule(flagOr(part, "individual_digits", false, source) ? R"(\p{N})" : R"(\p{N}+)");
+            addRule({flagOr(part, "individual_digits", false, source) ? R"(\p{N})" : R"(\p{N}+)"});
         } else if (type == "Split") {
             readSplit(part);
         } else if (type == "Metaspace") {
             readMetaspace(part);
         } else if (type == "Punctuation") {
-            addRule(R"([\p{P}$+<=>^`|~])", behaviourOf(part, "Isolated"));
+            addRule({R"([\p{P}$+<=>^`|~])"}, behaviourOf(part, "Isolated"));
         } else if (type == "Whitespace") {
-            addRule(R"(\w+|[^\w\s]+)", SplitBehaviour::Removed, true);
+            addRule({R"(\w+|[^\w\s]+)"}, SplitBehaviour::Removed, true);
         } else if (type == "WhitespaceSplit") {
-            addRule(R"(\s+)", SplitBehaviour::Removed);
+            addRule({R"(\s+)"}, SplitBehaviour::Removed);
         } else {
             warn("pre-tokenizer", type);
         }
+    }
+
+    /// From here on pieces have the prefix and the stand-in for spaces.
+    void spacePieces(SpacePrefix prefix) {
+        options().prefix = prefix;
+        options().spacedByPieces = true;
+        options().spacedAfter = options().rules.size();
     }
 
     SplitBehaviour behaviourOf(const Json& part, std::string_view fallback) const {
@@ -170,42 +175,43 @@ struct Reader {
         const SplitBehaviour behaviour = behaviourOf(part, "Isolated");
         const bool invert = flagOr(part, "invert", false, source);
         const std::string text = textOr(*pattern, "String", "", source);
-        std::string regex = textOr(*pattern, "Regex", "", source);
+        const std::string regex = textOr(*pattern, "Regex", "", source);
         if (regex.empty() && text.empty())
             fail(ErrorKind::BadInput, "{}: a Split step has no pattern; the file is damaged.",
                  source);
-        if (const NamedSplit* known = findOriginalSplit(regex))
-            regex = known->patterns.front();
         // In PCRE2 "&&" inside a class is two ampersands, not an intersection.
         if (regex.find("&&[") != std::string::npos)
             warn("pre-tokenizer", "Split by an intersection of character classes");
         else
-            addRule(regex.empty() ? quotedPattern(text) : regex, behaviour, invert);
+            addRule(regex.empty() ? SplitPattern{quotedPattern(text)} : knownPattern(regex),
+                    behaviour, invert);
     }
 
     void readMetaspace(const Json& part) {
         options().space = textOr(part, "replacement", kSpmSpace, source);
         const bool add = flagOr(part, "add_prefix_space", true, source);
         const std::string scheme = textOr(part, "prepend_scheme", add ? "always" : "never", source);
-        options().prefix = scheme == "always"  ? SpacePrefix::EverySegment
-                           : scheme == "first" ? SpacePrefix::TextStart
-                                               : SpacePrefix::None;
-        options().prefixText = " ";
-        options().prefixUnlessSpace = true;
+        spacePieces(scheme == "always"  ? SpacePrefix::EverySegment
+                    : scheme == "first" ? SpacePrefix::TextStart
+                                        : SpacePrefix::None);
         if (flagOr(part, "split", true, source))
-            addRule(quotedPattern(options().space), SplitBehaviour::MergedWithNext);
+            addRule({quotedPattern(options().space)}, SplitBehaviour::MergedWithNext);
+    }
+
+    /// Only its parts matter: what they undo is known from the steps before.
+    void readDecoder(const Json& part) {
+        constexpr std::string_view kKnown[] = {"Metaspace", "Replace", "ByteFallback", "Fuse",
+                                               "Strip"};
+        const std::string type = typeOf(part, "decoder");
+        if (type == "Sequence")
+            for (const Json& inner : arrayOf(part, "decoders"))
+                readDecoder(inner);
+        else if (type == "ByteLevel")
+            options().byteLevel = true;
+        else if (std::ranges::find(kKnown, type) == std::end(kKnown))
+            warn("decoder", type, "what the model writes may look different");
     }
 };
-
-bool mentionsByteLevel(const Json& part) {
-    if (!part.is_object())
-        return false;
-    const Json* type = findMember(part, "type");
-    if (type && *type == "ByteLevel")
-        return true;
-    const Json* inner = findMember(part, "decoders");
-    return inner && inner->is_array() && std::ranges::any_of(*inner, mentionsByteLevel);
-}
 
 } // namespace
 
@@ -217,9 +223,8 @@ JsonPipeline readJsonPipeline(const Json& document, bool ignoreMerges, const std
         reader.readNormalizer(*normalizer);
     if (const Json* pre = findMember(document, "pre_tokenizer"))
         reader.readPreTokenizer(*pre);
-    if (const Json* decoder = findMember(document, "decoder");
-        decoder && mentionsByteLevel(*decoder))
-        reader.options().byteLevel = true;
+    if (const Json* decoder = findMember(document, "decoder"))
+        reader.readDecoder(*decoder);
 
     if (!reader.steps.empty())
         reader.options().normalize = [steps = std::move(reader.steps)](std::string_view text) {
@@ -229,8 +234,8 @@ JsonPipeline readJsonPipeline(const Json& document, bool ignoreMerges, const std
             return changed;
         };
     for (const NamedSplit& row : namedSplits())
-        if (reader.options().byteLevel && row.ignoreMerges == ignoreMerges &&
-            std::ranges::equal(row.patterns, reader.patterns)) {
+        if (reader.options().byteLevel && row.byteLevel && row.ignoreMerges == ignoreMerges &&
+            std::ranges::equal(row.patterns, reader.patterns, {}, &SplitPattern::regex)) {
             reader.pipeline.preTokenizer = row.names.front();
             break;
         }

@@ -9,8 +9,8 @@ namespace nibble {
 /// What a tokenizer.json does to text before merging.
 struct JsonPipeline {
     BpeOptions options;
-    std::string preTokenizer; ///< the GGUF name of the same split rules, or empty
-    std::string warning;      ///< a sentence for every part that is not understood
+    std::string preTokenizer;          ///< the GGUF name of the same split rules, or empty
+    std::vector<std::string> warnings; ///< a sentence for every part that is not understood
 };
 
 /// Reads "normalizer", "pre_tokenizer" and "decoder". Parts of an unknown type are left out with a

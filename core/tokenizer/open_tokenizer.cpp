@@ -62,14 +62,13 @@ Tokenizer::Info readInfo(const Metadata& metadata, bool spm) {
     return info;
 }
 
-std::unordered_map<TokenId, SpmTokenizer::Stripping> stripping(const Metadata& metadata,
-                                                               const Vocabulary& vocabulary) {
+SpmTokenizer::Matchings matchings(const Metadata& metadata, const Vocabulary& vocabulary) {
     // Phi-3's tokens swallow the white space after them, which GGUF has no key for: as other
     // engines do, it is known by the name.
     std::string name = metadata.stringOr("general.name", "");
     std::ranges::transform(name, name.begin(),
                            [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    std::unordered_map<TokenId, SpmTokenizer::Stripping> tokens;
+    SpmTokenizer::Matchings tokens;
     if (name.find("phi-3") == std::string::npos && name.find("phi3") == std::string::npos)
         return tokens;
     for (TokenId id = 0; id < vocabulary.size(); ++id) {
@@ -77,7 +76,7 @@ std::unordered_map<TokenId, SpmTokenizer::Stripping> stripping(const Metadata& m
         const bool special =
             vocabulary.isSpecial(id) || vocabulary.type(id) == TokenType::UserDefined;
         if (special && text != "<unk>" && text != "<s>" && text != "<|endoftext|>")
-            tokens[id].after = true;
+            tokens[id].takesSpaceAfter = true;
     }
     return tokens;
 }
@@ -100,47 +99,67 @@ std::shared_ptr<const Tokenizer> openSpm(const Metadata& metadata, Vocabulary vo
             fail(ErrorKind::BadInput, "{}: tokenizer.ggml.scores is empty; the file is damaged.",
                  metadata.source);
     } else {
-        info.warning =
+        info.warnings.push_back(
             "The vocabulary has no scores; text is merged from left to right, so some tokens may "
-            "differ from those the model was trained with.";
+            "differ from those the model was trained with and its answers may be worse.");
     }
-    const auto prefix = booleanOr(metadata, "tokenizer.ggml.add_space_prefix", true)
-                            ? SpacePrefix::EverySegment
-                            : SpacePrefix::None;
-    const auto strips = stripping(metadata, vocabulary);
-    return std::make_shared<SpmTokenizer>(std::move(vocabulary), std::move(scores), prefix,
-                                          std::move(info), strips);
+    SpmOptions options;
+    if (!booleanOr(metadata, "tokenizer.ggml.add_space_prefix", true))
+        options.prefix = SpacePrefix::None;
+    const auto matched = matchings(metadata, vocabulary);
+    return std::make_shared<SpmTokenizer>(std::move(vocabulary), std::move(scores), options,
+                                          std::move(info), matched);
 }
 
-std::shared_ptr<const Tokenizer> openBpe(const Metadata& metadata, Vocabulary vocabulary) {
+std::shared_ptr<const Tokenizer> openBpe(const Metadata& metadata, Vocabulary vocabulary,
+                                         bool textBpe) {
     const auto* merges =
         findTyped<MetadataValue::Strings>(metadata, "tokenizer.ggml.merges", "an array of strings");
     if (!merges)
         fail(ErrorKind::BadInput,
-             "{}: tokenizer.ggml.merges is missing, without which a byte-level vocabulary cannot "
+             "{}: tokenizer.ggml.merges is missing, without which a vocabulary of this kind cannot "
              "be used.",
              metadata.source);
     const auto* pre = findTyped<std::string>(metadata, "tokenizer.ggml.pre", "a string");
+    // Files of this kind name no rules: there is only one set.
+    const std::string name = textBpe ? kTextBpe : pre ? *pre : "default";
     Tokenizer::Info info = readInfo(metadata, false);
-    const NamedSplit* split = pre ? findNamedSplit(*pre) : nullptr;
+    if (!pre && !textBpe)
+        info.warnings.push_back(
+            "The file does not say how text is cut into words (tokenizer.ggml.pre); it is split "
+            "by the default rules, so some tokens may differ from those the model was trained "
+            "with and its answers may be worse. A newer conversion of the model may say it.");
+    const NamedSplit* split = findNamedSplit(name);
     info.addBos = booleanOr(metadata, "tokenizer.ggml.add_bos_token", split && split->addBos);
-    return makeNamedBpe(std::move(vocabulary), *merges, pre ? *pre : "default", std::move(info));
+    return makeNamedBpe(std::move(vocabulary), *merges, name, std::move(info));
 }
+
+/// Kinds of tokenizers that other engines know and this one refuses, for the message.
+constexpr std::pair<const char*, const char*> kOtherKinds[] = {
+    {"t5", "Unigram"},     {"bert", "WordPiece"},   {"rwkv", "RWKV"},
+    {"plamo2", "PLaMo-2"}, {"hybriddna", "k-mers"}, {"whitespace", "whole words"},
+};
 
 } // namespace
 
 std::shared_ptr<const Tokenizer> openTokenizer(const Checkpoint& checkpoint) {
-    if (!checkpoint.tokenizerJson.empty())
-        return openTokenizerJson(checkpoint.tokenizerJson);
+    if (!checkpoint.tokenizerFile.empty())
+        return openTokenizerFile(checkpoint.tokenizerFile);
     const Metadata& metadata = checkpoint.metadata;
     const auto* model = findTyped<std::string>(metadata, "tokenizer.ggml.model", "a string");
     if (!model || *model == "none" || *model == "no_vocab")
         return nullptr;
-    if (*model != "llama" && *model != "gpt2")
+    const bool textBpe = *model == kTextBpe;
+    if (*model != "llama" && *model != "gpt2" && !textBpe) {
+        std::string kind;
+        for (const auto& [name, text] : kOtherKinds)
+            if (*model == name)
+                kind = fmt::format(" ({})", text);
         fail(ErrorKind::BadInput,
-             "{}: tokenizer.ggml.model is \"{}\"; \"llama\" (SPM) and \"gpt2\" (byte-level BPE) "
-             "are supported.",
-             metadata.source, printable(*model));
+             "{}: tokenizer.ggml.model is \"{}\"{}; \"llama\" (SPM), \"gpt2\" (byte-level BPE) "
+             "and \"{}\" (BPE on text) are supported.",
+             metadata.source, printable(*model), kind, kTextBpe);
+    }
     const auto* tokens =
         findTyped<MetadataValue::Strings>(metadata, "tokenizer.ggml.tokens", "an array of strings");
     if (!tokens)
@@ -152,7 +171,7 @@ std::shared_ptr<const Tokenizer> openTokenizer(const Checkpoint& checkpoint) {
         fail(ErrorKind::BadInput, "{}: tokenizer.ggml.token_type is empty; the file is damaged.",
              metadata.source);
     return *model == "llama" ? openSpm(metadata, std::move(vocabulary))
-                             : openBpe(metadata, std::move(vocabulary));
+                             : openBpe(metadata, std::move(vocabulary), textBpe);
 }
 
 } // namespace nibble

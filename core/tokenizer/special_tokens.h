@@ -20,8 +20,10 @@ public:
         TokenId id;
         bool control; ///< found only when control tokens are asked for
         bool takesSpaceBefore = false, takesSpaceAfter = false; ///< swallows white space around it
+        bool singleWord = false; ///< found only where no letter, digit or _ touches it
     };
     void add(std::string_view text, Token token);
+    bool empty() const { return m_tokens.empty(); }
 
     /// Cuts `text` at the special tokens in it, from the left, the longest at each place.
     std::vector<Fragment> split(std::string_view text, bool withControl) const;

@@ -2,27 +2,17 @@
 
 #include "core/base/error.h"
 #include "core/tokenizer/bigram_merge.h"
+#include "core/tokenizer/space_cuts.h"
 #include "core/tokenizer/utf8.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace nibble {
-namespace {
-
-size_t leadingSpaces(std::string_view text) {
-    size_t at = 0;
-    while (text.substr(at).starts_with(kSpmSpace))
-        at += kSpmSpace.size();
-    return at;
-}
-
-} // namespace
-
-SpmTokenizer::SpmTokenizer(Vocabulary vocabulary, std::vector<float> scores, SpacePrefix prefix,
-                           Info info, const std::unordered_map<TokenId, Stripping>& stripping)
-    : VocabularyTokenizer(std::move(vocabulary), prefix, std::move(info)),
-      m_scores(std::move(scores)) {
+SpmTokenizer::SpmTokenizer(Vocabulary vocabulary, std::vector<float> scores, SpmOptions options,
+                           Info info, const Matchings& matchings)
+    : VocabularyTokenizer(std::move(vocabulary), options.prefix, std::move(info)),
+      m_options(std::move(options)), m_scores(std::move(scores)), m_cuts(kSpmSpace) {
     if (m_scores.empty())
         m_scores.assign(size_t(m_info.size), 0.0f);
     if (m_scores.size() != size_t(m_info.size))
@@ -37,32 +27,37 @@ SpmTokenizer::SpmTokenizer(Vocabulary vocabulary, std::vector<float> scores, Spa
         warn("The vocabulary has neither byte tokens nor an unknown token: characters outside of "
              "it are lost.");
 
-    m_cutsAtSpaces = true;
-    for (TokenId id = 0; id < m_info.size && m_cutsAtSpaces; ++id) {
-        const std::string_view text = m_vocabulary.text(id);
-        if (m_vocabulary.findOrdinary(text) < 0)
-            continue;
-        m_cutsAtSpaces = text.find(kSpmSpace, leadingSpaces(text)) == std::string_view::npos;
-    }
-    finish(stripping);
+    for (TokenId id = 0; id < m_info.size; ++id)
+        if (const std::string_view text = m_vocabulary.text(id);
+            m_vocabulary.findOrdinary(text) >= 0)
+            m_cuts.add(text);
+    finish(matchings);
 }
 
 std::string SpmTokenizer::ordinaryPiece(const std::string& text) const {
     return replaceAll(text, kSpmSpace, " ");
 }
 
+std::string SpmTokenizer::normalized(std::string_view text) const {
+    return replaceAll(text, " ", kSpmSpace);
+}
+
 void SpmTokenizer::encodeText(std::string_view text, bool prefixed,
                               std::vector<TokenId>& out) const {
-    const std::string escaped =
-        (prefixed ? std::string(kSpmSpace) : "") + replaceAll(text, " ", kSpmSpace);
-    std::string_view rest = escaped;
-    while (m_cutsAtSpaces && !rest.empty()) {
-        const size_t end = std::min(rest.find(kSpmSpace, leadingSpaces(rest)), rest.size());
-        encodeRun(rest.substr(0, end), out);
-        rest.remove_prefix(end);
+    std::string changed;
+    if (m_options.normalize) {
+        changed = m_options.normalize(text);
+        text = changed;
     }
-    if (!rest.empty())
-        encodeRun(rest, out);
+    if (text.empty())
+        return;
+    const std::string escaped = (prefixed ? std::string(kSpmSpace) : "") + normalized(text);
+    for (const Fragment& fragment : m_inNormalized.split(escaped, false)) {
+        if (fragment.token >= 0)
+            out.push_back(fragment.token);
+        else
+            m_cuts.forEachWord(fragment.text, [&](std::string_view word) { encodeRun(word, out); });
+    }
 }
 
 void SpmTokenizer::encodeRun(std::string_view run, std::vector<TokenId>& out) const {
@@ -96,7 +91,8 @@ void SpmTokenizer::encodeRun(std::string_view run, std::vector<TokenId>& out) co
         if (known)
             for (const char c : bytes)
                 out.push_back(m_vocabulary.byteToken(static_cast<unsigned char>(c)));
-        else if (m_info.unknown >= 0)
+        else if (m_info.unknown >= 0 &&
+                 !(m_options.fuseUnknown && !out.empty() && out.back() == m_info.unknown))
             out.push_back(m_info.unknown);
     }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,15 +18,21 @@ public:
     Regex(const Regex&) = delete;
     Regex& operator=(const Regex&) = delete;
 
-    /// Appends [begin, end) of every non-empty match in `text`, which must be valid UTF-8.
-    /// Error{BadInput} when the pattern exceeds its limits on this text.
-    void findAll(std::string_view text, std::vector<std::pair<size_t, size_t>>& matches) const;
+    using Ranges = std::vector<std::pair<size_t, size_t>>;
+    /// [begin, end) of every match in each of `texts` in turn, which must be valid UTF-8, handed to
+    /// `found`. Empty matches count, but none that touches the end of the match before.
+    /// Error{BadInput} when the pattern exceeds its limits on a text.
+    void findAll(std::span<const std::string_view> texts,
+                 const std::function<void(std::string_view, const Ranges&)>& found) const;
 
 private:
     struct Code;
     std::unique_ptr<Code> m_code;
     std::string m_source;
 };
+
+/// Every match of `regex` in `text` replaced; bytes that are not UTF-8 stay.
+std::string replaceMatches(std::string_view text, const Regex& regex, std::string_view by);
 
 /// What becomes of a match (tokenizer.json's names).
 enum class SplitBehaviour { Isolated, Removed, MergedWithPrevious, MergedWithNext, Contiguous };
@@ -35,6 +42,12 @@ struct SplitRule {
     std::shared_ptr<const Regex> regex;
     SplitBehaviour behaviour = SplitBehaviour::Isolated;
     bool invert = false; ///< the stretches between matches are the matches
+    /// Matches are cut again into groups of so many characters, counted from their end (digits of
+    /// large numbers); 0: they stay whole.
+    int fromEnd = 0;
+    /// Only the places where such a group begins are cut; a group that is not full, and what stands
+    /// before and behind the match, stay with it.
+    bool onlyInside = false;
 };
 
 /// The pieces of `text` after all rules, in order; bytes that are not UTF-8 form pieces of their

@@ -32,9 +32,11 @@ public:
 
     /// What the vocabulary is made of.
     struct Info {
-        std::string model;        ///< "llama" (SPM) or "gpt2" (byte-level BPE)
+        std::string model; ///< "llama" (SPM), "gpt2" (byte-level BPE) or "gemma4" (BPE on text)
         std::string preTokenizer; ///< name of the split rules, "" for SPM
-        std::string warning;      ///< a sentence when something was unknown, else empty
+        /// Sentences on what was unknown, so that text may become other tokens than those that the
+        /// model was trained with and its answers may be worse. To be shown wherever it is used.
+        std::vector<std::string> warnings;
         int32_t size = 0;
         TokenId bos = -1, eos = -1, eot = -1, unknown = -1;
         bool addBos = false;
@@ -50,11 +52,19 @@ protected:
     Info m_info;
 };
 
-/// The tokenizer of a checkpoint: GGUF metadata, or tokenizer.json beside config.json. Returns null
-/// when the checkpoint has none. Error{BadInput} when its data is damaged.
+/// The tokenizer of a checkpoint: GGUF metadata, or a file beside config.json. Returns null when
+/// the checkpoint has none. Error{BadInput} when its data is damaged.
 std::shared_ptr<const Tokenizer> openTokenizer(const Checkpoint& checkpoint);
-/// From a tokenizer.json alone (`tokenize` accepts a folder with only that).
+/// From one of the files that findTokenizerFile knows, alone, with what its folder says of it.
+std::shared_ptr<const Tokenizer> openTokenizerFile(const std::filesystem::path& file);
+/// From a tokenizer.json: BPE on bytes or on characters. Other kinds: Error{BadInput}.
 std::shared_ptr<const Tokenizer> openTokenizerJson(const std::filesystem::path& file);
+/// From a SentencePiece model (tokenizer.model): BPE by scores. Other kinds: Error{BadInput}.
+std::shared_ptr<const Tokenizer> openSentencePiece(const std::filesystem::path& file);
+/// From a vocabulary (vocab.json, encoder.json) with its merges beside it (merges.txt, vocab.bpe).
+/// How text is split is known by the class that tokenizer_config.json names, or else guessed from
+/// the vocabulary, with a warning.
+std::shared_ptr<const Tokenizer> openVocabularyJson(const std::filesystem::path& file);
 /// From ranked vocabulary and merges with a named pre-tokenizer ("llama-bpe", "qwen2", "gpt-2").
 std::shared_ptr<const Tokenizer> makeBpeTokenizer(std::vector<std::string> tokens,
                                                   std::vector<int32_t> tokenTypes,

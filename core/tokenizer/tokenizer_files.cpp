@@ -129,15 +129,15 @@ bool addByteLevelSteps(Json& document, const Contents& c) {
     const NamedSplit* split = findNamedSplit(c.split);
     if (!split)
         split = findNamedSplit("default");
-    const char* gpt2 = findNamedSplit("gpt-2")->patterns.front();
-    std::vector<const char*> patterns = split->patterns;
-    if (split->original)
-        patterns = {split->original};
-    const bool endsInGpt2 = patterns.back() == std::string_view(gpt2);
+    const std::string gpt2 = findNamedSplit("gpt-2")->patterns.front().regex;
+    std::vector<std::string> patterns;
+    for (const SplitPattern& pattern : split->patterns)
+        patterns.push_back(spelledPattern(pattern));
+    const bool endsInGpt2 = patterns.back() == gpt2;
     if (endsInGpt2)
         patterns.pop_back();
     Json steps = Json::array();
-    for (const char* pattern : patterns)
+    for (const std::string& pattern : patterns)
         steps.push_back({{"type", "Split"},
                          {"pattern", {{"Regex", pattern}}},
                          {"behavior", "Isolated"},
@@ -187,18 +187,18 @@ Json tokenizerJson(const Contents& c, const Tokenizer::Info& info) {
     Json vocabulary = Json::object();
     for (size_t id = 0; id < c.tokens.size(); ++id)
         vocabulary[c.tokens[id]] = id;
-    document["model"] = {{"type", "BPE"},
-                         {"dropout", nullptr},
-                         {"unk_token", info.unknown >= 0 && !c.byteLevel
-                                           ? Json(c.tokens[size_t(info.unknown)])
-                                           : Json()},
-                         {"continuing_subword_prefix", nullptr},
-                         {"end_of_word_suffix", nullptr},
-                         {"fuse_unk", !c.byteLevel},
-                         {"byte_fallback", !c.byteLevel && c.hasAllBytes()},
-                         {"ignore_merges", ignoreMerges},
-                         {"vocab", std::move(vocabulary)},
-                         {"merges", c.byteLevel ? mergesAsWritten(c) : mergesOfScores(c)}};
+    document["model"] = {
+        {"type", "BPE"},
+        {"dropout", nullptr},
+        {"unk_token",
+         info.unknown >= 0 && !c.byteLevel ? Json(c.tokens[size_t(info.unknown)]) : Json()},
+        {"continuing_subword_prefix", nullptr},
+        {"end_of_word_suffix", nullptr},
+        {"fuse_unk", !c.byteLevel},
+        {"byte_fallback", !c.byteLevel && c.hasAllBytes()},
+        {"ignore_merges", ignoreMerges},
+        {"vocab", std::move(vocabulary)},
+        {"merges", c.merges.empty() && !c.byteLevel ? mergesOfScores(c) : mergesAsWritten(c)}};
     return document;
 }
 

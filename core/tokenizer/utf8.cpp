@@ -1,6 +1,17 @@
 #include "core/tokenizer/utf8.h"
 
+#include "core/base/error.h"
+#include "core/base/limits.h"
+
 namespace nibble {
+
+void checkGrown(size_t bytes) {
+    if (bytes > limits::kTextBytes)
+        fail(ErrorKind::BadInput,
+             "The tokenizer's replacements make the text longer than {} bytes; the tokenizer is "
+             "damaged or hostile, or the text too long.",
+             limits::kTextBytes);
+}
 
 Utf8Step firstCharacter(std::string_view text) {
     const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -27,6 +38,40 @@ Utf8Step firstCharacter(std::string_view text) {
     return {Utf8::Character, length};
 }
 
+void forEachStretch(std::string_view text,
+                    const std::function<void(std::string_view stretch, bool valid)>& found) {
+    size_t begin = 0;
+    for (size_t at = 0; at < text.size();) {
+        const Utf8Step step = firstCharacter(text.substr(at));
+        if (step.kind != Utf8::Character) {
+            if (at > begin)
+                found(text.substr(begin, at - begin), true);
+            found(text.substr(at, step.length), false);
+            begin = at + step.length;
+        }
+        at += step.length;
+    }
+    if (begin < text.size())
+        found(text.substr(begin), true);
+}
+
+uint32_t codePoint(std::string_view text) {
+    const auto lead = static_cast<unsigned char>(text[0]);
+    if (lead < 0x80)
+        return lead;
+    const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+    uint32_t code = lead & (0x7Fu >> length);
+    for (size_t i = 1; i < length; ++i)
+        code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3Fu);
+    return code;
+}
+
+bool isSpace(uint32_t code) {
+    return (code >= 0x09 && code <= 0x0D) || code == ' ' || code == 0x85 || code == 0xA0 ||
+           code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
+           code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
+}
+
 std::string replaceInvalid(std::string_view text) {
     std::string out;
     out.reserve(text.size());
@@ -43,6 +88,7 @@ std::string replaceAll(std::string_view text, std::string_view from, std::string
     out.reserve(text.size());
     for (size_t at; (at = text.find(from)) != std::string_view::npos;
          text.remove_prefix(at + from.size())) {
+        checkGrown(out.size() + at + to.size());
         out += text.substr(0, at);
         out += to;
     }

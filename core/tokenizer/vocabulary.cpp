@@ -4,6 +4,7 @@
 #include "core/base/limits.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace nibble {
 
@@ -20,13 +21,14 @@ Vocabulary::Vocabulary(std::vector<std::string> texts, std::span<const int32_t> 
              "{}: there are {} token types for {} tokens; the file is damaged.", m_source,
              types.size(), m_texts.size());
     m_types.assign(m_texts.size(), TokenType::Normal);
+    m_added.assign(m_texts.size(), false);
     for (size_t i = 0; i < types.size(); ++i) {
         if (types[i] < 0 || types[i] > static_cast<int>(TokenType::Byte))
             fail(ErrorKind::BadInput, "{}: token {} has type {}; types are 0 to 6.", m_source, i,
                  types[i]);
         m_types[i] = static_cast<TokenType>(types[i]);
     }
-    m_ids.reserve(m_texts.size());
+    m_slots.resize(std::bit_ceil(2 * m_texts.size()));
     for (TokenId id = 0; id < size(); ++id) {
         const std::string& token = text(id);
         if (token.size() > limits::kTokenBytes)
@@ -39,9 +41,10 @@ Vocabulary::Vocabulary(std::vector<std::string> texts, std::span<const int32_t> 
         if (token.empty())
             continue;
         m_longest = std::max(m_longest, token.size());
-        const auto [at, isNew] = m_ids.try_emplace(token, id);
-        if (!isNew && (isOrdinary(id) || !isOrdinary(at->second)))
-            at->second = id;
+        uint32_t hash = 0;
+        Slot& slot = m_slots[slotOf(token, hash)];
+        if (slot.id < 0 || isOrdinary(id) || !isOrdinary(slot.id))
+            slot = {hash, id};
     }
     indexBytes();
 }
@@ -64,9 +67,19 @@ bool Vocabulary::hasAllBytes() const {
     return std::ranges::none_of(m_byteTokens, [](TokenId id) { return id < 0; });
 }
 
+size_t Vocabulary::slotOf(std::string_view text, uint32_t& hash) const {
+    const size_t whole = std::hash<std::string_view>()(text), mask = m_slots.size() - 1;
+    hash = static_cast<uint32_t>(whole >> 32);
+    size_t at = whole & mask;
+    while (m_slots[at].id >= 0 &&
+           (m_slots[at].hash != hash || m_texts[size_t(m_slots[at].id)] != text))
+        at = (at + 1) & mask;
+    return at;
+}
+
 TokenId Vocabulary::find(std::string_view text) const {
-    const auto found = m_ids.find(text);
-    return found == m_ids.end() ? -1 : found->second;
+    uint32_t hash = 0;
+    return m_slots[slotOf(text, hash)].id;
 }
 
 TokenId Vocabulary::findOrdinary(std::string_view text) const {

@@ -3,14 +3,13 @@
 #include "core/tokenizer/tokenizer.h"
 
 #include <array>
-#include <unordered_map>
 
 namespace nibble {
 
 /// GGUF token types (tokenizer.ggml.token_type).
 enum class TokenType : uint8_t { Undefined, Normal, Unknown, Control, UserDefined, Unused, Byte };
 
-/// The tokens of a model by id and by text. Movable only: the index points into the texts.
+/// The tokens of a model by id and by text.
 class Vocabulary {
 public:
     /// Checks sizes and types; `types` may be empty (all normal). Error{BadInput} naming `source`.
@@ -38,17 +37,30 @@ public:
     TokenId byteToken(unsigned char byte) const { return m_byteTokens[byte]; }
     bool hasAllBytes() const;
 
+    /// A token that merging cannot form: it was added to the vocabulary and is only found in text.
+    void setAdded(TokenId id) { m_added[size_t(id)] = true; }
+
     /// Marks tokens spelled <0xXX> as bytes, for sources that carry no types.
     void markByteTokens();
 
 private:
     void indexBytes();
-    bool isOrdinary(TokenId id) const { return !isSpecial(id) && type(id) != TokenType::Byte; }
+    bool isOrdinary(TokenId id) const {
+        return !isSpecial(id) && type(id) != TokenType::Byte && !m_added[size_t(id)];
+    }
 
     std::vector<std::string> m_texts;
     std::vector<TokenType> m_types;
+    std::vector<bool> m_added;
     std::string m_source;
-    std::unordered_map<std::string_view, TokenId> m_ids;
+    // By text, in open addressing: opening a vocabulary asks for a million texts, and a slot is one
+    // miss of the cache where a node of std::unordered_map is three.
+    struct Slot {
+        uint32_t hash = 0;
+        TokenId id = -1; ///< −1: free
+    };
+    size_t slotOf(std::string_view text, uint32_t& hash) const;
+    std::vector<Slot> m_slots;
     std::array<TokenId, 256> m_byteTokens;
     size_t m_longest = 0;
 };

@@ -11,29 +11,30 @@ VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary, SpacePrefix pref
     completeInfo(m_info, m_vocabulary);
 }
 
-void VocabularyTokenizer::finish(const std::unordered_map<TokenId, Stripping>& stripping) {
+void VocabularyTokenizer::finish(const Matchings& matchings) {
     m_pieces.reserve(size_t(m_info.size));
+    m_cutOut.assign(size_t(m_info.size), false);
     for (TokenId id = 0; id < m_info.size; ++id) {
         const std::string& text = m_vocabulary.text(id);
         const bool special = m_vocabulary.isSpecial(id);
         if (special || m_vocabulary.type(id) == TokenType::UserDefined) {
-            SpecialTokens::Token token{id, special};
-            if (const auto strip = stripping.find(id); strip != stripping.end()) {
-                token.takesSpaceBefore = strip->second.before;
-                token.takesSpaceAfter = strip->second.after;
+            const auto found = matchings.find(id);
+            const Matching match = found == matchings.end() ? Matching() : found->second;
+            const SpecialTokens::Token token{id, special, match.takesSpaceBefore,
+                                             match.takesSpaceAfter, match.singleWord};
+            if (match.afterNormalizing && normalizes()) {
+                m_inNormalized.add(normalized(text), token);
+            } else {
+                m_special.add(text, token);
+                m_cutOut[size_t(id)] = true;
             }
-            m_special.add(text, token);
-            m_pieces.push_back(text);
+            m_pieces.push_back(special ? text : userDefinedPiece(text));
         } else if (m_vocabulary.type(id) == TokenType::Byte) {
             m_pieces.emplace_back(1, static_cast<char>(byteTokenValue(text)));
         } else {
             m_pieces.push_back(ordinaryPiece(text));
         }
     }
-}
-
-void VocabularyTokenizer::warn(const std::string& sentence) {
-    m_info.warning += (m_info.warning.empty() ? "" : " ") + sentence;
 }
 
 std::vector<TokenId> VocabularyTokenizer::encode(std::string_view text, bool parseSpecial) const {
@@ -67,10 +68,9 @@ std::string VocabularyTokenizer::decode(std::span<const TokenId> tokens, bool sp
         const std::string part = piece(token, special);
         if (part.empty())
             continue;
-        const bool written =
-            m_vocabulary.isSpecial(token) || m_vocabulary.type(token) == TokenType::UserDefined;
-        out += std::string_view(part).substr(dropsSpace && !written && part.front() == ' ' ? 1 : 0);
-        dropsSpace = written && m_prefix == SpacePrefix::EverySegment;
+        const bool cutOut = m_cutOut[size_t(token)];
+        out += std::string_view(part).substr(dropsSpace && !cutOut && part.front() == ' ' ? 1 : 0);
+        dropsSpace = cutOut && m_prefix == SpacePrefix::EverySegment;
     }
     return out;
 }

@@ -27,24 +27,34 @@ protected:
     /// Text between special tokens to ids; `prefixed` tells whether it takes the space before.
     virtual void encodeText(std::string_view text, bool prefixed,
                             std::vector<TokenId>& out) const = 0;
-    /// The bytes of an ordinary token.
+    /// The bytes of an ordinary token, and of a user-defined one.
     virtual std::string ordinaryPiece(const std::string& text) const = 0;
+    virtual std::string userDefinedPiece(const std::string& text) const { return text; }
     /// Adds the merges or scores, and what else only this kind of vocabulary has.
     virtual void putRules(Metadata& metadata) const = 0;
-    /// Called at the end of a subclass's constructor. `stripping` lists tokens that swallow white
-    /// space.
-    struct Stripping {
-        bool before = false, after = false;
+    /// Whether text is changed before it is cut into words, and the text so changed (without a
+    /// space before it).
+    virtual bool normalizes() const = 0;
+    virtual std::string normalized(std::string_view text) const = 0;
+    /// How control and user-defined tokens are found in text.
+    struct Matching {
+        bool takesSpaceBefore = false, takesSpaceAfter = false, singleWord = false;
+        bool afterNormalizing = false; ///< in normalized text, where its own text is normalized too
     };
-    void finish(const std::unordered_map<TokenId, Stripping>& stripping);
-    void warn(const std::string& sentence);
+    using Matchings = std::unordered_map<TokenId, Matching>;
+    /// Called at the end of a subclass's constructor; `matchings` lists the tokens that are not
+    /// just found wherever they stand.
+    void finish(const Matchings& matchings);
+    void warn(std::string sentence) { m_info.warnings.push_back(std::move(sentence)); }
 
     Vocabulary m_vocabulary;
     SpacePrefix m_prefix;
+    SpecialTokens m_inNormalized; ///< to be cut out of normalized text by the subclass
 
 private:
     SpecialTokens m_special;
     std::vector<std::string> m_pieces;
+    std::vector<bool> m_cutOut; ///< tokens that are cut out of text before anything else
 };
 
 /// GGUF's numbers for the types of values written here (specification, gguf_metadata_value_type).

@@ -78,7 +78,7 @@ private slots:
         const auto checkpoint = openCheckpoint(path);
         const Metadata& m = checkpoint->metadata;
         QCOMPARE(checkpoint->container, Checkpoint::Container::Safetensors);
-        QCOMPARE(checkpoint->tokenizerJson, path / "tokenizer.json");
+        QCOMPARE(checkpoint->tokenizerFile, path / "tokenizer.json");
         QCOMPARE(m.findStrings("architectures")->at(0), std::string("LlamaForCausalLM"));
         QCOMPARE(m.getInteger("hidden_size"), 64);
         QCOMPARE(m.floatOr("rms_norm_eps", 0), 1e-5);
@@ -118,7 +118,7 @@ private slots:
         NIBBLE_NEED_SHARED("models/TinyStories-656K/config.json");
         const auto checkpoint = openCheckpoint(test::sharedPath("models/TinyStories-656K"));
         QCOMPARE(checkpoint->metadata.getInteger("hidden_size"), 128);
-        QVERIFY(!checkpoint->tokenizerJson.empty());
+        QVERIFY(!checkpoint->tokenizerFile.empty());
         const Tensor tensor = loadTensor(checkpoint->get("lm_head.weight"));
         QCOMPARE(tensor.cols, 128);
         // The two are tied: the file stores one and names the other.

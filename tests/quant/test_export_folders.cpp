@@ -378,7 +378,8 @@ private slots:
             const auto back = openModel(at(name));
             QVERIFY(back->tokenizer);
             const Tokenizer &was = *model->tokenizer, &is = *back->tokenizer;
-            QVERIFY2(is.info().warning.empty(), is.info().warning.c_str());
+            for (const std::string& warning : is.info().warnings)
+                QFAIL(warning.c_str());
             QCOMPARE(is.info().bos, was.info().bos);
             QCOMPARE(is.info().eos, was.info().eos);
             QCOMPARE(is.info().addBos, was.info().addBos);

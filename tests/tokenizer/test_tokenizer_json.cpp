@@ -1,8 +1,11 @@
 #include "tests/tokenizer/oracle_cases.h"
 
 #include "core/base/error.h"
+#include "core/tokenizer/byte_level.h"
 
 #include <QTemporaryDir>
+
+#include <random>
 
 using namespace nibble;
 using namespace nibble::test;
@@ -83,7 +86,7 @@ private slots:
         const auto& info = tokenizer->info();
         QCOMPARE(info.size, 49152);
         QCOMPARE(info.preTokenizer, std::string("smollm"));
-        QCOMPARE(info.warning, std::string());
+        QVERIFY(info.warnings.empty());
         QCOMPARE(info.bos, 1); // config.json says so
         QCOMPARE(info.eos, 2);
         QCOMPARE(info.eot, 2);
@@ -249,6 +252,148 @@ private slots:
         QCOMPARE(open(json)->encode("e\xCC\x81", false), (Ids{7}));
     }
 
+    void normalizers_data() {
+        QTest::addColumn<QByteArray>("normalizer");
+        QTest::addColumn<QByteArray>("text");
+        QTest::addColumn<QByteArray>("expected"); ///< the text that encoding sees
+        const auto row = [](const char* name, const char* normalizer, const char* text,
+                            const char* expected) {
+            QTest::newRow(name) << QByteArray(normalizer) << QByteArray(text)
+                                << QByteArray(expected);
+        };
+        row("NFD", R"({"type": "NFD"})", "\u00e9", "e\u0301");
+        row("NFKC", R"({"type": "NFKC"})", "\uFB01\u00b2", "fi2");
+        row("invalid bytes stay", R"({"type": "NFC"})", "e\u0301\xff", "\u00e9\xff");
+        row("lower case", R"({"type": "Lowercase"})", "AÉ\u0130Σ", "aéi\u0307σ");
+        row("accents", R"({"type": "StripAccents"})", "e\u0301e", "ee");
+        row("strip", R"({"type": "Strip", "strip_left": true, "strip_right": true})",
+            " \u3000a b\n", "a b");
+        row("strip left", R"({"type": "Strip", "strip_left": true, "strip_right": false})", " a ",
+            "a ");
+        row("replace", R"({"type": "Replace", "pattern": {"String": "''"}, "content": "q"})",
+            "''a'", "qa'");
+        row("replace by pattern",
+            R"({"type": "Replace", "pattern": {"Regex": "[0-9]+"}, "content": "$0"})", "a12b3",
+            "a$0b$0");
+        row("in order",
+            R"({"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "a"},
+                "content": "B"}, {"type": "Lowercase"}, {"type": "Prepend", "prepend": "X"}]})",
+            "aA", "Xba");
+    }
+    void normalizers() {
+        QFETCH(QByteArray, normalizer);
+        QFETCH(QByteArray, text);
+        QFETCH(QByteArray, expected);
+        Json json = Json::parse(R"({"model": {"vocab": {}, "merges": []},
+                                    "pre_tokenizer": {"type": "ByteLevel",
+                                                      "add_prefix_space": false}})");
+        for (int byte = 0; byte < 256; ++byte)
+            json["model"]["vocab"][byteLevelCharacters()[size_t(byte)]] = byte;
+        json["normalizer"] = Json::parse(normalizer.toStdString());
+        const auto tokenizer = open(json);
+        QVERIFY(tokenizer->info().warnings.empty());
+        QByteArray seen;
+        for (const TokenId id : tokenizer->encode(text.toStdString(), false))
+            seen += static_cast<char>(id);
+        QCOMPARE(seen, expected);
+    }
+
+    void marksWithoutEndAreNormalizedInTime() {
+        Json json = characters();
+        json["normalizer"] = Json::parse(R"({"type": "NFC"})");
+        std::string text = "a";
+        for (int i = 0; i < 100'000; ++i)
+            text += i % 2 ? "\u0323" : "\u0301";
+        QElapsedTimer timer;
+        timer.start();
+        open(json)->encode(text, false);
+        QVERIFY2(timer.elapsed() < 5'000, "ordering them takes the square of their number");
+    }
+
+    void aReplacementThatExplodesIsStopped() {
+        Json json = characters();
+        Json steps = Json::array();
+        for (int i = 0; i < 8; ++i)
+            steps.push_back({{"type", "Replace"},
+                             {"pattern", {{"String", "a"}}},
+                             {"content", std::string(1'000, 'a')}});
+        json["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
+        QVERIFY_THROWS_EXCEPTION(Error, open(json)->encode("aa", false));
+    }
+
+    void addedTokens_data() {
+        QTest::addColumn<QByteArray>("flags");
+        QTest::addColumn<QByteArray>("text");
+        QTest::addColumn<QByteArray>("expected"); ///< the token as #
+        const auto row = [](const char* flags, const char* text, const char* expected) {
+            QTest::newRow(text) << QByteArray(flags) << QByteArray(text) << QByteArray(expected);
+        };
+        row("", "a TOK b", "a # b");
+        row(R"("lstrip": true)", "a \u3000TOK b", "a# b");
+        row(R"("rstrip": true)", "a TOK \n b", "a #b");
+        row(R"("single_word": true)", "aTOK TOKb TOK_ \u00e9TOK TOK.",
+            "aTOK TOKb TOK_ \u00e9TOK #.");
+        row(R"("normalized": true)", "a TOK tok", "a # #"); // what is found is in lower case too
+        row(R"("normalized": false)", "a TOK tok ", "a # tok ");
+    }
+    void addedTokens() {
+        QFETCH(QByteArray, flags);
+        QFETCH(QByteArray, text);
+        QFETCH(QByteArray, expected);
+        Json json = Json::parse(R"({"model": {"vocab": {}, "merges": []},
+                                    "pre_tokenizer": {"type": "ByteLevel",
+                                                      "add_prefix_space": false}})");
+        for (int byte = 0; byte < 256; ++byte)
+            json["model"]["vocab"][byteLevelCharacters()[size_t(byte)]] = byte;
+        if (flags.contains("normalized"))
+            json["normalizer"] = {{"type", "Lowercase"}};
+        json["added_tokens"] = Json::array();
+        json["added_tokens"].push_back(
+            Json::parse("{\"id\": 256, \"content\": \"TOK\"" +
+                        (flags.isEmpty() ? std::string() : ", " + flags.toStdString()) + "}"));
+        const auto tokenizer = open(json);
+        QByteArray seen;
+        for (const TokenId id : tokenizer->encode(text.toStdString(), false))
+            seen += id == 256 ? '#' : static_cast<char>(id);
+        QCOMPARE(seen, expected);
+    }
+
+    void spacesBeforeEachPiece() {
+        // After a cut each piece has one, unless it begins with one already.
+        Json json = characters();
+        json["normalizer"] = nullptr;
+        json["pre_tokenizer"] = Json::parse(
+            R"({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
+                {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}]})");
+        QCOMPARE(open(json)->encode("ab  ab", false), (Ids{6, 6}));
+    }
+
+    void mutatedFilesNeverCrash() {
+        const std::string whole = characters().dump();
+        std::mt19937 random(6);
+        int refused = 0;
+        for (int i = 0; i < 1'000; ++i) {
+            std::string text = whole;
+            for (auto changes = 1 + random() % 3; changes > 0; --changes) {
+                const size_t at = random() % text.size();
+                if (random() % 3 == 0)
+                    text.erase(at, random() % 8);
+                else if (random() % 2)
+                    text.insert(at, text.substr(random() % text.size(), random() % 12));
+                else
+                    text[at] = static_cast<char>(32 + random() % 95);
+            }
+            try {
+                const auto tokenizer = open(text);
+                tokenizer->decode(tokenizer->encode("ab <e> xyz\xff", true));
+            } catch (const Error& error) {
+                QCOMPARE(int(error.kind()), int(ErrorKind::BadInput));
+                ++refused;
+            }
+        }
+        QVERIFY(refused > 100);
+    }
+
     void specialNamesBesideIt() {
         beside("tokenizer_config.json",
                R"({"bos_token": {"content": "ab"}, "eos_token": "<e>", "add_bos_token": true})");
@@ -263,10 +408,13 @@ private slots:
     void unknownStepsAreNamed() {
         Json json = characters();
         json["normalizer"] = Json::parse(R"({"type": "Shout"})");
-        QVERIFY(open(json)->info().warning.find("Shout") != std::string::npos);
+        QVERIFY(open(json)->info().warnings.at(0).find("Shout") != std::string::npos);
         json = characters();
         json["pre_tokenizer"] = Json::parse(R"({"type": "Dance"})");
-        QVERIFY(open(json)->info().warning.find("Dance") != std::string::npos);
+        QVERIFY(open(json)->info().warnings.at(0).find("Dance") != std::string::npos);
+        json = characters();
+        json["decoder"] = Json::parse(R"({"type": "Sing"})");
+        QVERIFY(open(json)->info().warnings.at(0).find("Sing") != std::string::npos);
     }
 
     void damaged_data() {

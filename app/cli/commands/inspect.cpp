@@ -57,13 +57,10 @@ Json describe(const ModelConfig& c) {
 
 Json describe(const Tokenizer& tokenizer) {
     const Tokenizer::Info& info = tokenizer.info();
-    return {{"model", info.model},
-            {"pre_tokenizer", info.preTokenizer},
-            {"size", info.size},
-            {"bos", info.bos},
-            {"eos", info.eos},
-            {"add_bos", info.addBos},
-            {"warning", info.warning.empty() ? Json(nullptr) : Json(info.warning)}};
+    return {{"model", info.model},      {"pre_tokenizer", info.preTokenizer},
+            {"size", info.size},        {"bos", info.bos},
+            {"eos", info.eos},          {"add_bos", info.addBos},
+            {"warnings", info.warnings}};
 }
 
 Json describe(const TensorStatistics& s) {
@@ -162,7 +159,9 @@ std::string heading(const Model& model) {
     const Tokenizer::Info& info = model.tokenizer->info();
     out += fmt::format("Tokenizer: {}{}\n", info.model == "llama" ? "SPM" : "byte-level BPE",
                        info.preTokenizer.empty() ? "" : ", " + printable(info.preTokenizer));
-    return info.warning.empty() ? out : out + info.warning + "\n";
+    for (const std::string& warning : info.warnings)
+        out += warning + "\n";
+    return out;
 }
 
 void printTable(const Model& model, bool weights, const Progress& progress) {

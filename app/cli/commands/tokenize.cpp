@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+
 namespace nibble::cli {
 
 namespace {
@@ -16,23 +18,25 @@ struct Options {
     bool special = false, json = false;
 };
 
-/// The tokenizer of a model, of a GGUF file without tensors, or of a tokenizer.json (alone or as
-/// all that a folder has).
+/// The tokenizer of a model, of a GGUF file without tensors, or of one of the files that hold a
+/// tokenizer alone (named, or as all that a folder has).
 std::shared_ptr<const Tokenizer> openTokenizerArgument(const std::string& argument) {
     const auto path = modelPath(argument);
     std::error_code ignored;
-    const auto inside = path / "tokenizer.json";
     std::shared_ptr<const Tokenizer> tokenizer;
-    if (path.filename() == "tokenizer.json")
-        tokenizer = openTokenizerJson(path);
-    else if (std::filesystem::exists(inside, ignored) &&
-             !std::filesystem::exists(path / "config.json", ignored))
-        tokenizer = openTokenizerJson(inside);
+    const bool folder = std::filesystem::is_directory(path, ignored);
+    const auto file = findTokenizerFile(folder ? path : path.parent_path());
+    const bool alone = folder ? !std::filesystem::exists(path / "config.json", ignored)
+                              : path.extension() == ".json" || path.extension() == ".model";
+    if (alone && !file.empty())
+        tokenizer = openTokenizerFile(folder ? file : path);
     else
         tokenizer = openTokenizer(*openCheckpoint(path));
     if (!tokenizer)
         fail(ErrorKind::BadInput, "{}: there is no tokenizer in this model.",
              printable(path.string()));
+    for (const std::string& warning : tokenizer->info().warnings)
+        std::fprintf(stderr, "nibble-cli: %s\n", warning.c_str());
     return tokenizer;
 }
 

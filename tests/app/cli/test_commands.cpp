@@ -236,6 +236,23 @@ private slots:
         }
     }
 
+    void whatATokenizerDoesNotKnowIsSaid() {
+        // Only a vocabulary and its merges: how words are cut is guessed.
+        QDir(m_folder->path()).mkdir("words");
+        write("words/vocab.json", R"({"a": 0, "b": 1, "ab": 2})");
+        write("words/merges.txt", "a b\n");
+        const Outcome found = cli({"tokenize", path("words"), "--text", "ab", "--json"});
+        QCOMPARE(found.code, 0);
+        QCOMPARE(QJsonDocument::fromJson(found.out)["tokens"].toArray(), QJsonArray{2});
+        QVERIFY2(found.err.contains("guessed"), found.err);
+        write("words/tokenizer.json", R"({"model": {"vocab": {"a": 0}, "merges": []},
+                                          "pre_tokenizer": {"type": "Dance"}})");
+        const Outcome named = cli({"tokenize", path("words"), "--text", "a", "--json"});
+        QVERIFY2(named.err.contains("Dance"), named.err);
+        const Outcome quiet = cli({"tokenize", "sample", "--text", "a", "--json"});
+        QVERIFY2(quiet.err.isEmpty(), quiet.err);
+    }
+
     void badInputIs3() {
         QDir(m_folder->path()).mkdir("empty");
         QCOMPARE(mkfifo(path("fifo").toStdString().c_str(), 0600), 0);
