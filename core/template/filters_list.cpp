@@ -118,19 +118,21 @@ Value dictsort(Interpreter& in, const Value& value, const Bound& arguments) {
 
 Value unique(Interpreter& in, const Value& value, const Bound& arguments) {
     const ItemKey key(in, arguments.valueOr(1, Value::none()), !arguments.truth(0, false));
-    std::vector<Value> out;
-    auto seen = in.newDict(0);
-    for (const Value& item : in.toList(value)) {
-        const Value one = key.of(item);
-        if (!isHashable(one))
-            in.fail("unhashable type: '" + typeName(one) + "'");
-        if (seen->find(one))
-            continue;
-        in.checkSize(out.size() * 4 * sizeof(Value));
-        seen->set(one, Value::none());
-        out.push_back(item);
-    }
-    return in.generator(std::move(out));
+    return in.deferred(value, [&in, value, key] {
+        std::vector<Value> out;
+        auto seen = in.newDict(0);
+        for (const Value& item : in.toList(value)) {
+            const Value one = key.of(item);
+            if (!isHashable(one))
+                in.fail("unhashable type: '" + typeName(one) + "'");
+            if (seen->find(one))
+                continue;
+            in.checkSize(out.size() * 4 * sizeof(Value));
+            seen->set(one, Value::none());
+            out.push_back(item);
+        }
+        return out;
+    });
 }
 
 template <bool largest>
@@ -161,43 +163,48 @@ Value batch(Interpreter& in, const Value& value, const Bound& arguments) {
     arguments.require(0);
     const int64_t size = arguments.integer(0, 1);
     const Value fill = arguments.valueOr(1, Value::none());
-    std::vector<Value> out, row;
-    for (const Value& item : in.toList(value)) {
-        if (static_cast<int64_t>(row.size()) == size)
-            out.push_back(in.list(std::exchange(row, {})));
-        row.push_back(item);
-    }
-    if (!row.empty()) {
+    return in.deferred(value, [&in, value, size, fill] {
+        std::vector<Value> out, row;
+        for (const Value& item : in.toList(value)) {
+            if (static_cast<int64_t>(row.size()) == size)
+                out.push_back(in.list(std::exchange(row, {})));
+            row.push_back(item);
+        }
+        if (row.empty())
+            return out;
         const int64_t missing = size - static_cast<int64_t>(row.size());
         if (!fill.isNone() && missing > 0) {
             in.checkSize(static_cast<uint64_t>(missing) * sizeof(Value));
             row.insert(row.end(), static_cast<size_t>(missing), fill);
         }
         out.push_back(in.list(std::move(row)));
-    }
-    return in.generator(std::move(out));
+        return out;
+    });
 }
 
 Value slice(Interpreter& in, const Value& value, const Bound& arguments) {
     arguments.require(0);
-    const std::vector<Value> all = in.toList(value);
-    const int64_t slices = arguments.integer(0, 1), size = static_cast<int64_t>(all.size());
-    if (slices == 0)
-        in.fail("integer division or modulo by zero");
-    in.checkSize(static_cast<uint64_t>(std::max<int64_t>(0, slices)) * sizeof(Items));
+    const int64_t slices = arguments.integer(0, 1);
     const Value fill = arguments.valueOr(1, Value::none());
-    std::vector<Value> out;
-    int64_t at = 0;
-    for (int64_t i = 0; i < slices; ++i) {
-        const bool isLonger = i < size % slices;
-        const int64_t end = at + size / slices + isLonger;
-        std::vector<Value> row(all.begin() + at, all.begin() + end);
-        if (!fill.isNone() && !isLonger)
-            row.push_back(fill);
-        out.push_back(in.list(std::move(row)));
-        at = end;
-    }
-    return in.generator(std::move(out));
+    return in.deferred(value, [&in, value, slices, fill] {
+        const std::vector<Value> all = in.toList(value);
+        const auto size = static_cast<int64_t>(all.size());
+        if (slices == 0)
+            in.fail("integer division or modulo by zero");
+        in.checkSize(static_cast<uint64_t>(std::max<int64_t>(0, slices)) * sizeof(Items));
+        std::vector<Value> out;
+        int64_t at = 0;
+        for (int64_t i = 0; i < slices; ++i) {
+            const bool isLonger = i < size % slices;
+            const int64_t end = at + size / slices + isLonger;
+            std::vector<Value> row(all.begin() + at, all.begin() + end);
+            if (!fill.isNone() && !isLonger)
+                row.push_back(fill);
+            out.push_back(in.list(std::move(row)));
+            at = end;
+        }
+        return out;
+    });
 }
 
 Value groupby(Interpreter& in, const Value& value, const Bound& arguments) {
@@ -226,14 +233,16 @@ Value groupby(Interpreter& in, const Value& value, const Bound& arguments) {
 }
 
 Value items(Interpreter& in, const Value& value, const Bound&) {
-    if (value.isUndefined())
-        return in.generator(std::vector<Value>{});
-    if (!value.is(Kind::Dict))
-        in.fail("Can only get item pairs from a mapping.");
-    std::vector<Value> out;
-    for (const auto& [key, item] : value.as<Dict>().items)
-        out.push_back(in.list({key, item}, Kind::Tuple));
-    return in.generator(std::move(out));
+    return in.deferred(value, [&in, value] {
+        std::vector<Value> out;
+        if (value.isUndefined())
+            return out;
+        if (!value.is(Kind::Dict))
+            in.fail("Can only get item pairs from a mapping.");
+        for (const auto& [key, item] : value.as<Dict>().items)
+            out.push_back(in.list({key, item}, Kind::Tuple));
+        return out;
+    });
 }
 
 Value orDefault(Interpreter& in, const Value& value, const Bound& arguments) {

@@ -158,9 +158,8 @@ Value urlencode(Interpreter& in, const Value& value, const Bound&) {
         return in.text(std::move(out));
     }
     for (const Value& pair : in.toList(value)) {
-        if (!pair.isSequence() || pair.items().size() != 2)
-            in.fail("urlencode takes pairs of a key and a value");
-        put(pair.items()[0], pair.items()[1]);
+        const std::vector<Value> both = in.unpacked(pair, 2);
+        put(both[0], both[1]);
     }
     return in.text(std::move(out));
 }

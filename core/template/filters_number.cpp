@@ -57,7 +57,6 @@ Value rounded(Interpreter& in, const Value& value, const Bound& arguments) {
     const std::string method = arguments.text(1, "common");
     if (method != "common" && method != "ceil" && method != "floor")
         in.fail("method must be common, ceil or floor");
-    in.require(value);
     if (!value.isNumber())
         in.fail(fmt::format("type {} doesn't define __round__ method", typeName(value)));
     if (method == "common")

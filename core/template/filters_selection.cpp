@@ -13,14 +13,18 @@ Value each(Interpreter& in, const Value& value,
            std::function<std::optional<Value>(const Value&)> change) {
     if (!isTrue(value))
         return in.generator(std::vector<Value>{});
-    return in.generator(value,
-                        [iteration = std::make_shared<Iteration>(in, value),
-                         change = std::move(change)]() -> std::optional<Value> {
-                            while (const auto item = iteration->next())
-                                if (auto changed = change(*item))
-                                    return changed;
-                            return {};
-                        });
+    // What is wrong with the value shows when the first item is asked for, as in Python.
+    return in.generator(
+        value,
+        [&in, value, change = std::move(change),
+         iteration = std::shared_ptr<Iteration>()]() mutable -> std::optional<Value> {
+            if (!iteration)
+                iteration = std::make_shared<Iteration>(in, value);
+            while (const auto item = iteration->next())
+                if (auto changed = change(*item))
+                    return changed;
+            return {};
+        });
 }
 
 Value map(Interpreter& in, const Value& value, const Arguments& arguments) {

@@ -450,9 +450,11 @@ std::string formatPercent(Interpreter& in, std::string_view source, const Value&
         if (out.size() > (1u << 20))
             in.checkSize(out.size());
     }
-    const bool allUsed = values.is(Kind::Tuple) ? used == values.items().size()
-                         : values.is(Kind::Dict) || values.is(Kind::List) ? true
-                                                                          : used == 1;
+    // Whatever can be asked for items counts as a mapping, which need not be used up.
+    const bool mapping = values.is(Kind::Dict) || values.is(Kind::List) || values.is(Kind::Range) ||
+                         values.isUndefined();
+    const bool allUsed =
+        mapping || (values.is(Kind::Tuple) ? used == values.items().size() : used == 1);
     if (!allUsed && !byKey)
         in.fail("not all arguments converted during string formatting");
     return out;

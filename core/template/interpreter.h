@@ -65,6 +65,8 @@ public:
     /// Items of a function that ends with nothing; `source` is what it reads from.
     Value generator(const Value& source, std::function<std::optional<Value>()> next);
     Value generator(std::vector<Value> items);
+    /// The same, made from `source` when the first of them is asked for.
+    Value deferred(const Value& source, std::function<std::vector<Value>()> make);
     Value function(std::string name, std::function<Value(Interpreter&, const Arguments&)> call,
                    const char* typeName = "function");
     Value fromJson(const Json& json);
@@ -85,6 +87,8 @@ public:
     bool less(const Value& a, const Value& b) { return compare("<", a, b); }
     bool contains(const Value& container, const Value& value);
     std::vector<Value> toList(const Value& value);
+    /// The items of what must have exactly `count`.
+    std::vector<Value> unpacked(const Value& value, size_t count);
     int64_t length(const Value& value);
     bool isIterable(const Value& value) const;
 
@@ -131,7 +135,8 @@ private:
     Value evaluateName(const Expression& e, const ScopePtr& scope);
     Value evaluateDict(const Expression& e, const ScopePtr& scope);
     Value evaluateItem(const Expression& e, const ScopePtr& scope);
-    Value evaluateSlice(const Value& object, const Expression& slice, const ScopePtr& scope);
+    Value evaluateSlice(const Value& object, const Expression& slice, const ScopePtr& scope,
+                        bool isLiteral);
     bool evaluateCompare(const Expression& e, const ScopePtr& scope);
     Value evaluateCall(const Expression& e, const ScopePtr& scope, const Value* caller = nullptr);
     Value evaluateFilter(const Expression& e, const ScopePtr& scope, const Value* blockText);
@@ -152,7 +157,7 @@ private:
     int64_t m_steps = 0, m_nextLook = 0;
     mutable int64_t m_memory = 0;
     int m_depth = 0, m_calls = 0, m_line = 1;
-    std::chrono::steady_clock::time_point m_start;
+    double m_start; ///< seconds of this thread
 };
 
 /// The functions that every template has ("range", "namespace"…).

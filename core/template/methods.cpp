@@ -47,22 +47,23 @@ Value copy(Interpreter&, const Value& self, const Bound&) {
 
 Value listIndex(Interpreter& in, const Value& self, const Bound& arguments) {
     const Value& wanted = arguments.require(0);
-    const auto size = static_cast<int64_t>(self.items().size());
+    const std::vector<Value> all = in.toList(self);
+    const auto size = static_cast<int64_t>(all.size());
     const auto bound = [&](size_t i, int64_t other) {
         const int64_t at = arguments.integer(i, other);
         return std::clamp<int64_t>(at < 0 ? at + size : at, 0, size);
     };
     for (int64_t i = bound(1, 0), end = bound(2, size); i < end; ++i) {
         in.step();
-        if (equal(self.items()[static_cast<size_t>(i)], wanted))
+        if (equal(all[static_cast<size_t>(i)], wanted))
             return Value::integer(i);
     }
     in.fail(self.is(Kind::Tuple) ? "tuple.index(x): x not in tuple"
-                                 : in.repr(wanted) + " is not in list");
+                                 : in.repr(wanted) + " is not in " + typeName(self));
 }
 Value listCount(Interpreter& in, const Value& self, const Bound& arguments) {
     int64_t count = 0;
-    for (const Value& item : self.items()) {
+    for (const Value& item : in.toList(self)) {
         in.step();
         count += equal(item, arguments.require(0));
     }
@@ -174,6 +175,8 @@ std::optional<Value> findMethod(Interpreter& in, const Value& object, std::strin
             return Value::integer(object.integer());
         return name == "bit_length" ? find(in, object, kNumber, name) : std::nullopt;
     case Kind::Range: {
+        if (name == "count" || name == "index")
+            return find(in, object, kList, name);
         const auto& range = object.as<RangeObject>();
         if (name == "start" || name == "stop" || name == "step")
             return Value::integer(name == "start"  ? range.start

@@ -168,22 +168,27 @@ void Interpreter::assign(const Expression& target, Value value, Scope& scope) {
     if (target.kind == Expression::Kind::Attribute)
         return setField(target, std::move(value), scope);
     const std::vector<ExpressionPtr>& parts = target.parts;
+    std::vector<Value> values = unpacked(value, parts.size());
+    for (size_t i = 0; i < parts.size(); ++i)
+        assign(*parts[i], std::move(values[i]), scope);
+}
+
+std::vector<Value> Interpreter::unpacked(const Value& value, size_t count) {
     if (!isIterable(value))
         fail("cannot unpack non-iterable " + typeName(value) + " object");
     Iteration iteration(*this, value);
     std::vector<Value> values;
-    while (values.size() <= parts.size())
+    while (values.size() <= count)
         if (auto item = iteration.next())
             values.push_back(std::move(*item));
         else
             break;
-    if (values.size() > parts.size())
-        fail(fmt::format("too many values to unpack (expected {})", parts.size()));
-    if (values.size() < parts.size())
-        fail(fmt::format("not enough values to unpack (expected {}, got {})", parts.size(),
-                         values.size()));
-    for (size_t i = 0; i < parts.size(); ++i)
-        assign(*parts[i], std::move(values[i]), scope);
+    if (values.size() > count)
+        fail(fmt::format("too many values to unpack (expected {})", count));
+    if (values.size() < count)
+        fail(
+            fmt::format("not enough values to unpack (expected {}, got {})", count, values.size()));
+    return values;
 }
 
 /// `set ns.field = value`.

@@ -162,8 +162,8 @@ bool applyTest(Interpreter& in, const TestRow& row, const Value& value,
     for (const auto& [name, one] : arguments.named)
         all.push_back(one);
     if (static_cast<int>(all.size()) != row.arguments)
-        in.fail(fmt::format("the test '{}' takes {} argument(s), {} were given", row.name,
-                            row.arguments, all.size()));
+        in.fail(fmt::format("test_{}() takes {} positional argument{} but {} were given", row.name,
+                            row.arguments + 1, row.arguments > 0 ? "s" : "", all.size() + 1));
     return row.holds(in, value, all);
 }
 

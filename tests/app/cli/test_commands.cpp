@@ -246,8 +246,15 @@ private slots:
         VERIFY_REFUSED(cli({"tokenize", "sample", "--file", path("absent.txt")}), 3);
         write("bad.json", "{\"messages\":3}");
         VERIFY_REFUSED(cli({"template", "sample", "--messages", path("bad.json")}), 3);
-        write("x.jinja", "{{ messages }}");
-        VERIFY_REFUSED(cli({"template", path("x.jinja"), "--messages", messages()}), 3);
+        write("x.jinja", "{{ raise_exception('No such talk!') }}");
+        const Outcome refused = cli({"template", path("x.jinja"), "--messages", messages()});
+        VERIFY_REFUSED(refused, 3);
+        QVERIFY(refused.err.contains("No such talk!") && refused.err.contains("x.jinja"));
+        write("y.jinja", "\n{{ messages");
+        VERIFY_REFUSED(cli({"template", path("y.jinja"), "--messages", messages()}), 3);
+        write("day.json", "{\"messages\":[],\"date\":\"2026-02-30\"}");
+        write("z.jinja", "{{ strftime_now('%Y') }}");
+        VERIFY_REFUSED(cli({"template", path("z.jinja"), "--messages", path("day.json")}), 3);
         VERIFY_REFUSED(cli({"chat", "sample", "--prompt", "x", "--recipe", path("bad.json")}), 3);
     }
     void truncatedFilesAre3() {
