@@ -34,9 +34,9 @@ ChatFormat usual(const Model& model) {
                                             "vocabulary has {}.",
                                             name, row.name, row.marks.front()));
     return builtIn(*findBuiltInTemplate("plain"),
-                   fmt::format("{} has no chat template, and its vocabulary has the marks of none, "
-                               "so it gets the plain text; answers may suffer. Choose a template "
-                               "if you know what it was trained with.",
+                   fmt::format("{} has no chat template, and its vocabulary fits none of the "
+                               "built-in ones, so it gets the text as it is; answers may suffer. "
+                               "Choose a template if you know which it was trained with.",
                                name),
                    false);
 }

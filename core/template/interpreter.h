@@ -135,8 +135,7 @@ private:
     Value evaluateName(const Expression& e, const ScopePtr& scope);
     Value evaluateDict(const Expression& e, const ScopePtr& scope);
     Value evaluateItem(const Expression& e, const ScopePtr& scope);
-    Value evaluateSlice(const Value& object, const Expression& slice, const ScopePtr& scope,
-                        bool isLiteral);
+    Value evaluateSlice(const Value& object, const Expression& slice, const ScopePtr& scope);
     bool evaluateCompare(const Expression& e, const ScopePtr& scope);
     Value evaluateCall(const Expression& e, const ScopePtr& scope, const Value* caller = nullptr);
     Value evaluateFilter(const Expression& e, const ScopePtr& scope, const Value* blockText);

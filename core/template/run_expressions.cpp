@@ -109,7 +109,7 @@ Value Interpreter::evaluateDict(const Expression& e, const ScopePtr& scope) {
 Value Interpreter::evaluateItem(const Expression& e, const ScopePtr& scope) {
     const Value object = evaluate(*e.parts[0], scope);
     if (e.parts[1]->kind == Kind::Slice)
-        return evaluateSlice(object, *e.parts[1], scope, e.parts[0]->kind == Kind::Constant);
+        return evaluateSlice(object, *e.parts[1], scope);
     return item(object, evaluate(*e.parts[1], scope));
 }
 
@@ -149,7 +149,7 @@ Places placesOf(Interpreter& in, const std::optional<Value> (&bounds)[3], int64_
 } // namespace
 
 Value Interpreter::evaluateSlice(const Value& object, const Expression& slice,
-                                 const ScopePtr& scope, bool isLiteral) {
+                                 const ScopePtr& scope) {
     std::optional<Value> bounds[3];
     for (size_t i = 0; i < 3; ++i)
         if (slice.parts[i])
@@ -181,8 +181,6 @@ Value Interpreter::evaluateSlice(const Value& object, const Expression& slice,
         out->stop = range.start + places.stop * range.step;
         return {Value::Kind::Range, std::move(out)};
     }
-    if (isLiteral) // which Jinja looks up while it compiles, and leaves undefined
-        return undefined(fmt::format("{} has no element slice(…)", describe(object)));
     if (object.is(Value::Kind::Dict))
         fail("unhashable type: 'slice'");
     fail("'" + typeName(object) + "' object is not subscriptable");
