@@ -25,6 +25,17 @@ inline constexpr uint64_t kTextBytes = 1ull << 30;
 inline constexpr int kLayers = 4'096;
 inline constexpr int64_t kWidth = 1 << 20;
 inline constexpr int64_t kExperts = 1'024;
+inline constexpr uint64_t kTemplateBytes = 1 << 20;
+inline constexpr int kTemplateParseDepth = 100;
+inline constexpr int kTemplateChain = 400;      ///< operations in a row, as in a + b + c…
+inline constexpr int kTemplateCallDepth = 64;   ///< macros and recursive loops
+inline constexpr int kTemplateRunDepth = 1'000; ///< of everything inside each other
+inline constexpr int kTemplateValueDepth = 100; ///< lists in lists
+inline constexpr int64_t kTemplateRange = 100'000;
+inline constexpr int64_t kTemplateSteps = 10'000'000;
+inline constexpr double kTemplateSeconds = 2;
+inline constexpr uint64_t kTemplateOutput = 16 << 20;
+inline constexpr int64_t kTemplateMemory = 256 << 20;
 inline constexpr uint32_t kRegexMatchLimit = 10'000'000;
 inline constexpr uint32_t kRegexDepthLimit = 10'000'000;
 

@@ -4,7 +4,7 @@
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 #include "core/files/json_text.h"
-#include "core/tokenizer/chat_template.h"
+#include "core/model/chat_format.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -55,7 +55,7 @@ std::vector<std::filesystem::path> chatFiles(const std::filesystem::path& path) 
 } // namespace
 
 EvaluationText chatText(const Model& model, const std::filesystem::path& path) {
-    const ChatTemplate& format = detectChatTemplate(model.chatTemplate);
+    const ChatFormat format = chatFormat(model);
     const bool isFolder = std::filesystem::is_directory(path);
     EvaluationText out;
     out.special = true; // the format's own marks are tokens
@@ -70,7 +70,14 @@ EvaluationText chatText(const Model& model, const std::filesystem::path& path) {
         }
         if (messages.empty() || out.text.size() > limits::kTextBytes)
             continue;
-        out.text += format.render(messages, false);
+        // A conversation that the template refuses is passed over in a folder, as a damaged one is.
+        try {
+            out.text += chatPrompt(model, format, messages, false).text;
+        } catch (const Error&) {
+            if (!isFolder)
+                throw;
+            continue;
+        }
         ++count;
     }
     if (count == 0)

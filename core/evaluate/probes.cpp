@@ -1,6 +1,7 @@
 #include "core/evaluate/probes.h"
 
 #include "core/base/error.h"
+#include "core/model/chat_format.h"
 
 #include <algorithm>
 #include <cmath>
@@ -25,22 +26,12 @@ std::string words(std::string_view text) {
     return out;
 }
 
-const ChatTemplate& formatOf(const Model& model) {
-    const ChatTemplate& found = detectChatTemplate(model.chatTemplate);
-    if (!model.chatTemplate.empty() && !found.matches(model.chatTemplate))
-        fail(ErrorKind::BadInput,
-             "{}: its chat template is none of the built-in formats, so questions cannot be put to "
-             "it yet.",
-             printable(model.name));
-    return found;
-}
-
 /// One conversation after the other through one session.
 class Interview {
 public:
     Interview(Runner& runner, int32_t maxTokens)
         : m_runner(runner), m_tokenizer(tokenizerOf(runner.model())),
-          m_format(formatOf(runner.model())), m_maxTokens(maxTokens) {}
+          m_format(chatFormat(runner.model())), m_maxTokens(maxTokens) {}
 
     std::string reply(const Probe& probe, const Progress& progress) {
         const std::vector<TokenId> prompt = encode(probe);
@@ -77,12 +68,8 @@ private:
         return *model.tokenizer;
     }
     std::vector<TokenId> encode(const Probe& probe) const {
-        std::vector<TokenId> tokens =
-            m_tokenizer.encode(m_format.render(probe.messages, true), true);
-        const Tokenizer::Info& info = m_tokenizer.info();
-        if (info.addBos && info.bos >= 0 && (tokens.empty() || tokens.front() != info.bos))
-            tokens.insert(tokens.begin(), info.bos);
-        return tokens;
+        const Model& model = m_runner.model();
+        return encodeChat(model, chatPrompt(model, m_format, probe.messages, true).text);
     }
     /// The lowest id of the largest logit.
     TokenId best(std::span<const float> logits) const {
@@ -96,7 +83,7 @@ private:
 
     Runner& m_runner;
     const Tokenizer& m_tokenizer;
-    const ChatTemplate& m_format;
+    ChatFormat m_format;
     int32_t m_maxTokens;
 };
 

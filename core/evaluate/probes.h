@@ -2,7 +2,7 @@
 
 #include "core/base/progress.h"
 #include "core/runtime/runner.h"
-#include "core/tokenizer/chat_template.h"
+#include "core/template/chat_template.h"
 
 #include <filesystem>
 #include <functional>
@@ -40,9 +40,9 @@ struct ProbeReport {
     std::vector<Category> categories; ///< in the order in which the file names them first
 };
 
-/// Greedy replies of at most `maxTokens` tokens, in the model's own chat format, one conversation
-/// after the other. `onReply` sees each. Error{BadInput} when the model has no tokenizer, a chat
-/// format that is not built in, or too short a context for a question.
+/// Greedy replies of at most `maxTokens` tokens, through the model's usual template, one
+/// conversation after the other. `onReply` sees each. Error{BadInput} when the model has no
+/// tokenizer, a template that refuses a question, or too short a context for one.
 ProbeReport measureProbes(
     Runner& runner, std::span<const Probe> probes, const Progress& progress = {},
     const std::function<void(const Probe&, std::string_view reply, bool right)>& onReply = {},

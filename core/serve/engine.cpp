@@ -205,8 +205,12 @@ Engine::chat(const ChatRequest& request, const Progress& progress,
         reopen(recipe, options, progress);
     }
     try {
-        return generate(state.running(), state.conversation, encodePrompt(*state.model, request),
-                        request.options, progress, onText);
+        std::string note;
+        const auto prompt = encodePrompt(*state.model, request, &note);
+        GenerateResult result = generate(state.running(), state.conversation, prompt,
+                                         request.options, progress, onText);
+        result.note = std::move(note);
+        return result;
     } catch (const Error& error) {
         state.deviceLost = error.kind() == ErrorKind::DeviceLost;
         throw;

@@ -1,9 +1,9 @@
 #pragma once
 
 #include "core/evaluate/ladder.h"
+#include "core/model/chat_format.h"
 #include "core/serve/generate.h"
 #include "core/serve/resident.h"
-#include "core/tokenizer/chat_template.h"
 
 #include <memory>
 #include <optional>
@@ -47,17 +47,15 @@ struct Ledger {
 struct ChatRequest {
     std::vector<ChatMessage> messages; ///< the whole conversation so far, the system prompt first
     std::string rawPrompt;             ///< used instead of messages when not empty
-    std::string templateName;          ///< empty = detected from the model
+    std::string templateName;          ///< as chatFormat() takes it; empty = the usual one
     GenerateOptions options;
 };
 
-/// The request's tokens as the model wants them: BOS where it adds one, the conversation in its
-/// chat format. Error{BadInput} when the model has no tokenizer or a chat format that is not built
-/// in.
-std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request);
-/// The chat format of that name; with an empty name the one that the model's own template stands
-/// for. Error{BadInput} when that one is not among the built-in formats.
-const ChatTemplate& chatTemplateFor(const Model& model, std::string_view name);
+/// The request's tokens as the model wants them: BOS where it adds one, the conversation put
+/// through the template. `note` gets a sentence when it had to be put otherwise. Error{BadInput}
+/// when the model has no tokenizer, or the template fails or refuses the conversation.
+std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request,
+                                  std::string* note = nullptr);
 
 /// How far a variant's next-token probabilities move from the base's over a conversation.
 struct PromptLoss {

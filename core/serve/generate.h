@@ -49,6 +49,7 @@ struct GenerateResult {
     int32_t promptTokens = 0, reusedTokens = 0;
     double promptTps = 0, generateTps = 0, firstTokenMs = 0;
     uint64_t seed = 0;
+    std::string note; ///< a sentence when the conversation had to be put otherwise, else empty
 };
 
 /// A session together with the tokens it holds, so that a new prompt re-uses the common prefix.

@@ -1,35 +1,22 @@
+#include "core/base/error.h"
 #include "core/serve/engine.h"
+#include "core/template/template_error.h"
 
 namespace nibble {
 
-const ChatTemplate& chatTemplateFor(const Model& model, std::string_view name) {
-    if (!name.empty())
-        return getChatTemplate(name);
-    const ChatTemplate& found = detectChatTemplate(model.chatTemplate);
-    if (found.matches(model.chatTemplate))
-        return found;
-    std::string known;
-    for (const ChatTemplate& row : chatTemplates())
-        known += (known.empty() ? "" : ", ") + std::string(row.name);
-    fail(ErrorKind::BadInput,
-         "{}: its chat template is none of the built-in formats, and full templates are not "
-         "supported yet. Name one of these formats, or use a raw prompt: {}.",
-         printable(model.name), known);
-}
-
-std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request) {
-    if (!model.tokenizer)
-        fail(ErrorKind::BadInput, "{} has no tokenizer, so that it cannot read text.",
-             printable(model.name));
-    const std::string text =
-        request.rawPrompt.empty()
-            ? chatTemplateFor(model, request.templateName).render(request.messages, true)
-            : request.rawPrompt;
-    std::vector<TokenId> tokens = model.tokenizer->encode(text, true);
-    const Tokenizer::Info& info = model.tokenizer->info();
-    if (info.addBos && info.bos >= 0 && (tokens.empty() || tokens.front() != info.bos))
-        tokens.insert(tokens.begin(), info.bos);
-    return tokens;
+std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request,
+                                  std::string* note) {
+    if (!request.rawPrompt.empty() || !model.tokenizer)
+        return encodeChat(model, request.rawPrompt);
+    try {
+        const ChatPrompt prompt =
+            chatPrompt(model, chatFormat(model, request.templateName), request.messages, true);
+        if (note)
+            *note = prompt.note;
+        return encodeChat(model, prompt.text);
+    } catch (const TemplateError& error) {
+        fail(error.kind(), "{} Choose another template, or change the conversation.", error.what());
+    }
 }
 
 } // namespace nibble

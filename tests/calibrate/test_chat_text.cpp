@@ -2,7 +2,7 @@
 #include "core/base/resources.h"
 #include "core/calibrate/calibrate.h"
 #include "core/calibrate/chat_text.h"
-#include "core/tokenizer/chat_template.h"
+#include "core/model/chat_format.h"
 
 #include <QFile>
 #include <QTemporaryDir>
@@ -31,7 +31,7 @@ private slots:
         const EvaluationText text = chatText(*sample(), path("one.chat"));
         const std::vector<ChatMessage> messages = {
             {"system", "Be brief."}, {"user", "Hello."}, {"assistant", "Good day."}};
-        QCOMPARE(text.text, detectChatTemplate(sample()->chatTemplate).render(messages, false));
+        QCOMPARE(text.text, chatPrompt(*sample(), chatFormat(*sample()), messages, false).text);
         QVERIFY(text.special);
         QCOMPARE(text.label, std::string("own chats (1 conversation)"));
     }

@@ -15,18 +15,19 @@ struct Layer {
 
 /// The arrows of the design, from the bottom up.
 const std::vector<Layer>& layers() {
-    static const QStringList below{"core/base", "core/tensor", "core/files", "core/tokenizer",
-                                   "core/model"};
+    static const QStringList below{"core/base",      "core/tensor", "core/files",
+                                   "core/tokenizer", "core/model",  "core/template"};
     static const QStringList running = below + QStringList{"core/runtime"};
     static const QStringList measuring =
         running + QStringList{"core/quant", "core/calibrate", "core/evaluate"};
     static const QStringList serving = measuring + QStringList{"core/serve"};
     static const std::vector<Layer> table{
         {"core/base", {}},
+        {"core/template", below.first(1)},
         {"core/tensor", below.first(1)},
         {"core/files", below.first(2)},
         {"core/tokenizer", below.first(3)},
-        {"core/model", below.first(4)},
+        {"core/model", below.first(4) + QStringList{"core/template"}},
         {"core/runtime", below + QStringList{"vulkan_kernels"}},
         {"core/quant", running},
         {"core/calibrate", running + QStringList{"core/quant"}},

@@ -42,6 +42,8 @@ std::string summary(const GenerateResult& result) {
                                    result.promptTps, result.firstTokenMs, result.seed);
     if (result.stop == GenerateResult::Stop::ContextFull)
         line += " The context is full.";
+    if (!result.note.empty())
+        line += "\n" + result.note;
     return line;
 }
 
@@ -64,7 +66,7 @@ public:
             fail(ErrorKind::BadInput, "{} has no tokenizer, so that it cannot chat.",
                  printable(model->name));
         if (!options.raw)
-            chatTemplateFor(*model, options.format);
+            m_format = chatFormat(*model, options.format);
         m_recipe = options.recipe.recipe(model, options.run.device);
         EngineOptions engine = options.run.options(contextFor(*model, options.context));
         engine.calibration = options.recipe.calibration;
@@ -97,6 +99,8 @@ public:
         std::fprintf(stderr, "%s · %s · %s · context %d\n", m_engine.model()->name.c_str(),
                      levelName(m_recipe).c_str(), deviceText(m_engine.device()).c_str(),
                      m_engine.options().context);
+        if (!m_format.note.empty())
+            std::fprintf(stderr, "%s\n", m_format.note.c_str());
     }
 
     Json describe(const GenerateResult& result) const {
@@ -108,12 +112,21 @@ public:
                 {"device", deviceText(m_engine.device())},
                 {"level", levelName(m_recipe)},
                 {"stop", text(result.stop)},
+                {"template", m_options.raw ? Json(nullptr) : Json(m_format.name)},
+                {"note", noteOf(result).empty() ? Json(nullptr) : Json(noteOf(result))},
                 {"seed", result.seed},
                 {"prompt_tokens", result.promptTokens}};
     }
 
+    /// What the user should know of how the question was put.
+    std::string noteOf(const GenerateResult& result) const {
+        return m_format.note + (m_format.note.empty() || result.note.empty() ? "" : " ") +
+               result.note;
+    }
+
 private:
     const Options& m_options;
+    ChatFormat m_format;
     Recipe m_recipe;
     Engine m_engine;
     ChatRequest m_request;
@@ -169,9 +182,10 @@ Action defineChat(CLI::App& app) {
     SamplerOptions& sampler = options->generate.sampler;
     addModel(app, options->model);
     auto* prompt = app.add_option("--prompt", options->prompt, "Answer this and end");
-    app.add_flag("--raw", options->raw, "Continue the prompt as it is, without a chat format");
+    app.add_flag("--raw", options->raw, "Continue the prompt as it is, without a chat template");
     app.add_option("--system", options->system, "System prompt");
-    app.add_option("--template", options->format, "Chat format by name (default: the model's)");
+    app.add_option("--template", options->format,
+                   "Chat template: a built-in one's name, a file, or own (default: the model's)");
     app.add_option("--max-tokens", options->generate.maxTokens, "Tokens of an answer at most")
         ->check(CLI::Range(1, 1 << 24))
         ->capture_default_str();

@@ -3,9 +3,11 @@
 #include "app/gui/theme_style.h"
 #include "app/gui/units.h"
 
-#include "core/tokenizer/chat_template.h"
+#include "core/template/chat_template.h"
 
 #include <QDoubleSpinBox>
+#include <QFileDialog>
+#include <QFileInfo>
 #include <QFormLayout>
 #include <QHBoxLayout>
 #include <QKeyEvent>
@@ -90,22 +92,8 @@ Composer::Composer(QWidget* parent)
     m_stop->setToolTip(tr("Esc"));
     body()->addLayout(m_rows);
     auto* templates = new QMenu(m_templateButton);
-    connect(templates, &QMenu::aboutToShow, this, [this, templates] {
-        templates->clear();
-        const auto add = [&](const QString& text, const QString& name) {
-            auto* action = templates->addAction(text);
-            action->setCheckable(true);
-            action->setChecked(m_template == name);
-            connect(action, &QAction::triggered, this, [this, name] {
-                m_template = name;
-                refresh();
-                emit settingsChanged();
-            });
-        };
-        add(tr("As the model says (%1)").arg(m_modelTemplate), {});
-        for (const ChatTemplate& one : chatTemplates())
-            add(QLatin1String(one.name), QLatin1String(one.name));
-    });
+    templates->setToolTipsVisible(true);
+    connect(templates, &QMenu::aboutToShow, this, [this, templates] { fillTemplates(templates); });
     m_templateButton->setMenu(templates);
     connect(m_sampling, &QPushButton::clicked, this, &Composer::openSampling);
     connect(m_systemButton, &QPushButton::clicked, this, &Composer::openSystem);
@@ -159,10 +147,53 @@ void Composer::setSettings(const GenerateOptions& options, const QString& system
     refresh();
 }
 
-void Composer::setModelTemplate(const QString& name, bool found) {
-    m_modelTemplate = name;
-    m_templateFound = found;
+void Composer::setTemplateName(const QString& name) {
+    m_template = name;
     refresh();
+}
+
+void Composer::setUsualTemplate(const QString& builtIn) {
+    m_usualTemplate = builtIn;
+    refresh();
+}
+
+namespace {
+
+/// A template as people know it: a file by its name alone.
+QString shownTemplate(const QString& name) {
+    return name.contains(QLatin1Char('/')) ? QFileInfo(name).fileName() : name;
+}
+
+} // namespace
+
+void Composer::fillTemplates(QMenu* menu) {
+    menu->clear();
+    const auto add = [&](const QString& text, const QString& name, const QString& about) {
+        auto* action = menu->addAction(text);
+        action->setToolTip(about);
+        action->setCheckable(true);
+        action->setChecked(m_template == name);
+        connect(action, &QAction::triggered, this, [this, name] { emit templatePicked(name); });
+    };
+    add(m_usualTemplate.isEmpty() ? tr("The model's own")
+                                  : tr("Usual: %1, as the model has none").arg(m_usualTemplate),
+        {}, {});
+    menu->addSeparator();
+    for (const BuiltInTemplate& one : builtInTemplates())
+        add(QLatin1String(one.name), QLatin1String(one.name), QString::fromUtf8(one.about));
+    menu->addSeparator();
+    if (!m_template.isEmpty() && !findBuiltInTemplate(m_template.toStdString()))
+        add(shownTemplate(m_template), m_template, m_template);
+    connect(menu->addAction(tr("From a file…")), &QAction::triggered, this,
+            &Composer::pickTemplateFile);
+}
+
+void Composer::pickTemplateFile() {
+    const QString path =
+        QFileDialog::getOpenFileName(this, tr("Chat template"), {},
+                                     tr("Jinja templates (*.jinja *.jinja2 *.j2);;All files (*)"));
+    if (!path.isEmpty())
+        emit templatePicked(path);
 }
 
 void Composer::refresh() {
@@ -172,12 +203,12 @@ void Composer::refresh() {
             : tr("Sampling: temperature %1").arg(QString::number(m_options.sampler.temperature)));
     m_sampling->setAccessibleName(m_sampling->text());
     m_systemButton->setText(m_system.isEmpty() ? tr("System prompt") : tr("System prompt: set"));
-    const QString name = m_template.isEmpty() ? m_modelTemplate : m_template;
-    m_templateButton->setText(m_template.isEmpty() && !m_templateFound
-                                  ? tr("Template: %1, the model has none").arg(name)
-                                  : tr("Template: %1").arg(name));
+    m_templateButton->setText(
+        !m_template.isEmpty()       ? tr("Template: %1").arg(shownTemplate(m_template))
+        : m_usualTemplate.isEmpty() ? tr("Template: the model's")
+                                    : tr("Template: %1, the model has none").arg(m_usualTemplate));
+    m_templateButton->setToolTip(m_template);
     m_templateButton->setAccessibleName(m_templateButton->text());
-    m_templateButton->setVisible(!name.isEmpty());
 }
 
 void Composer::openSampling() {

@@ -28,10 +28,12 @@ public:
     GenerateOptions options() const { return m_options; }
     QString systemPrompt() const { return m_system; }
     QString templateName() const { return m_template; }
+    void setTemplateName(const QString& name);
     void setSettings(const GenerateOptions& options, const QString& systemPrompt,
                      const QString& templateName);
-    /// The template that the model's own stands for, and whether it had one.
-    void setModelTemplate(const QString& name, bool found);
+    /// The template that is used where none is chosen: the model's own, or the built-in one of that
+    /// name.
+    void setUsualTemplate(const QString& builtIn);
 
 signals:
     void send();
@@ -39,6 +41,8 @@ signals:
     void editLast();
     void cancelEdit();
     void settingsChanged();
+    /// A template was picked: a built-in one's name, a file's path, empty for the usual one.
+    void templatePicked(const QString& name);
 
 protected:
     void resizeEvent(QResizeEvent* event) override;
@@ -47,6 +51,8 @@ protected:
 private:
     void openSampling();
     void openSystem();
+    void fillTemplates(QMenu* menu);
+    void pickTemplateFile();
     void refresh();
     QPlainTextEdit* m_field;
     QPushButton *m_sampling, *m_systemButton, *m_templateButton, *m_send, *m_stop;
@@ -54,8 +60,7 @@ private:
     QWidget* m_editing;
     QBoxLayout* m_rows;
     GenerateOptions m_options;
-    QString m_system, m_template, m_modelTemplate;
-    bool m_templateFound = false;
+    QString m_system, m_template, m_usualTemplate;
 };
 
 } // namespace nibble

@@ -1,14 +1,17 @@
 #include "app/gui/modes/chat_mode.h"
 
+#include "app/gui/chat/template_step.h"
 #include "app/gui/units.h"
 
-#include "core/tokenizer/chat_template.h"
+#include "core/model/chat_format.h"
 
 #include <QElapsedTimer>
 #include <QHBoxLayout>
 #include <QKeyEvent>
 #include <QListView>
 #include <QPlainTextEdit>
+#include <QPointer>
+#include <QUndoStack>
 #include <QUuid>
 
 #include <algorithm>
@@ -74,6 +77,8 @@ ChatMode::ChatMode(Workbench& workbench, QWidget* parent)
                 turn.seed = result.seed;
                 turn.ending = endingOf(result.stop);
                 finish(turn);
+                if (!result.note.empty())
+                    m_banner->show(Banner::Kind::Info, QString::fromStdString(result.note));
             });
     connect(&workbench, &Workbench::chatFailed, this,
             [this](quint64 request, const Failure& failure) {
@@ -118,6 +123,7 @@ void ChatMode::newChat() {
     m_view->setTurns({});
     m_banner->hide();
     refresh();
+    checkTemplate();
 }
 
 void ChatMode::openChat(const QString& id) {
@@ -133,6 +139,78 @@ void ChatMode::openChat(const QString& id) {
     m_view->setTurns(m_chat.turns);
     m_view->scrollToEnd();
     refresh();
+    checkTemplate();
+}
+
+void ChatMode::pickTemplate(const QString& name) {
+    const QString before = m_composer->templateName();
+    if (name == before)
+        return;
+    const QPointer<ChatMode> self(this);
+    m_workbench.undoStack()->push(new TemplateStep(before, name, tr("Choose a chat template"),
+                                                   [self, chat = m_chat.id](const QString& one) {
+                                                       if (self)
+                                                           self->setTemplate(chat, one);
+                                                   }));
+}
+
+void ChatMode::setTemplate(const QString& chat, const QString& name) {
+    if (chat != m_chat.id) { // it was chosen in a chat that is not on the screen
+        const ChatRecord* found = m_list->find(chat);
+        if (!found)
+            return;
+        ChatRecord changed = *found;
+        changed.templateName = name;
+        m_list->put(changed);
+        m_store.save(changed, [this](const QString& problem) {
+            if (!problem.isEmpty())
+                showProblem(problem);
+        });
+        return;
+    }
+    m_composer->setTemplateName(name);
+    m_chat.templateName = name;
+    if (!m_chat.turns.empty()) {
+        m_list->put(m_chat);
+        save();
+    }
+    checkTemplate();
+}
+
+void ChatMode::checkTemplate() {
+    const auto model = m_workbench.model();
+    if (!model)
+        return;
+    struct Found {
+        QString usual, note;
+        bool fits = true;
+    };
+    const auto show = [this](Banner::Kind kind, const QString& note) {
+        if (!m_templateNote.isEmpty() && m_banner->sentence() == m_templateNote)
+            m_banner->hide();
+        m_templateNote = note;
+        if (!note.isEmpty())
+            m_banner->show(kind, note);
+    };
+    m_workbench.jobs().onPool<Found>(
+        QStringLiteral("template"), {}, this,
+        [model, name = m_composer->templateName().toStdString()](const Progress&) {
+            Found found;
+            if (model->chatTemplate.empty())
+                found.usual = QString::fromStdString(chatFormat(*model).name);
+            const ChatFormat format = chatFormat(*model, name);
+            found.note = QString::fromStdString(format.note);
+            found.fits = format.fits;
+            return found;
+        },
+        [this, show](const Found& found) {
+            m_composer->setUsualTemplate(found.usual);
+            show(found.fits ? Banner::Kind::Info : Banner::Kind::Warning, found.note);
+        },
+        [show](const Failure& failure) {
+            if (!failure.cancelled())
+                show(Banner::Kind::Bad, failure.sentence);
+        });
 }
 
 void ChatMode::removeChat(const QString& id) {

@@ -64,6 +64,11 @@ private:
     void finish(const ChatTurn& turn);
     void refresh();
     void refreshCount();
+    /// Picks a template as one undoable step.
+    void pickTemplate(const QString& name);
+    void setTemplate(const QString& chat, const QString& name);
+    /// Looks what template is in use, and says where it may not fit the model.
+    void checkTemplate();
 
     Workbench& m_workbench;
     ChatStore m_store;
@@ -80,6 +85,7 @@ private:
     quint64 m_request = 0;
     std::vector<ChatTurn> m_edited; ///< the turns from the edited prompt on, while it is edited
     bool m_waiting = false, m_sideWanted = true;
+    QString m_templateNote; ///< what the banner says of the template
     QTimer m_drawTimer, m_saveTimer, m_countTimer;
 };
 

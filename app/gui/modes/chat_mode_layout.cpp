@@ -3,8 +3,6 @@
 #include "app/gui/theme_style.h"
 #include "app/gui/units.h"
 
-#include "core/tokenizer/chat_template.h"
-
 #include <QHBoxLayout>
 #include <QLineEdit>
 #include <QListView>
@@ -171,6 +169,7 @@ QWidget* ChatMode::makeMain() {
     connect(m_composer, &Composer::stop, this, &ChatMode::stop);
     connect(m_composer, &Composer::editLast, this, &ChatMode::editLast);
     connect(m_composer, &Composer::cancelEdit, this, &ChatMode::cancelEdit);
+    connect(m_composer, &Composer::templatePicked, this, &ChatMode::pickTemplate);
     connect(m_composer->field(), &QPlainTextEdit::textChanged, this,
             [this] { m_countTimer.start(); });
     auto* againKey = new QShortcut(QKeySequence(tr("Ctrl+R")), this);
@@ -199,9 +198,6 @@ void ChatMode::refresh() {
                        .arg(units::withError(quality->kldMean * 1e3, quality->kldError * 1e3));
     m_figures->setFullText(figures.join(QStringLiteral(" · ")));
     m_composer->setReady(m_workbench.isRunning() && !m_workbench.isApplying());
-    if (const auto model = m_workbench.model())
-        m_composer->setModelTemplate(QLatin1String(detectChatTemplate(model->chatTemplate).name),
-                                     !model->chatTemplate.empty());
     refreshCount();
 }
 

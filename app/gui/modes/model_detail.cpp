@@ -6,7 +6,7 @@
 #include "app/gui/workbench.h"
 
 #include "core/base/resources.h"
-#include "core/tokenizer/chat_template.h"
+#include "core/model/chat_format.h"
 
 #include <QDir>
 #include <QFileInfo>
@@ -22,10 +22,10 @@ std::vector<std::pair<QString, QString>> factsOf(const Model& model) {
     const auto pair = [](int64_t a, int64_t b) {
         return QStringLiteral("%1 / %2").arg(units::count(a), units::count(b));
     };
-    const ChatTemplate& chat = detectChatTemplate(model.chatTemplate);
     const QString found = model.chatTemplate.empty()
-                              ? ModelDetail::tr("none, %1 is used").arg(QLatin1String(chat.name))
-                              : ModelDetail::tr("found, %1").arg(QLatin1String(chat.name));
+                              ? ModelDetail::tr("none, %1 is used")
+                                    .arg(QString::fromStdString(chatFormat(model).name))
+                              : ModelDetail::tr("the model's own");
     return {
         {ModelDetail::tr("Architecture"),
          ModelDetail::tr("%1, %n blocks", nullptr, c.layers)

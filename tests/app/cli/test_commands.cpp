@@ -263,9 +263,31 @@ private slots:
         VERIFY_REFUSED(cli({"tokenize", "sample", "--file", path("absent.txt")}), 3);
         write("bad.json", "{\"messages\":3}");
         VERIFY_REFUSED(cli({"template", "sample", "--messages", path("bad.json")}), 3);
-        write("x.jinja", "{{ messages }}");
-        VERIFY_REFUSED(cli({"template", path("x.jinja"), "--messages", messages()}), 3);
+        write("x.jinja", "{{ raise_exception('No such talk!') }}");
+        const QStringList talk{"template", path("x.jinja"), "--messages", messages()};
+        VERIFY_REFUSED(cli(talk), 3);
+        const QByteArray said = cli(talk).err;
+        QVERIFY(said.contains("No such talk!") && said.contains("x.jinja"));
+        write("y.jinja", "\n{{ messages");
+        VERIFY_REFUSED(cli({"template", path("y.jinja"), "--messages", messages()}), 3);
+        write("day.json", "{\"messages\":[],\"date\":\"2026-02-30\"}");
+        write("z.jinja", "{{ strftime_now('%Y') }}");
+        VERIFY_REFUSED(cli({"template", path("z.jinja"), "--messages", path("day.json")}), 3);
         VERIFY_REFUSED(cli({"chat", "sample", "--prompt", "x", "--recipe", path("bad.json")}), 3);
+    }
+    void templatesTakeEverythingFromTheFile() {
+        write("all.jinja", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }} "
+                           "{{ tools[0].name }} {{ strftime_now('%d %B %Y') }} "
+                           "{{ add_generation_prompt }} {{ enable_thinking }} {{ documents }}");
+        write("all.json", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],"
+                          "\"add_generation_prompt\":false,\"bos_token\":\"<b>\","
+                          "\"eos_token\":\"</b>\",\"tools\":[{\"name\":\"clock\"}],"
+                          "\"date\":\"2026-11-23\",\"enable_thinking\":true}");
+        const Outcome whole =
+            cli({"template", path("all.jinja"), "--messages", path("all.json"), "--json"});
+        QVERIFY2(whole.code == 0, whole.all().constData());
+        QCOMPARE(object(whole)["prompt"].toString(),
+                 QStringLiteral("<b>Hi</b> clock 23 November 2026 False True None"));
     }
     void truncatedFilesAre3() {
         NIBBLE_NEED_SHARED(kStories);
