@@ -36,7 +36,7 @@ std::string shapeText(const TensorInfo& info) {
 std::optional<TensorStatistics> statisticsOf(const TensorInfo& info, const Progress& progress) {
     if (!info.format())
         return std::nullopt;
-    return computeStatistics(loadTensor(info), progress);
+    return computeStatistics(storedRows(info), progress);
 }
 
 Json describe(const ModelConfig& c) {
