@@ -4,9 +4,9 @@
 #include "core/files/gguf_format.h"
 #include "core/files/names.h"
 #include "core/files/openers.h"
+#include "core/files/shards.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <fmt/ranges.h>
 
@@ -316,33 +316,6 @@ Part readPart(const std::filesystem::path& path, const Bytes& file) {
     return part;
 }
 
-/// "name-00002-of-00003.gguf": the stem before the numbers, or empty.
-struct ShardName {
-    std::string stem;
-    uint64_t number = 0, count = 0;
-};
-
-ShardName shardName(const std::filesystem::path& path) {
-    constexpr std::string_view shape = "-00000-of-00000.gguf";
-    const std::string name = path.filename().string();
-    if (name.size() <= shape.size())
-        return {};
-    const std::string_view tail = std::string_view(name).substr(name.size() - shape.size());
-    for (size_t i = 0; i < shape.size(); ++i)
-        if (shape[i] == '0' ? tail[i] < '0' || tail[i] > '9' : tail[i] != shape[i])
-            return {};
-    ShardName shard;
-    std::from_chars(tail.data() + 1, tail.data() + 6, shard.number);
-    std::from_chars(tail.data() + 10, tail.data() + 15, shard.count);
-    shard.stem = name.substr(0, name.size() - shape.size());
-    return shard;
-}
-
-std::filesystem::path shardPath(const std::filesystem::path& folder, const ShardName& shard,
-                                uint64_t number) {
-    return folder / fmt::format("{}-{:05}-of-{:05}.gguf", shard.stem, number, shard.count);
-}
-
 /// Names every part that is not there, so that they can be fetched in one go.
 void requireShards(const std::filesystem::path& path, const ShardName& shard) {
     constexpr size_t kNamed = 8;
@@ -402,8 +375,7 @@ void checkSameModel(const Part& part, const Checkpoint& first) {
 
 CheckpointPointer openGguf(const std::filesystem::path& path, const Bytes& file) {
     ShardName shard = shardName(path);
-    const bool split = shard.count > 1 && shard.count <= limits::kShards && shard.number >= 1 &&
-                       shard.number <= shard.count;
+    const bool split = shard.isPart();
     auto checkpoint = std::make_shared<Checkpoint>();
     checkpoint->container = Checkpoint::Container::Gguf;
     checkpoint->path = path;
