@@ -2,6 +2,7 @@
 
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
+#include "core/files/file_kind.h"
 #include "core/model/architectures.h"
 #include "core/model/names.h"
 
@@ -197,6 +198,15 @@ void Model::requireRunnable() const {
         throw Error(ErrorKind::BadInput, unsupported);
 }
 
+void Model::requireTokenizer(std::string_view so) const {
+    if (tokenizer)
+        return;
+    if (!tokenizerProblem.empty())
+        throw Error(ErrorKind::BadInput, tokenizerProblem);
+    fail(ErrorKind::BadInput, "{} has no tokenizer, so that {}. Use a file with a vocabulary.",
+         printable(name), so);
+}
+
 namespace {
 
 /// Roles of all stored tensors; UnsupportedModel names one that the forward pass does not know.
@@ -228,6 +238,7 @@ std::vector<TensorKey> orderedKeys(const Checkpoint& checkpoint, const Architect
                                    const ModelConfig& config,
                                    const std::map<TensorKey, size_t>& index) {
     std::vector<TensorKey> keys;
+    std::vector<std::string> missing;
     const auto add = [&](const RoleName& row, int32_t layer) {
         const TensorKey key{row.role, layer};
         const auto at = index.find(key);
@@ -235,11 +246,7 @@ std::vector<TensorKey> orderedKeys(const Checkpoint& checkpoint, const Architect
             checkShape(checkpoint, config, checkpoint.tensors[at->second], key);
             keys.push_back(key);
         } else if (row.required || (row.role == Role::Output && !config.tiedEmbedding)) {
-            fail(ErrorKind::BadInput,
-                 "{}: tensor \"{}\" is missing, so the model is not complete. Was a part of it "
-                 "not downloaded?",
-                 printable(checkpoint.path.filename().string()),
-                 storedName(architecture, checkpoint, key));
+            missing.push_back(storedName(architecture, checkpoint, key));
         }
     };
     const auto inLayer = [](const RoleName& row) {
@@ -255,6 +262,12 @@ std::vector<TensorKey> orderedKeys(const Checkpoint& checkpoint, const Architect
     for (const RoleName& row : architecture.names)
         if (row.role == Role::OutputNorm || row.role == Role::Output)
             add(row, -1);
+    if (!missing.empty())
+        fail(ErrorKind::BadInput,
+             "{}: tensor \"{}\" is missing{}, so the model is not complete. Was a part of it not "
+             "downloaded?",
+             printable(checkpoint.path.filename().string()), missing.front(),
+             missing.size() > 1 ? fmt::format(" and {} more", missing.size() - 1) : "");
     return keys;
 }
 
@@ -279,6 +292,11 @@ std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkp
                                  : checkpoint->metadata.stringOr("tokenizer.chat_template", "");
     std::string wanted;
     const Architecture* architecture = findArchitecture(*checkpoint, wanted);
+    if (const FileKind kind = fileKind(*checkpoint); kind != FileKind::Model) {
+        model->config.architecture = wanted;
+        model->unsupported = fmt::format("{}: {}", printable(model->name), whyNotRunnable(kind));
+        return model;
+    }
     if (!architecture) {
         model->config.architecture = wanted;
         model->unsupported =
@@ -322,8 +340,30 @@ std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkp
         model->m_keys.clear();
         return model;
     }
-    model->tokenizer = openTokenizer(*checkpoint);
+    try {
+        model->tokenizer = openTokenizer(*checkpoint);
+    } catch (const Error& error) { // weights can be looked at, measured and converted without one
+        if (error.kind() != ErrorKind::BadInput)
+            throw;
+        model->tokenizerProblem = error.what();
+    }
     return model;
+}
+
+std::shared_ptr<const Model> openForInspection(const std::filesystem::path& path) {
+    const auto checkpoint = openCheckpoint(path);
+    try {
+        return understand(checkpoint);
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::BadInput)
+            throw;
+        auto model = std::make_shared<Model>();
+        model->name = modelName(*checkpoint);
+        model->checkpoint = checkpoint;
+        findArchitecture(*checkpoint, model->config.architecture);
+        model->unsupported = error.what();
+        return model;
+    }
 }
 
 std::shared_ptr<const Model> openModel(const std::filesystem::path& path) {

@@ -18,9 +18,7 @@ const ChatTemplate& chatTemplateFor(const Model& model, std::string_view name) {
 }
 
 std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request) {
-    if (!model.tokenizer)
-        fail(ErrorKind::BadInput, "{} has no tokenizer, so that it cannot read text.",
-             printable(model.name));
+    model.requireTokenizer("it cannot read text");
     const std::string text =
         request.rawPrompt.empty()
             ? chatTemplateFor(model, request.templateName).render(request.messages, true)
