@@ -35,38 +35,18 @@ struct Loaded {
     std::unique_ptr<Runner> runner;
 };
 
-Loaded loadAs(LoadPlan plan, const std::shared_ptr<const Model>& model, const Recipe& recipe,
-              const EngineOptions& options, const std::shared_ptr<Backend>& device,
-              const Progress& progress) {
+/// As planned; a device that then gives less than it said is an error, not another device.
+Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& recipe,
+                   const EngineOptions& options, const std::shared_ptr<Backend>& device,
+                   const Progress& progress) {
     const Recipe effective = effectiveRecipe(recipe, options);
-    Loaded loaded{std::move(plan), nullptr};
+    Loaded loaded{planOn(*model, recipe, options, device), nullptr};
     RunOptions run = runOptionsFor(effective, options, device->info());
     run.placement = placeLayers(*model, loaded.plan.gpuLayers, device);
     loaded.runner = std::make_unique<Runner>(model, std::move(run));
     applyRecipe(*loaded.runner, effective, nullptr, progress,
                 calibrationFor(model, effective, progress, options.calibration));
     return loaded;
-}
-
-/// What was planned; where the device gives less than it said, with fewer layers there, if their
-/// number was not asked for.
-Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& recipe,
-                   const EngineOptions& options, const std::shared_ptr<Backend>& device,
-                   const Progress& progress) {
-    LoadPlan plan = planOn(*model, recipe, options, device);
-    for (;;) {
-        try {
-            return loadAs(plan, model, recipe, options, device, progress);
-        } catch (const Error& error) {
-            if (error.kind() != ErrorKind::OutOfMemory || !plan.automatic || plan.gpuLayers == 0)
-                throw;
-        }
-        EngineOptions fewer = options;
-        fewer.gpuLayers = plan.gpuLayers - std::max(1, plan.layers / 8);
-        fewer.gpuLayers = std::max(fewer.gpuLayers, 0);
-        plan = planOn(*model, recipe, fewer, device);
-        plan.automatic = true;
-    }
 }
 
 } // namespace

@@ -24,9 +24,9 @@ double reachedPart(const std::string& kind) {
 }
 
 std::string sizeText(uint64_t bytes) {
-    return bytes < 1'000'000       ? fmt::format("{:.0f} kB", double(bytes) * 1e-3)
-           : bytes < 1'000'000'000 ? fmt::format("{:.0f} MB", double(bytes) * 1e-6)
-                                   : fmt::format("{:.2f} GB", double(bytes) * 1e-9);
+    return bytes < 1'000'000       ? fmt::format("{:.0f}\u00a0kB", double(bytes) * 1e-3)
+           : bytes < 1'000'000'000 ? fmt::format("{:.0f}\u00a0MB", double(bytes) * 1e-6)
+                                   : fmt::format("{:.2f}\u00a0GB", double(bytes) * 1e-9);
 }
 
 void addPlace(std::string& text, const DeviceInfo& device, LayerRange layers, bool split) {
@@ -124,7 +124,7 @@ std::string LoadPlan::text() const {
     if (isShort())
         text += fmt::format(" {} cannot hold all layers.", asked);
     if (const auto speed = tokensPerSecond())
-        text += fmt::format(" Estimated from memory bandwidth: {} tokens/s.",
+        text += fmt::format(" Estimated from memory bandwidth: {}\u00a0tokens/s.",
                             *speed < 10 ? fmt::format("{:.1f}", *speed)
                                         : fmt::format("{:.0f}", *speed));
     for (const PlanPart& part : parts)
