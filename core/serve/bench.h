@@ -50,6 +50,6 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
 
 /// Bytes per second at which all cores together read memory beyond every cache: the best of
 /// several passes.
-double cpuReadBandwidth();
+double cpuReadBandwidth(int passes = 5);
 
 } // namespace nibble

@@ -79,7 +79,7 @@ private:
     ConversationView* m_view;
     Composer* m_composer;
     quint64 m_request = 0;
-    QString m_warned; ///< of the open model, in the banner
+    QString m_warned;               ///< of the open model, in the banner
     std::vector<ChatTurn> m_edited; ///< the turns from the edited prompt on, while it is edited
     bool m_waiting = false, m_sideWanted = true;
     QTimer m_drawTimer, m_saveTimer, m_countTimer;
