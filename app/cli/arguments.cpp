@@ -30,6 +30,9 @@ std::shared_ptr<const Model> openModelArgument(const std::string& argument) {
     auto model = openModel(modelPath(argument));
     if (const std::string note = model->checkpoint->conversionNote(); !note.empty())
         std::fprintf(stderr, "%s\n", note.c_str());
+    if (model->tokenizer)
+        for (const std::string& warning : model->tokenizer->info().warnings)
+            std::fprintf(stderr, "Warning: %s\n", warning.c_str());
     return model;
 }
 
@@ -145,8 +148,10 @@ void RunArguments::addTo(CLI::App& app) {
     app.add_option("--activations", activations,
                    "float or int8, for every product (default: as the level says)");
     app.add_option("--kv", kv, "Format of keys and values: f32, f16, int8 or int4");
-    app.add_option("--gpu-layers", gpuLayers,
-                   "Run the first so many layers on the Vulkan device, the rest on the CPU");
+    app.add_option(
+        "--gpu-layers", gpuLayers,
+        "Run the first so many layers on the Vulkan device, the rest on the CPU (default: as "
+        "many as fit there)");
 }
 
 EngineOptions RunArguments::options(int32_t context) const {

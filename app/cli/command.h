@@ -21,6 +21,7 @@ std::span<const Command> commands();
 
 Action defineDevices(CLI::App& app);
 Action defineDoctor(CLI::App& app);
+Action defineModels(CLI::App& app);
 Action defineInspect(CLI::App& app);
 Action defineTokenize(CLI::App& app);
 Action defineDetokenize(CLI::App& app);

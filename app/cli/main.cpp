@@ -14,6 +14,7 @@ using nibble::cli::Command;
 constexpr Command kCommands[] = {
     {"devices", "List the Vulkan devices and the CPU", nibble::cli::defineDevices},
     {"doctor", "Check every kernel of a device against the reference", nibble::cli::defineDoctor},
+    {"models", "Find the models that programs keep on this computer", nibble::cli::defineModels},
     {"inspect", "Show what a model file holds", nibble::cli::defineInspect},
     {"tokenize", "Turn text into token ids", nibble::cli::defineTokenize},
     {"detokenize", "Turn token ids into text", nibble::cli::defineDetokenize},

@@ -83,6 +83,15 @@ void StatusLine::refresh() {
                 ? tr("CPU")
                 : QString::fromStdString(device->name).section(QLatin1Char('('), 0, 0).trimmed() +
                       tr(", Vulkan"));
+    if (const auto& plan = m_workbench.plan(); plan && m_workbench.isRunning()) {
+        if (plan->isSplit())
+            m_device->setText(tr("%1, %2 of %3 layers; CPU %4")
+                                  .arg(m_device->text())
+                                  .arg(plan->gpuLayers)
+                                  .arg(plan->layers)
+                                  .arg(plan->layers - plan->gpuLayers));
+        m_device->setToolTip(QString::fromStdString(plan->deviceText()).toHtmlEscaped());
+    }
     const auto& used = m_workbench.usedLedger();
     const bool ram = device && device->kind == "cpu";
     m_memory->setVisible(used.has_value());

@@ -5,6 +5,7 @@
 
 #include "core/calibrate/calibrate.h"
 #include "core/evaluate/ladder.h"
+#include "core/model/diagnosis.h"
 #include "core/quant/recipe.h"
 #include "core/runtime/doctor.h"
 #include "core/serve/engine.h"
@@ -123,6 +124,10 @@ public:
 
     /// Memory that the edited recipe and options would take; nothing until computed.
     const std::optional<Ledger>& predictedLedger() const { return m_predicted; }
+    /// What of the open model lies where, from before it is loaded on. Signal: ledgerChanged.
+    const std::optional<LoadPlan>& plan() const { return m_plan; }
+    /// What is known of the open model and what is not.
+    const Diagnosis& diagnosis() const { return m_diagnosis; }
     /// Memory in use now; nothing while no model runs.
     const std::optional<Ledger>& usedLedger() const { return m_used; }
     int contextUsed() const { return m_contextUsed; }
@@ -200,6 +205,8 @@ public slots:
     /// Answers with tensorDetailReady; the newest request wins. With `inputs` it says what flows
     /// into the tensor, too, for which the model is calibrated once.
     void requestTensorDetail(nibble::TensorKey key, bool inputs = false);
+    /// The same for a tensor of a model that is not understood, by its place in the file.
+    void requestStoredDetail(size_t index);
 
     void refreshDevices();
     void runDoctor(const QString& deviceId = {});
@@ -304,6 +311,8 @@ private:
     std::optional<ChatRequest> m_lastRequest; ///< with its answer
     int m_budgetStep = 1;
     std::optional<Ledger> m_predicted, m_used;
+    std::optional<LoadPlan> m_plan;
+    Diagnosis m_diagnosis;
     std::vector<PathReport> m_paths;
     int m_contextUsed = 0;
     double m_tokensPerSecond = 0;

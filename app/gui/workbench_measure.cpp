@@ -219,6 +219,24 @@ void Workbench::requestTensorDetail(TensorKey key, bool inputs) {
         });
 }
 
+void Workbench::requestStoredDetail(size_t index) {
+    if (!m_model || index >= m_model->checkpoint->tensors.size())
+        return;
+    m_jobs.onPool<TensorDetail>(
+        QStringLiteral("detail"), {}, this,
+        [model = m_model, index](const Progress& p) {
+            return storedDetail(model->checkpoint->tensors[index], p);
+        },
+        [this, measurements = m_measurements](TensorDetail detail) {
+            if (measurements == m_measurements)
+                emit tensorDetailReady(detail);
+        },
+        [this](const Failure& failure) {
+            if (!failure.cancelled())
+                emit problem(Concern::Inspect, failure.sentence);
+        });
+}
+
 void Workbench::exportGguf(const QString& path) {
     if (!m_model)
         return;

@@ -16,6 +16,7 @@ struct Workbench::Snapshot {
     Recipe recipe;
     EngineOptions options;
     DeviceInfo device;
+    LoadPlan plan;
     Ledger used;
     std::vector<PathReport> paths;
     int contextUsed = 0;
@@ -29,6 +30,9 @@ Workbench::Snapshot Workbench::snapshot(const Engine& engine) {
     s.recipe = engine.recipe();
     s.options = engine.options();
     s.device = engine.device();
+    s.plan = engine.plan();
+    for (PlanPart& part : s.plan.parts)
+        part.readBandwidth = foundBandwidth(part.device).value_or(0);
     s.used = engine.usedMemory();
     s.paths = engine.paths();
     s.contextUsed = engine.contextUsed();
@@ -41,6 +45,7 @@ void Workbench::take(const Snapshot& s) {
     m_runningOptions = s.options;
     m_deviceInUse = QString::fromStdString(s.device.id);
     m_used = s.open ? std::optional(s.used) : std::nullopt;
+    m_plan = s.open ? std::optional(s.plan) : std::nullopt;
     m_paths = s.paths;
     m_contextUsed = s.contextUsed;
     emit runningChanged();
@@ -52,7 +57,7 @@ void Workbench::openModel(const QString& path) {
     emit openingChanged();
     m_jobs.onPool<std::shared_ptr<const Model>>(
         QStringLiteral("open"), tr("Opening %1").arg(QFileInfo(path).fileName()), this,
-        [file = path.toStdString()](const Progress&) { return nibble::openModel(file); },
+        [file = path.toStdString()](const Progress&) { return openForInspection(file); },
         [this, path](std::shared_ptr<const Model> model) { adopt(std::move(model), path); },
         [this](const Failure& failure) {
             m_opening = false;
@@ -68,6 +73,8 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
     m_model = std::move(model);
     m_path = QFileInfo(path).absoluteFilePath();
     m_opening = m_running = false;
+    m_plan.reset();
+    m_diagnosis = diagnose(*m_model);
     replaceRecipe({});
     setRunningRecipe({});
     m_undo.clear();
@@ -106,9 +113,21 @@ void Workbench::adopt(std::shared_ptr<const Model> model, const QString& path) {
 }
 
 void Workbench::load(const std::shared_ptr<const Model>& model) {
+    const auto post = m_jobs.poster(this);
     m_applyJob = m_jobs.onDevice<Snapshot>(
         Priority::Chat, QStringLiteral("load"), tr("Loading %1").arg(modelName()), this,
-        [engine = m_engine, model, recipe = m_recipe, options = m_options](const Progress& p) {
+        [this, engine = m_engine, model, recipe = m_recipe, options = m_options, post,
+         generation = m_generation](const Progress& p) {
+            // What runs now gives way if it must.
+            const uint64_t releasable = engine->isOpen() ? engine->usedMemory().use.total() : 0;
+            const LoadPlan plan =
+                planLoad(*model, recipe, options, openDevice(options.device), releasable);
+            post([this, plan, generation] {
+                if (generation != m_generation)
+                    return;
+                m_plan = plan;
+                emit ledgerChanged();
+            });
             engine->open(model, recipe, options, p);
             return snapshot(*engine);
         },
@@ -131,6 +150,8 @@ void Workbench::closeModel() {
     stopAnswer();
     forgetMeasurements();
     m_model.reset();
+    m_plan.reset();
+    m_diagnosis = {};
     m_path.clear();
     m_running = false;
     m_undo.clear();

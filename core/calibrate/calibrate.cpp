@@ -155,11 +155,7 @@ bool isChats(const std::filesystem::path& path) {
 /// Error{BadInput} for a model that reads no text.
 EvaluationTokens tokensOf(const Model& model, const EvaluationText& text) {
     model.requireRunnable();
-    if (!model.tokenizer)
-        fail(ErrorKind::BadInput,
-             "{} has no tokenizer, so it cannot be calibrated with a text. Use a file with a "
-             "vocabulary.",
-             printable(model.name));
+    model.requireTokenizer("it cannot be calibrated with a text");
     return tokenize(*model.tokenizer, text);
 }
 

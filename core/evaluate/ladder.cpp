@@ -136,11 +136,7 @@ std::vector<LadderRow> measureLadder(std::shared_ptr<const Model> model, const E
         };
         bool made = false;
         try {
-            if (!model->tokenizer)
-                fail(ErrorKind::BadInput,
-                     "{} has no tokenizer, so text cannot be measured. Use a file with a "
-                     "vocabulary.",
-                     printable(model->name));
+            model->requireTokenizer("text cannot be measured");
             const auto start = std::chrono::steady_clock::now();
             if (row.level == kMixedLevel) {
                 PredictorOptions predictor;

@@ -62,9 +62,7 @@ public:
 
 private:
     static const Tokenizer& tokenizerOf(const Model& model) {
-        if (!model.tokenizer)
-            fail(ErrorKind::BadInput, "{} has no tokenizer, so that it cannot be asked anything.",
-                 printable(model.name));
+        model.requireTokenizer("it cannot be asked anything");
         return *model.tokenizer;
     }
     std::vector<TokenId> encode(const Probe& probe) const {

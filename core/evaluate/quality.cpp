@@ -172,11 +172,8 @@ void BaseLogits::keep(size_t window, const std::vector<float>& logits) {
 QualityReport measureQuality(Runner& runner, Runner* base, const EvaluationText& text,
                              const EvaluateOptions& options, const Progress& progress,
                              const std::function<void(const QualityReport&)>& onPartial) {
+    runner.model().requireTokenizer("text cannot be measured");
     const auto& tokenizer = runner.model().tokenizer;
-    if (!tokenizer)
-        fail(ErrorKind::BadInput,
-             "{} has no tokenizer, so text cannot be measured. Use a file with a vocabulary.",
-             printable(runner.model().name));
     return measureQuality(runner, base, tokenize(*tokenizer, text), options, progress, onPartial);
 }
 

@@ -309,10 +309,7 @@ Sensitivities measureSensitivities(const std::shared_ptr<const Model>& model,
     if (known.tensors.size() == keys.size() && known.together.size() == kWholes.size())
         return known;
     model->requireRunnable();
-    if (!model->tokenizer)
-        fail(ErrorKind::BadInput,
-             "{} has no tokenizer, so text cannot be measured. Use a file with a vocabulary.",
-             printable(model->name));
+    model->requireTokenizer("text cannot be measured");
     RunOptions run;
     run.placement = placeAll(*model, openDevice(options.device));
     run.context = options.context;

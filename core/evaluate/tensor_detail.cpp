@@ -28,18 +28,18 @@ void chooseBins(TensorDetail& detail) {
 }
 
 /// Counts on the detail's bins; what quantization moved beyond the ends counts in the last bins.
-std::vector<double> countOn(const TensorDetail& detail, const Tensor& tensor,
+std::vector<double> countOn(const TensorDetail& detail, const RowSource& rows,
                             const Progress& progress) {
     const Histogram histogram = computeHistogram(
-        tensor, detail.binStart, detail.binStart + kBins * detail.binWidth, kBins, progress);
+        rows, detail.binStart, detail.binStart + kBins * detail.binWidth, kBins, progress);
     std::vector<double> counts(histogram.counts.begin(), histogram.counts.end());
     counts.front() += static_cast<double>(histogram.below);
     counts.back() += static_cast<double>(histogram.above);
     return counts;
 }
 
-void takeStatistics(const Tensor& base, TensorDetail& detail, const Progress& progress) {
-    const TensorStatistics s = computeStatistics(base, progress);
+void takeStatistics(const RowSource& rows, TensorDetail& detail, const Progress& progress) {
+    const TensorStatistics s = computeStatistics(rows, progress);
     detail.mean = s.mean;
     detail.sigma = s.standardDeviation;
     detail.minimum = static_cast<double>(s.min);
@@ -121,9 +121,9 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
     const Tensor base = model.load(key);
     detail.rows = base.rows;
     detail.cols = base.cols;
-    takeStatistics(base, detail, progress);
+    takeStatistics(rowsOf(base), detail, progress);
     chooseBins(detail);
-    detail.baseCounts = countOn(detail, base, progress);
+    detail.baseCounts = countOn(detail, rowsOf(base), progress);
     if (!isMatrix(key.role))
         return detail;
     detail.outlierThreshold = recipe.outlierThreshold;
@@ -138,7 +138,7 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
     Quantizer quantizer(model, recipe, std::move(calibration));
     const Tensor variant = quantizer.tensor(key, progress);
     const Tensor comparable = quantizer.inBaseScale(key, variant);
-    detail.variantCounts = countOn(detail, comparable, progress);
+    detail.variantCounts = countOn(detail, rowsOf(comparable), progress);
     detail.grid = typicalGrid(variant);
     if (!detail.grid.empty())
         countBeyond(base, detail);
@@ -148,6 +148,19 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
     detail.error.bytes = variant.storedBytes();
     detail.error.beyondSixSigma = detail.beyondSixSigma;
     detail.quantized = true;
+    return detail;
+}
+
+TensorDetail storedDetail(const TensorInfo& info, const Progress& progress) {
+    TensorDetail detail;
+    detail.name = info.name;
+    detail.baseFormat = detail.variantFormat = info.storedText();
+    detail.rows = info.rows();
+    detail.cols = info.cols();
+    const RowSource rows = storedRows(info);
+    takeStatistics(rows, detail, progress);
+    chooseBins(detail);
+    detail.baseCounts = countOn(detail, rows, progress);
     return detail;
 }
 

@@ -55,4 +55,8 @@ TensorDetail tensorDetail(const Model& model, const Recipe& recipe, TensorKey ke
                           const Progress& progress = {},
                           std::shared_ptr<const Calibration> calibration = nullptr);
 
+/// A stored tensor in detail, also of a model that is not understood: its values alone, read some
+/// rows at a time. `key` is left as it is. Error{BadInput} for types that cannot be read.
+TensorDetail storedDetail(const TensorInfo& info, const Progress& progress = {});
+
 } // namespace nibble

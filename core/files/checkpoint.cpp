@@ -107,6 +107,8 @@ std::shared_ptr<const Checkpoint> openCheckpoint(const std::filesystem::path& pa
         return openSafetensorsFolder(path);
     if (isPickleName(path) && std::filesystem::is_regular_file(path, ignored))
         refuseForeign(path, {});
+    if (path.filename().string().ends_with(".safetensors.index.json"))
+        return openSafetensorsFolder(path.parent_path());
     const Bytes file = mapFile(path);
     if (startsWith(file, "GGUF"))
         return openGguf(path, file);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/files/metadata.h"
+#include "core/tensor/statistics.h"
 #include "core/tensor/tensor.h"
 
 #include <filesystem>
@@ -108,6 +109,9 @@ std::shared_ptr<const Checkpoint> openCheckpoint(const std::filesystem::path& pa
 /// The tensor in canonical planes: floats are views of the mapping, block types are transcoded or
 /// decoded (in parallel) and the source pages released. Types without a Format: Error{BadInput}.
 Tensor loadTensor(const TensorInfo& info);
+/// The same values some rows at a time, for looking at tensors of any size: what is decoded stays
+/// small, and the file's pages are let go. Packed weights are loaded whole. Keeps the file open.
+RowSource storedRows(const TensorInfo& info);
 
 /// A tensor to be written, in GGUF dimension order given by `dims` as in TensorInfo.
 struct GgufTensor {

@@ -4,10 +4,11 @@
 #include "core/files/gguf_format.h"
 #include "core/files/names.h"
 #include "core/files/openers.h"
+#include "core/files/shards.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
+#include <fmt/ranges.h>
 
 namespace nibble {
 namespace {
@@ -315,71 +316,85 @@ Part readPart(const std::filesystem::path& path, const Bytes& file) {
     return part;
 }
 
-/// "name-00002-of-00003.gguf": the stem before the numbers, or empty.
-struct ShardName {
-    std::string stem;
-    uint64_t number = 0, count = 0;
-};
-
-ShardName shardName(const std::filesystem::path& path) {
-    constexpr std::string_view shape = "-00000-of-00000.gguf";
-    const std::string name = path.filename().string();
-    if (name.size() <= shape.size())
-        return {};
-    const std::string_view tail = std::string_view(name).substr(name.size() - shape.size());
-    for (size_t i = 0; i < shape.size(); ++i)
-        if (shape[i] == '0' ? tail[i] < '0' || tail[i] > '9' : tail[i] != shape[i])
-            return {};
-    ShardName shard;
-    std::from_chars(tail.data() + 1, tail.data() + 6, shard.number);
-    std::from_chars(tail.data() + 10, tail.data() + 15, shard.count);
-    shard.stem = name.substr(0, name.size() - shape.size());
-    return shard;
+/// Names every part that is not there, so that they can be fetched in one go.
+void requireShards(const std::filesystem::path& path, const ShardName& shard) {
+    constexpr size_t kNamed = 8;
+    std::vector<std::string> missing;
+    for (uint64_t number = 1; number <= shard.count; ++number) {
+        const auto part = shardPath(path.parent_path(), shard, number);
+        std::error_code ignored;
+        if (number != shard.number && !std::filesystem::exists(part, ignored))
+            missing.push_back(printable(part.filename().string()));
+    }
+    if (missing.empty())
+        return;
+    const size_t count = missing.size();
+    missing.resize(std::min(count, kNamed));
+    fail(ErrorKind::BadInput,
+         "{}: {} of {} parts {} missing beside it: {}{}. Download all parts into one folder.",
+         printable(path.filename().string()), count, shard.count, count == 1 ? "is" : "are",
+         fmt::join(missing, ", "), count > kNamed ? ", …" : "");
 }
 
-void checkShard(const Part& part, uint64_t number, uint64_t count) {
-    const int64_t statedCount = part.metadata.integerOr("split.count", static_cast<int64_t>(count));
-    const int64_t statedNumber =
-        part.metadata.integerOr("split.no", static_cast<int64_t>(number) - 1);
-    if (statedCount != static_cast<int64_t>(count) ||
-        statedNumber != static_cast<int64_t>(number) - 1)
+void checkShard(const Part& part, const ShardName& shard, bool split) {
+    const auto number = static_cast<int64_t>(split ? shard.number : 1);
+    const auto count = static_cast<int64_t>(split ? shard.count : 1);
+    const int64_t statedCount = part.metadata.integerOr("split.count", count);
+    const int64_t statedNumber = part.metadata.integerOr("split.no", number - 1) + 1;
+    if (statedCount == count && statedNumber == number)
+        return;
+    const std::string name = printable(part.path.filename().string());
+    if (!split)
         fail(ErrorKind::BadInput,
-             "{}: its metadata says part {} of {}, its name says part {} of {}. Put all parts in "
-             "one folder "
-             "under their original names.",
-             printable(part.path.filename().string()), statedNumber + 1, statedCount, number,
-             count);
+             "{}: its metadata says that it is part {} of {}, and the other parts are found by "
+             "names that end in \"-00001-of-{:05}.gguf\". Put all parts in one folder under their "
+             "original names.",
+             name, statedNumber, statedCount, statedCount);
+    fail(ErrorKind::BadInput,
+         "{}: its metadata says part {} of {}, its name says part {} of {}. Put all parts in one "
+         "folder under their original names.",
+         name, statedNumber, statedCount, number, count);
+}
+
+/// Parts of one model announce the same number of tensors and, where they say it, one architecture.
+void checkSameModel(const Part& part, const Checkpoint& first) {
+    const auto differs = [&](const char* key, const std::string& here, const std::string& there) {
+        fail(ErrorKind::BadInput,
+             "{}: {} is {} here and {} in {}, so that it is a part of another model. Download all "
+             "parts of one model into one folder.",
+             printable(part.path.filename().string()), key, printable(here), printable(there),
+             printable(first.path.filename().string()));
+    };
+    for (const char* key : {"split.tensors.count", "general.architecture"})
+        if (const MetadataValue* here = part.metadata.find(key), *there = first.metadata.find(key);
+            here && there && describe(*here) != describe(*there))
+            differs(key, describe(*here), describe(*there));
 }
 
 } // namespace
 
 CheckpointPointer openGguf(const std::filesystem::path& path, const Bytes& file) {
-    const ShardName shard = shardName(path);
-    const bool split = shard.count > 1 && shard.count <= limits::kShards && shard.number >= 1 &&
-                       shard.number <= shard.count;
+    ShardName shard = shardName(path);
+    const bool split = shard.isPart();
     auto checkpoint = std::make_shared<Checkpoint>();
     checkpoint->container = Checkpoint::Container::Gguf;
     checkpoint->path = path;
-    const uint64_t parts = split ? shard.count : 1;
+    if (split)
+        requireShards(path, shard);
+    const uint64_t parts = split ? shard.count : 1, opened = shard.number;
     for (uint64_t number = 1; number <= parts; ++number) {
-        const auto partPath =
-            split ? path.parent_path() /
-                        fmt::format("{}-{:05}-of-{:05}.gguf", shard.stem, number, shard.count)
-                  : path;
-        std::error_code ignored;
-        if (split && !std::filesystem::exists(partPath, ignored))
-            fail(ErrorKind::BadInput,
-                 "{}: part {} of {} is missing beside it ({}). Download all parts.",
-                 printable(path.filename().string()), number, shard.count,
-                 printable(partPath.filename().string()));
-        const Bytes bytes = split && number != shard.number ? mapFile(partPath) : file;
+        shard.number = number;
+        const auto partPath = split ? shardPath(path.parent_path(), shard, number) : path;
+        const Bytes bytes = split && number != opened ? mapFile(partPath) : file;
         if (bytes.size() < 4 || std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0)
             refuseForeign(partPath, bytes.view().subspan(0, std::min<size_t>(bytes.size(), 512)));
         Part part = readPart(partPath, bytes);
-        checkShard(part, split ? number : 1, parts);
+        checkShard(part, shard, split);
         if (number == 1) {
             checkpoint->metadata = std::move(part.metadata);
             checkpoint->path = partPath;
+        } else {
+            checkSameModel(part, *checkpoint);
         }
         checkpoint->fileBytes += part.bytes;
         for (TensorInfo& info : part.tensors)

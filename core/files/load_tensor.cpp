@@ -88,7 +88,44 @@ Tensor decodeAtLoad(const TensorInfo& info) {
     return floatTensor(info, Bytes::of(std::move(halves)));
 }
 
+/// Some rows as a tensor of their own. Its pages are not its to release: neighbours share them.
+TensorInfo someRows(const TensorInfo& info, int64_t begin, int64_t end) {
+    const int64_t rowBytes = info.cols() / info.type->blockValues * info.type->blockBytes;
+    TensorInfo part;
+    part.name = info.name;
+    part.type = info.type;
+    part.dims = {end - begin, info.cols()};
+    part.bytes = info.bytes.slice(static_cast<size_t>(begin * rowBytes),
+                                  static_cast<size_t>((end - begin) * rowBytes));
+    return part;
+}
+
 } // namespace
+
+RowSource storedRows(const TensorInfo& info) {
+    RowSource source{info.rows(), info.cols(), {}};
+    if (info.packed || !info.factors.empty() || !info.format()) {
+        const auto whole = std::make_shared<const Tensor>(loadTensor(info));
+        source.decode = [whole](int64_t begin, int64_t end, float* values) {
+            decodeRows(*whole, begin, end, values);
+        };
+        return source;
+    }
+    source.decode = [info](int64_t begin, int64_t end, float* values) {
+        const Tensor part = loadTensor(someRows(info, begin, end));
+        decodeRows(part, 0, part.rows, values);
+        if (!info.mapped)
+            return;
+        // From the page before on, so that the one that two parts share goes with the second.
+        constexpr size_t kPage = 4096;
+        const auto rowBytes =
+            static_cast<size_t>(info.cols() / info.type->blockValues * info.type->blockBytes);
+        const size_t from = static_cast<size_t>(begin) * rowBytes;
+        const size_t first = from - std::min(from, kPage);
+        releasePages(info.bytes.view().subspan(first, static_cast<size_t>(end) * rowBytes - first));
+    };
+    return source;
+}
 
 Tensor loadTensor(const TensorInfo& info) {
     if (info.packed)

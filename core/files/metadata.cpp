@@ -2,7 +2,11 @@
 
 #include "core/base/error.h"
 
+#include <algorithm>
 #include <cmath>
+#include <fmt/format.h>
+#include <sstream>
+#include <type_traits>
 
 namespace nibble {
 namespace {
@@ -118,6 +122,117 @@ std::string describe(const MetadataValue& value) {
         }
     };
     return std::visit(Visitor{}, value.value);
+}
+
+namespace {
+
+/// Of the GGUF value types, by number.
+constexpr const char* kTypeNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                      "bool", "string", "array", "u64", "i64", "f64"};
+
+template <typename T>
+constexpr bool kIsArray = false;
+template <typename T>
+constexpr bool kIsArray<std::vector<T>> = true;
+
+std::string textOf(const std::string& value, bool quoted) {
+    return quoted ? "\"" + printable(value, 40) + "\"" : value;
+}
+std::string textOf(bool value, bool) {
+    return value ? "true" : "false";
+}
+template <typename T>
+std::string textOf(T value, bool) {
+    if constexpr (std::is_floating_point_v<T>)
+        return fmt::format("{:g}", value);
+    else
+        return fmt::format("{}", value);
+}
+
+std::string typeName(const MetadataValue& value) {
+    const auto stored = [](uint32_t type) {
+        return type < std::size(kTypeNames) ? kTypeNames[type] : nullptr;
+    };
+    return std::visit(
+        [&](const auto& v) -> std::string {
+            using V = std::decay_t<decltype(v)>;
+            if constexpr (kIsArray<V>) {
+                const std::string all = describe(value); // "[3 strings]"
+                const char* element = stored(value.storedElementType);
+                return element && std::string_view(element) != "string" &&
+                               std::string_view(element) != "bool"
+                           ? fmt::format("{} × {}", v.size(), element)
+                           : all.substr(1, all.size() - 2);
+            } else {
+                if (const char* name = stored(value.storedType))
+                    return name;
+                return std::is_same_v<V, std::string> ? "string"
+                       : std::is_same_v<V, bool>      ? "bool"
+                       : std::is_same_v<V, double>    ? "float"
+                                                      : "integer";
+            }
+        },
+        value.value);
+}
+
+std::string shortText(const MetadataValue& value) {
+    constexpr size_t kShown = 8, kTextLimit = 400;
+    return std::visit(
+        [&](const auto& v) -> std::string {
+            using V = std::decay_t<decltype(v)>;
+            if constexpr (kIsArray<V>) {
+                std::string text;
+                for (size_t i = 0; i < v.size() && i < kShown; ++i)
+                    text += (i ? ", " : "") + textOf(v[i], true);
+                return v.size() > kShown ? text + fmt::format(", … ({} in all)", v.size()) : text;
+            } else if constexpr (std::is_same_v<V, std::string>) {
+                return printable(v, kTextLimit);
+            } else {
+                return textOf(v, false);
+            }
+        },
+        value.value);
+}
+
+std::string lower(std::string text) {
+    std::ranges::transform(text, text.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return text;
+}
+
+} // namespace
+
+std::vector<MetadataRow> metadataRows(const Metadata& metadata, std::string_view pattern) {
+    std::vector<std::string> words;
+    std::istringstream line(lower(std::string(pattern)));
+    for (std::string word; line >> word;)
+        words.push_back(word);
+    std::vector<MetadataRow> rows;
+    for (const auto& [key, value] : metadata.entries) {
+        MetadataRow row{printable(key, 200), typeName(value), shortText(value)};
+        const std::string text = lower(row.key + " " + row.type + " " + row.value);
+        if (std::ranges::all_of(words, [&](const std::string& word) {
+                return text.find(word) != std::string::npos;
+            }))
+            rows.push_back(std::move(row));
+    }
+    return rows;
+}
+
+std::string fullText(const MetadataValue& value, size_t limit) {
+    return std::visit(
+        [&](const auto& v) -> std::string {
+            using V = std::decay_t<decltype(v)>;
+            if constexpr (kIsArray<V>) {
+                std::string text;
+                for (size_t i = 0; i < v.size() && text.size() < limit; ++i)
+                    text += textOf(v[i], false) + "\n";
+                return text;
+            } else {
+                return textOf(v, false).substr(0, limit);
+            }
+        },
+        value.value);
 }
 
 } // namespace nibble

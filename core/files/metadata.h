@@ -52,4 +52,15 @@ public:
 /// One line for tables: numbers as text, strings quoted and cut, arrays as "[n strings]".
 std::string describe(const MetadataValue& value);
 
+/// An entry as people read and search it.
+struct MetadataRow {
+    std::string key;
+    std::string type;  ///< "string", "u32", "32000 strings"; of folders "integer", "float", …
+    std::string value; ///< on one line; long texts and arrays are cut
+};
+/// The entries whose key, type or value holds every word of `pattern`, in any case.
+std::vector<MetadataRow> metadataRows(const Metadata& metadata, std::string_view pattern = {});
+/// A value whole, for copying: text as it is, arrays one element a line; cut after `limit` bytes.
+std::string fullText(const MetadataValue& value, size_t limit = 1 << 20);
+
 } // namespace nibble

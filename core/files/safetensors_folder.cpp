@@ -1,6 +1,7 @@
 #include "core/base/error.h"
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
+#include "core/files/file_kind.h"
 #include "core/files/json_text.h"
 #include "core/files/names.h"
 #include "core/files/openers.h"
@@ -231,6 +232,9 @@ CheckpointPointer openSafetensorsFolder(const fs::path& folder) {
              "together. Add it, or "
              "choose one of the files.",
              printable(folder.string(), 400), files.size(), listed(files), kIndex);
+    if (!present(folder / "config.json") && present(folder / "adapter_config.json"))
+        fail(ErrorKind::BadInput, "{}: {}", printable(folder.string(), 400),
+             whyNotRunnable(FileKind::Adapter));
     if (!tokenizerOnly && !present(folder / "config.json"))
         fail(ErrorKind::BadInput,
              "{}: config.json is missing beside the weights; it says what model they are. Download "

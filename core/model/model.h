@@ -59,7 +59,8 @@ public:
     std::shared_ptr<const Checkpoint> checkpoint;
     ModelConfig config;
     std::shared_ptr<const Tokenizer> tokenizer; ///< null when the checkpoint has none
-    std::string chatTemplate;                   ///< the model's own Jinja source, may be empty
+    std::string tokenizerProblem; ///< why its tokenizer cannot be used: a sentence, or empty
+    std::string chatTemplate;     ///< the model's own Jinja source, may be empty
     std::string unsupported;
     /// What was worked out about the open model and goes when it is closed. Its one user is
     /// sharedCalibration(), which also guards it.
@@ -85,6 +86,9 @@ public:
 
     /// Throws Error{BadInput} with `unsupported` when the model cannot run.
     void requireRunnable() const;
+    /// Throws Error{BadInput} when it has no tokenizer, or one that cannot be used; `so` says what
+    /// is not possible then: "it cannot chat".
+    void requireTokenizer(std::string_view so) const;
 
 private:
     friend std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint>);
@@ -105,6 +109,9 @@ const Architecture* findArchitecture(std::string_view name);
 /// Shapes of all tensors are checked against the config; Error{BadInput} otherwise.
 std::shared_ptr<const Model> openModel(const std::filesystem::path& path);
 std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkpoint);
+/// The same for looking alone: what would be an error about the model itself is in `unsupported`,
+/// and its tensors can be seen. A file that cannot be read is still an Error.
+std::shared_ptr<const Model> openForInspection(const std::filesystem::path& path);
 
 /// What a GGUF file of the model's family calls the tensor that the key lies in
 /// ("blk.0.ffn_up_exps.weight").

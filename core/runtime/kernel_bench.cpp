@@ -35,6 +35,12 @@ public:
         m_bytes = m_report.device.kind == "software" ? kSoftwareBytes : kGpuBytes;
     }
 
+    double onlyBandwidth() {
+        dotRate(); // it says how to warm the device up
+        readBandwidth();
+        return m_report.readBandwidth;
+    }
+
     KernelReport run() {
         dotRate();
         readBandwidth();
@@ -211,13 +217,25 @@ private:
 
 } // namespace
 
+namespace {
+
+VulkanBackend& vulkanOf(Backend& backend) {
+    if (auto* vulkan = dynamic_cast<VulkanBackend*>(&backend))
+        return *vulkan;
+    fail(ErrorKind::Usage, "Kernels are timed on Vulkan devices; {} is none.", backend.info().name);
+}
+
+} // namespace
+
 KernelReport benchKernels(Backend& backend, const KernelBenchOptions& options,
                           const Progress& progress) {
-    auto* vulkan = dynamic_cast<VulkanBackend*>(&backend);
-    if (!vulkan)
-        fail(ErrorKind::Usage, "Kernels are timed on Vulkan devices; {} is none.",
-             backend.info().name);
-    return KernelBench(*vulkan, options, progress).run();
+    return KernelBench(vulkanOf(backend), options, progress).run();
+}
+
+double vulkanReadBandwidth(Backend& backend) {
+    const KernelBenchOptions options;
+    const Progress progress;
+    return KernelBench(vulkanOf(backend), options, progress).onlyBandwidth();
 }
 
 } // namespace nibble

@@ -44,4 +44,8 @@ struct KernelReport {
 KernelReport benchKernels(Backend& backend, const KernelBenchOptions& options,
                           const Progress& progress = {});
 
+/// Bytes a second at which a Vulkan device reads its own memory. Error{Usage} as above,
+/// Error{OutOfMemory} when there is no room for what is read.
+double vulkanReadBandwidth(Backend& backend);
+
 } // namespace nibble

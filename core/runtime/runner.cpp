@@ -282,10 +282,16 @@ const RunOptions& Runner::options() const {
     return m_state->options;
 }
 
+std::vector<MemoryUse> Runner::stageMemory() const {
+    std::vector<MemoryUse> uses;
+    for (const auto& stage : m_state->stages)
+        uses.push_back(stage->memory());
+    return uses;
+}
+
 MemoryUse Runner::memory() const {
     MemoryUse sum;
-    for (const auto& stage : m_state->stages) {
-        const MemoryUse use = stage->memory();
+    for (const MemoryUse& use : stageMemory()) {
         sum.weights += use.weights;
         sum.kv += use.kv;
         sum.scratch += use.scratch;

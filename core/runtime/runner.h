@@ -101,6 +101,7 @@ public:
     const Model& model() const;
     const RunOptions& options() const;
     MemoryUse memory() const;
+    std::vector<MemoryUse> stageMemory() const; ///< the same for each placement
     std::vector<PathReport> paths() const;
     double barriersPerLayer() const;
     /// Step times of the last call on each stage's own clock, once timed is set; by stage.

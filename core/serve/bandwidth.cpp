@@ -33,14 +33,13 @@ size_t bufferBytes() {
 
 } // namespace
 
-double cpuReadBandwidth() {
-    constexpr int kPasses = 5;
+double cpuReadBandwidth(int passes) {
     constexpr size_t kGrain = 1 << 16;
     std::vector<uint64_t> words(bufferBytes() / sizeof(uint64_t), 1);
     const size_t lines = words.size() / 8;
     std::atomic<uint64_t> total{0};
     double best = 0;
-    for (int pass = 0; pass < kPasses; ++pass) {
+    for (int pass = 0; pass < passes; ++pass) {
         const auto start = std::chrono::steady_clock::now();
         parallelFor(lines, kGrain, [&](size_t begin, size_t end) {
             total += readWords(words.data(), begin * 8, end * 8);
@@ -49,7 +48,7 @@ double cpuReadBandwidth() {
         best = std::max(best, static_cast<double>(words.size() * sizeof(uint64_t)) / took.count());
     }
     // The sum is known; comparing it keeps the reads from being optimised away.
-    return total == words.size() * kPasses ? best : 0;
+    return total == words.size() * static_cast<size_t>(passes) ? best : 0;
 }
 
 } // namespace nibble

@@ -49,6 +49,7 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
                 calibrationFor(model, effective, progress, options.calibration));
     report.loadSeconds = std::chrono::duration<double>(Clock::now() - begin).count();
     report.device = run.placement.front().backend->info();
+    report.placement = placementText(run.placement);
 
     // Once with nothing counted: pipelines are made and shapes recorded on first use.
     benchRunner(runner, std::min(bench.prompt, run.maxRows), 2, 1, progress);

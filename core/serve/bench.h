@@ -33,7 +33,8 @@ struct BenchReport {
     uint64_t peakBytes = 0; ///< of a GPU its own memory, else the process's largest resident size
     MemoryUse memory;
     std::vector<BatchSpeed> batches;
-    DeviceInfo device;
+    DeviceInfo device;     ///< the first layers'
+    std::string placement; ///< every device in words, as placementText()
     std::vector<PathReport> paths;
     double loadSeconds = 0;
 
@@ -49,6 +50,6 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
 
 /// Bytes per second at which all cores together read memory beyond every cache: the best of
 /// several passes.
-double cpuReadBandwidth();
+double cpuReadBandwidth(int passes = 5);
 
 } // namespace nibble

@@ -20,38 +20,6 @@ Progress undisturbed(const Progress& progress) {
     return closed;
 }
 
-void requireContext(const EngineOptions& options) {
-    if (options.context < 1)
-        fail(ErrorKind::Usage, "A context of {} tokens is not possible; use 1 or more.",
-             options.context);
-}
-
-/// Ranges of layers over one or two devices; `openCpuFor` gives the second.
-std::vector<Placement> place(const Model& model, int32_t gpuLayers,
-                             const std::shared_ptr<Backend>& device) {
-    const int32_t layers = model.config.layers;
-    if (gpuLayers < 0 || gpuLayers >= layers)
-        return {{{0, layers}, device}};
-    const auto cpu = openCpu();
-    if (gpuLayers == 0)
-        return {{{0, layers}, cpu}};
-    return {{{0, gpuLayers}, device}, {{gpuLayers, layers}, cpu}};
-}
-
-/// A prompt is read in longer pieces where there is a card to fill: 256 rows read a prompt of 512
-/// twice as fast as 128 on an H100. Other devices may not answer in time for their driver.
-RunOptions withoutPlacement(const Recipe& recipe, const EngineOptions& options,
-                            const DeviceInfo& device) {
-    RunOptions run;
-    run.context = options.context;
-    if (device.kind == "discrete")
-        run.maxRows *= 2;
-    run.maxRows = std::min(run.maxRows, options.context);
-    run.kFormat = recipe.kFormat;
-    run.vFormat = recipe.vFormat;
-    return run;
-}
-
 /// Whether a runner made for one can go on under the other by replacing tensors alone.
 bool sameRunner(const Recipe& a, const EngineOptions& x, const Recipe& b, const EngineOptions& y) {
     return a.kFormat == b.kFormat && a.vFormat == b.vFormat && x.device == y.device &&
@@ -60,35 +28,40 @@ bool sameRunner(const Recipe& a, const EngineOptions& x, const Recipe& b, const 
 
 } // namespace
 
-Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options) {
-    if (options.kv)
-        recipe.kFormat = recipe.vFormat = *options.kv;
-    if (options.activations) {
-        for (RecipeRule& rule : recipe.rules)
-            rule.activations = name(*options.activations);
-        RecipeRule all{
-            .match = "*", .format = "", .activations = std::string(name(*options.activations))};
-        recipe.rules.insert(recipe.rules.begin(), std::move(all));
-    }
-    return recipe;
+namespace {
+
+struct Loaded {
+    LoadPlan plan;
+    std::unique_ptr<Runner> runner;
+};
+
+/// As planned; a device that then gives less than it said is an error, not another device.
+Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& recipe,
+                   const EngineOptions& options, const std::shared_ptr<Backend>& device,
+                   const Progress& progress) {
+    const Recipe effective = effectiveRecipe(recipe, options);
+    Loaded loaded{planOn(*model, recipe, options, device), nullptr};
+    RunOptions run = runOptionsFor(effective, options, device->info());
+    run.placement = placeLayers(*model, loaded.plan.gpuLayers, device);
+    loaded.runner = std::make_unique<Runner>(model, std::move(run));
+    applyRecipe(*loaded.runner, effective, nullptr, progress,
+                calibrationFor(model, effective, progress, options.calibration));
+    return loaded;
 }
 
+} // namespace
+
 RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options) {
-    requireContext(options);
     const auto device = openDevice(options.device);
-    RunOptions run = withoutPlacement(effectiveRecipe(recipe, options), options, device->info());
-    run.placement = place(model, options.gpuLayers, device);
+    RunOptions run = runOptionsFor(effectiveRecipe(recipe, options), options, device->info());
+    run.placement = placeLayers(model, planOn(model, recipe, options, device).gpuLayers, device);
     return run;
 }
 
 std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, const Recipe& recipe,
                                    const EngineOptions& options, const Progress& progress) {
     model->requireRunnable();
-    auto runner = std::make_unique<Runner>(model, runOptions(*model, recipe, options));
-    const Recipe effective = effectiveRecipe(recipe, options);
-    applyRecipe(*runner, effective, nullptr, progress,
-                calibrationFor(model, effective, progress, options.calibration));
-    return runner;
+    return loadPlanned(model, recipe, options, openDevice(options.device), progress).runner;
 }
 
 struct Engine::State {
@@ -96,6 +69,7 @@ struct Engine::State {
     Recipe recipe;    ///< as asked for
     Recipe effective; ///< what the runner has
     EngineOptions options;
+    LoadPlan plan; ///< of the runner
     std::unique_ptr<Runner> runner;
     Conversation conversation;         ///< after the runner: a session dies before its runner
     std::vector<TokenId> promptTokens; ///< that `promptBase` belongs to
@@ -112,13 +86,15 @@ struct Engine::State {
 Engine::Engine() : m_state(std::make_unique<State>()) {}
 Engine::~Engine() = default;
 
-void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
+void Engine::load(std::shared_ptr<const Model> base, const Recipe& recipe,
                   const EngineOptions& options, const Progress& progress) {
-    auto runner = loadRunner(base, recipe, options, undisturbed(progress));
+    Loaded loaded =
+        loadPlanned(base, recipe, options, openDevice(options.device), undisturbed(progress));
 
     State& state = *m_state;
     state.conversation = {};
-    state.runner = std::move(runner);
+    state.runner = std::move(loaded.runner);
+    state.plan = std::move(loaded.plan);
     state.model = std::move(base);
     state.recipe = recipe;
     state.effective = effectiveRecipe(recipe, options);
@@ -129,6 +105,37 @@ void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
     state.conversation.session = state.runner->newSession();
 }
 
+void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
+                  const EngineOptions& options, const Progress& progress) {
+    base->requireRunnable();
+    State& state = *m_state;
+    bool makeRoom = false;
+    if (state.runner && !state.deviceLost && options.gpuLayers < 0) {
+        const auto device = openDevice(options.device);
+        const LoadPlan beside = planOn(*base, recipe, options, device);
+        const bool same = beside.asked == this->device().id;
+        makeRoom = beside.isShort() && same &&
+                   planOn(*base, recipe, options, device, usedMemory().use.total()).gpuLayers >
+                       beside.gpuLayers;
+    }
+    if (!makeRoom)
+        return load(std::move(base), recipe, options, progress);
+
+    const auto oldModel = state.model;
+    const Recipe oldRecipe = state.recipe;
+    const EngineOptions oldOptions = state.options;
+    const std::vector<TokenId> tokens = state.conversation.tokens;
+    state.conversation = {};
+    state.runner.reset();
+    try {
+        load(std::move(base), recipe, options, progress);
+    } catch (...) {
+        load(oldModel, oldRecipe, oldOptions, {});
+        state.conversation.tokens = tokens;
+        throw;
+    }
+}
+
 /// The same conversation on a new runner: its tokens are kept, its cache starts empty and is
 /// computed again.
 void Engine::reopen(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
@@ -137,11 +144,25 @@ void Engine::reopen(const Recipe& recipe, const EngineOptions& options, const Pr
     m_state->conversation.tokens = std::move(tokens);
 }
 
+/// Whether a recipe that is larger or smaller than the running one leaves other layers to the CPU.
+bool Engine::wantsOtherCut(const Recipe& recipe, const EngineOptions& options) const {
+    const State& state = *m_state;
+    if (!state.plan.automatic)
+        return false;
+    const auto& first = state.runner->options().placement.front().backend;
+    const bool onDevice = first->info().id == state.plan.asked;
+    const LoadPlan plan =
+        planOn(*state.model, recipe, options, onDevice ? first : openDevice(options.device),
+               onDevice ? usedMemory().use.total() : 0);
+    return plan.gpuLayers != state.plan.gpuLayers;
+}
+
 void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
     State& state = *m_state;
     Runner& runner = state.running();
     const Recipe effective = effectiveRecipe(recipe, options);
-    if (state.deviceLost || !sameRunner(state.effective, state.options, effective, options)) {
+    if (state.deviceLost || !sameRunner(state.effective, state.options, effective, options) ||
+        wantsOtherCut(recipe, options)) {
         reopen(recipe, options, progress);
         return;
     }
@@ -192,6 +213,11 @@ const EngineOptions& Engine::options() const {
 }
 DeviceInfo Engine::device() const {
     return m_state->running().options().placement.front().backend->info();
+}
+
+const LoadPlan& Engine::plan() const {
+    m_state->running();
+    return m_state->plan;
 }
 
 GenerateResult
@@ -279,7 +305,7 @@ PromptLoss Engine::promptLoss(const ChatRequest& request, const Progress& progre
 
 Ledger Engine::usedMemory() const {
     Ledger ledger;
-    ledger.use = m_state->running().memory();
+    ledger.use = m_state->running().stageMemory().front();
     const DeviceInfo info = device();
     ledger.budget = info.memoryBytes;
     if (info.freeKnown) {
@@ -291,10 +317,9 @@ Ledger Engine::usedMemory() const {
 
 Ledger Engine::predictedMemory(const Model& model, const Recipe& recipe,
                                const EngineOptions& options, const DeviceInfo& device) {
-    requireContext(options);
     const Recipe effective = effectiveRecipe(recipe, options);
-    RunOptions run = withoutPlacement(effective, options, device);
-    run.placement = place(model, options.gpuLayers, openDevice(device.id));
+    RunOptions run = runOptionsFor(effective, options, device);
+    run.placement = placeLayers(model, options.gpuLayers, openDevice(device.id));
     const auto bytes = [&](TensorKey key) { return recipeBytes(model, effective, key); };
     Ledger ledger;
     ledger.use = predictMemory(model, run, bytes).front();

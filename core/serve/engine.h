@@ -3,6 +3,7 @@
 #include "core/evaluate/ladder.h"
 #include "core/model/chat_format.h"
 #include "core/serve/generate.h"
+#include "core/serve/plan.h"
 #include "core/serve/resident.h"
 
 #include <memory>
@@ -12,21 +13,8 @@
 
 namespace nibble {
 
-struct EngineOptions {
-    std::string device = "auto";
-    int32_t context = 2048;
-    std::optional<ActivationFormat> activations; ///< overrides the recipe's for every product
-    std::optional<KvFormat> kv;                  ///< overrides the recipe's for K and V
-    int32_t gpuLayers = -1; ///< the first so many layers on `device`, the rest on the CPU; -1 = all
-    /// A text, the user's chats (a folder) or an importance matrix; empty = the text that ships.
-    std::filesystem::path calibration;
-    friend bool operator==(const EngineOptions&, const EngineOptions&) = default;
-};
-
-/// The recipe with the options' overrides in it: what really runs.
-Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options);
-/// The options as a runner takes them, on the devices they name. Error{Usage} for a device that is
-/// not there.
+/// The options as a runner takes them, on the devices they name, split as planned (plan.h).
+/// Error{Usage} for a device that is not there.
 RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options);
 /// A runner with every tensor set to the recipe's, overrides included.
 std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, const Recipe& recipe,
@@ -71,7 +59,8 @@ public:
     Engine();
     ~Engine();
 
-    /// Loads base under `recipe`. On failure what ran before keeps running.
+    /// Loads base under `recipe`. On failure what ran before keeps running. Where its memory would
+    /// let the device hold more layers, it makes room first, and is loaded again on failure.
     void open(std::shared_ptr<const Model> base, const Recipe& recipe, const EngineOptions& options,
               const Progress& progress = {});
     /// Makes another recipe the running variant: only tensors that differ are made and uploaded;
@@ -84,7 +73,10 @@ public:
     std::shared_ptr<const Model> model() const;
     const Recipe& recipe() const;
     const EngineOptions& options() const;
+    /// The device that was asked for, or the CPU where it holds no layer.
     DeviceInfo device() const;
+    /// What runs where, as planned before it was loaded.
+    const LoadPlan& plan() const;
 
     /// Answers; the conversation's common prefix with the last request is not computed again. After
     /// Error{DeviceLost} the next call (and apply()) opens the device anew.
@@ -105,7 +97,7 @@ public:
     /// for each conversation; the variant's own cache is computed again with the next answer.
     PromptLoss promptLoss(const ChatRequest& request, const Progress& progress = {});
 
-    /// What the running variant takes. `other` counts what the device holds beyond it.
+    /// What the running variant takes of device(). `other` counts what the device holds beyond it.
     Ledger usedMemory() const;
     /// Before loading: what `recipe` would take with `options`.
     static Ledger predictedMemory(const Model& model, const Recipe& recipe,
@@ -114,6 +106,9 @@ public:
     int32_t contextUsed() const;
 
 private:
+    void load(std::shared_ptr<const Model> base, const Recipe& recipe, const EngineOptions& options,
+              const Progress& progress);
+    bool wantsOtherCut(const Recipe& recipe, const EngineOptions& options) const;
     void reopen(const Recipe& recipe, const EngineOptions& options, const Progress& progress);
     struct State;
     std::unique_ptr<State> m_state;

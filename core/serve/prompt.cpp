@@ -6,7 +6,8 @@ namespace nibble {
 
 std::vector<TokenId> encodePrompt(const Model& model, const ChatRequest& request,
                                   std::string* note) {
-    if (!request.rawPrompt.empty() || !model.tokenizer)
+    model.requireTokenizer("it cannot read text");
+    if (!request.rawPrompt.empty())
         return encodeChat(model, request.rawPrompt);
     try {
         const ChatPrompt prompt =

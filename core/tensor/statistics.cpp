@@ -91,17 +91,17 @@ void Stripe::addRow(const float* values, int64_t row, int64_t cols, TensorStatis
 }
 
 /// Calls visit(row, values) for every row of every stripe; stripes run in parallel.
-void forRows(const Tensor& tensor, const Progress& progress,
+void forRows(const RowSource& source, const Progress& progress,
              const std::function<bool(int64_t row)>& wanted,
              const std::function<void(int64_t stripe, int64_t row, const float* values)>& visit) {
-    const int64_t stripes = std::min(kStripes, std::max<int64_t>(1, tensor.rows));
-    const int64_t chunk = std::max<int64_t>(1, kChunkValues / std::max<int64_t>(1, tensor.cols));
+    const int64_t stripes = std::min(kStripes, std::max<int64_t>(1, source.rows));
+    const int64_t chunk = std::max<int64_t>(1, kChunkValues / std::max<int64_t>(1, source.cols));
     parallelFor(static_cast<size_t>(stripes), 1, [&](size_t first, size_t last) {
-        std::vector<float> values(static_cast<size_t>(chunk * tensor.cols));
+        std::vector<float> values(static_cast<size_t>(chunk * source.cols));
         for (auto stripe = static_cast<int64_t>(first); stripe < static_cast<int64_t>(last);
              ++stripe) {
-            const int64_t end = tensor.rows * (stripe + 1) / stripes;
-            for (int64_t row = tensor.rows * stripe / stripes; row < end;) {
+            const int64_t end = source.rows * (stripe + 1) / stripes;
+            for (int64_t row = source.rows * stripe / stripes; row < end;) {
                 progress.check();
                 if (!wanted(row)) {
                     ++row;
@@ -110,9 +110,9 @@ void forRows(const Tensor& tensor, const Progress& progress,
                 int64_t next = row + 1;
                 while (next < end && next - row < chunk && wanted(next))
                     ++next;
-                decodeRows(tensor, row, next, values.data());
+                source.decode(row, next, values.data());
                 for (int64_t r = row; r < next; ++r)
-                    visit(stripe, r, values.data() + (r - row) * tensor.cols);
+                    visit(stripe, r, values.data() + (r - row) * source.cols);
                 row = next;
             }
         }
@@ -150,7 +150,7 @@ std::vector<OutlierLine> outlierLines(const std::vector<float>& absMax,
     return lines;
 }
 
-void findOutliers(const Tensor& tensor, const Progress& progress, TensorStatistics& out) {
+void findOutliers(const RowSource& source, const Progress& progress, TensorStatistics& out) {
     const double limit = TensorStatistics::kOutlierSigmas * out.standardDeviation;
     const auto distance = [&](float v) { return std::fabs(v - out.mean); };
     const auto further = [&](const PlacedValue& a, const PlacedValue& b) {
@@ -161,8 +161,8 @@ void findOutliers(const Tensor& tensor, const Progress& progress, TensorStatisti
     const auto wanted = [&](int64_t row) {
         return out.rowAbsMax[static_cast<size_t>(row)] + std::fabs(out.mean) > limit;
     };
-    forRows(tensor, progress, wanted, [&](int64_t, int64_t row, const float* values) {
-        for (int64_t c = 0; c < tensor.cols; ++c) {
+    forRows(source, progress, wanted, [&](int64_t, int64_t row, const float* values) {
+        for (int64_t c = 0; c < source.cols; ++c) {
             if (!std::isfinite(values[c]) || distance(values[c]) <= limit)
                 continue;
             const PlacedValue found{row, c, values[c]};
@@ -184,22 +184,28 @@ void findOutliers(const Tensor& tensor, const Progress& progress, TensorStatisti
 
 } // namespace
 
-TensorStatistics computeStatistics(const Tensor& tensor, const Progress& progress) {
+RowSource rowsOf(const Tensor& tensor) {
+    return {tensor.rows, tensor.cols, [&tensor](int64_t begin, int64_t end, float* values) {
+                decodeRows(tensor, begin, end, values);
+            }};
+}
+
+TensorStatistics computeStatistics(const RowSource& source, const Progress& progress) {
     TensorStatistics out;
-    out.count = tensor.values();
-    const auto rows = static_cast<size_t>(tensor.rows), cols = static_cast<size_t>(tensor.cols);
+    out.count = source.rows * source.cols;
+    const auto rows = static_cast<size_t>(source.rows), cols = static_cast<size_t>(source.cols);
     out.rowAbsMax.assign(rows, 0);
     out.rowRms.assign(rows, 0);
     out.colAbsMax.assign(cols, 0);
     out.colRms.assign(cols, 0);
     std::vector<Stripe> stripes(static_cast<size_t>(kStripes));
     forRows(
-        tensor, progress, [](int64_t) { return true; },
+        source, progress, [](int64_t) { return true; },
         [&](int64_t index, int64_t row, const float* values) {
             Stripe& stripe = stripes[static_cast<size_t>(index)];
             stripe.colAbsMax.resize(cols);
             stripe.colSquares.resize(cols);
-            stripe.addRow(values, row, tensor.cols, out);
+            stripe.addRow(values, row, source.cols, out);
         });
 
     Moments all;
@@ -230,14 +236,14 @@ TensorStatistics computeStatistics(const Tensor& tensor, const Progress& progres
     if (all.second > 0) {
         out.skewness = std::sqrt(all.count) * all.third / std::pow(all.second, 1.5);
         out.excessKurtosis = all.count * all.fourth / (all.second * all.second) - 3;
-        findOutliers(tensor, progress, out);
+        findOutliers(source, progress, out);
     }
     out.outlierRows = outlierLines(out.rowAbsMax, out.rowRms);
     out.outlierCols = outlierLines(out.colAbsMax, out.colRms);
     return out;
 }
 
-Histogram computeHistogram(const Tensor& tensor, double low, double high, int bins,
+Histogram computeHistogram(const RowSource& source, double low, double high, int bins,
                            const Progress& progress) {
     if (!(low < high) || bins < 1 || bins > 65536)
         fail(ErrorKind::Usage,
@@ -247,10 +253,10 @@ Histogram computeHistogram(const Tensor& tensor, double low, double high, int bi
     std::vector<Histogram> stripes(static_cast<size_t>(kStripes), empty);
     const double scale = bins / (high - low);
     forRows(
-        tensor, progress, [](int64_t) { return true; },
+        source, progress, [](int64_t) { return true; },
         [&](int64_t stripe, int64_t, const float* values) {
             Histogram& part = stripes[static_cast<size_t>(stripe)];
-            for (int64_t c = 0; c < tensor.cols; ++c) {
+            for (int64_t c = 0; c < source.cols; ++c) {
                 const float v = values[c];
                 if (!std::isfinite(v))
                     ++part.nonFinite;
@@ -272,6 +278,15 @@ Histogram computeHistogram(const Tensor& tensor, double low, double high, int bi
         out.nonFinite += part.nonFinite;
     }
     return out;
+}
+
+TensorStatistics computeStatistics(const Tensor& tensor, const Progress& progress) {
+    return computeStatistics(rowsOf(tensor), progress);
+}
+
+Histogram computeHistogram(const Tensor& tensor, double low, double high, int bins,
+                           const Progress& progress) {
+    return computeHistogram(rowsOf(tensor), low, high, bins, progress);
 }
 
 } // namespace nibble

@@ -4,9 +4,19 @@
 #include "core/tensor/tensor.h"
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace nibble {
+
+/// A matrix whose rows are decoded when they are asked for, so that one larger than memory can be
+/// looked at. `decode(begin, end, values)` is called from several threads.
+struct RowSource {
+    int64_t rows = 0, cols = 0;
+    std::function<void(int64_t begin, int64_t end, float* values)> decode;
+};
+/// The rows of a tensor in memory, which must outlive them.
+RowSource rowsOf(const Tensor& tensor);
 
 /// One value of a tensor and where it is.
 struct PlacedValue {
@@ -44,6 +54,7 @@ struct TensorStatistics {
 /// Statistics of every value, decoded in chunks of rows on all threads; the same bits for any
 /// number of threads. Rows that may hold outliers are decoded twice. Error{Cancelled} through
 /// `progress`.
+TensorStatistics computeStatistics(const RowSource& source, const Progress& progress = {});
 TensorStatistics computeStatistics(const Tensor& tensor, const Progress& progress = {});
 
 /// Counts of values in `bins` equal bins of [low, high]; the last bin includes `high`.
@@ -54,6 +65,8 @@ struct Histogram {
 };
 
 /// Error{Usage} unless low < high and bins is from 1 to 65536.
+Histogram computeHistogram(const RowSource& source, double low, double high, int bins,
+                           const Progress& progress = {});
 Histogram computeHistogram(const Tensor& tensor, double low, double high, int bins,
                            const Progress& progress = {});
 

@@ -115,12 +115,31 @@ private slots:
         std::string before, after;
         QCOMPARE(chat(before).first, 0);
         vulkanLayer().budget = uint64_t(vulkanLayer().liveBytes.load()) + 100'000;
-        const auto full = open("vulkan:0", levelRecipe("q8_0", *m_model));
+        EngineOptions all = on("vulkan:0");
+        all.gpuLayers = m_model->config.layers;
+        const auto full = perform([&](const Progress& p) {
+            m_engine.open(m_model, levelRecipe("q8_0", *m_model), all, p);
+        });
         QCOMPARE(full.first, 5);
         QVERIFY2(QString::fromStdString(full.second).contains(" too few; "), full.second.c_str());
         QVERIFY(m_engine.isOpen());
         QCOMPARE(chat(after).first, 0);
         QCOMPARE(after, before);
+    }
+
+    /// Where no number of layers is asked for, those that have no room run on the CPU, and the plan
+    /// says so.
+    void noMemoryLeavesLayersToTheCpu() {
+        QCOMPARE(open("cpu").first, 0);
+        std::string whole, again;
+        QCOMPARE(chat(whole).first, 0);
+        vulkanLayer().budget = uint64_t(vulkanLayer().liveBytes.load()) + 100'000;
+        QCOMPARE(open("vulkan:0").first, 0);
+        QCOMPARE(m_engine.plan().gpuLayers, 0);
+        QVERIFY(m_engine.plan().isShort());
+        QCOMPARE(m_engine.device().id, std::string("cpu"));
+        QCOMPARE(chat(again).first, 0);
+        QCOMPARE(again, whole);
     }
 
     /// An apply() that finds no memory for a tensor puts back what it has replaced.

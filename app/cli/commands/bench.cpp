@@ -4,6 +4,7 @@
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
+#include "app/cli/plan_text.h"
 #include "core/calibrate/calibrate.h"
 #include "core/model/names.h"
 #include "core/runtime/kernel_bench.h"
@@ -45,7 +46,7 @@ Json describe(const BenchReport& r, const Model& model, const Recipe& recipe,
         steps.push_back(
             {{"step", step.step}, {"count", step.count}, {"microseconds", step.microseconds}});
     return {{"model", model.name},
-            {"device", deviceText(r.device)},
+            {"device", r.placement},
             {"level", levelName(recipe)},
             {"prompt_tokens", options.bench.prompt},
             {"generate_tokens", options.bench.generate},
@@ -78,8 +79,7 @@ std::string pathLines(const std::vector<PathReport>& paths) {
 
 void printReport(const BenchReport& r, const Model& model, const Recipe& recipe,
                  const Options& options) {
-    std::string out =
-        fmt::format("{} · {} on {}\n\n", model.name, levelName(recipe), deviceText(r.device));
+    std::string out = fmt::format("{} · {} on {}\n\n", model.name, levelName(recipe), r.placement);
     out += fmt::format("prompt      {:10.1f} tokens/s  ({} tokens)\n", r.promptTps,
                        options.bench.prompt);
     out += fmt::format("generate    {:10.1f} tokens/s  ({} tokens)\n", r.generateTps,
@@ -167,6 +167,8 @@ int run(const Options& options) {
                    calibrationFor(model, recipe, progress, options.recipe.calibration));
     EngineOptions engine = options.run.options(contextFor(*model, options.context));
     engine.calibration = options.recipe.calibration;
+    if (!options.json)
+        sayPlan(*model, recipe, engine);
     const BenchReport report = runBench(model, recipe, engine, options.bench, progress);
     if (options.json)
         printJson(describe(report, *model, recipe, options));

@@ -2,6 +2,7 @@
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
+#include "app/cli/plan_text.h"
 
 #include <cstdio>
 #include <fmt/format.h>
@@ -62,14 +63,14 @@ class ChatSession {
 public:
     explicit ChatSession(const Options& options) : m_options(options) {
         const auto model = openModelArgument(options.model);
-        if (!model->tokenizer)
-            fail(ErrorKind::BadInput, "{} has no tokenizer, so that it cannot chat.",
-                 printable(model->name));
+        model->requireTokenizer("it cannot chat");
         if (!options.raw)
             m_format = chatFormat(*model, options.format);
         m_recipe = options.recipe.recipe(model, options.run.device);
         EngineOptions engine = options.run.options(contextFor(*model, options.context));
         engine.calibration = options.recipe.calibration;
+        if (!options.json)
+            sayPlan(*model, m_recipe, engine);
         m_engine.open(model, m_recipe, engine, terminalProgress());
         clearProgressLine();
         m_request.templateName = options.format;
@@ -96,9 +97,9 @@ public:
     }
 
     void announce() const {
-        std::fprintf(stderr, "%s · %s · %s · context %d\n", m_engine.model()->name.c_str(),
-                     levelName(m_recipe).c_str(), deviceText(m_engine.device()).c_str(),
-                     m_engine.options().context);
+        std::fprintf(stderr, "%s · %s · %s · context %d\n",
+                     printable(m_engine.model()->name).c_str(), levelName(m_recipe).c_str(),
+                     m_engine.plan().deviceText().c_str(), m_engine.options().context);
         if (!m_format.note.empty())
             std::fprintf(stderr, "%s\n", m_format.note.c_str());
     }
@@ -109,13 +110,14 @@ public:
                 {"prompt_tps", result.promptTps},
                 {"generate_tps", result.generateTps},
                 {"first_token_ms", result.firstTokenMs},
-                {"device", deviceText(m_engine.device())},
+                {"device", m_engine.plan().deviceText()},
                 {"level", levelName(m_recipe)},
                 {"stop", text(result.stop)},
                 {"template", m_options.raw ? Json(nullptr) : Json(m_format.name)},
                 {"note", noteOf(result).empty() ? Json(nullptr) : Json(noteOf(result))},
                 {"seed", result.seed},
-                {"prompt_tokens", result.promptTokens}};
+                {"prompt_tokens", result.promptTokens},
+                {"plan", cli::describe(m_engine.plan())}};
     }
 
     /// What the user should know of how the question was put.

@@ -65,7 +65,7 @@ Measured measure(const Options& options) {
     report.bytes = size.bytes;
     report.bitsPerWeight = size.bitsPerWeight;
     report.level = levelName(recipe);
-    report.device = deviceText(runner->options().placement.front().backend->info());
+    report.device = placementText(runner->options().placement);
     Measured measured{std::move(report), {}};
     if (!probes.empty())
         measured.probes = measureProbes(*runner, probes, progress);

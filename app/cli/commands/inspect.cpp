@@ -2,6 +2,7 @@
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/output.h"
+#include "app/cli/plan_text.h"
 #include "core/model/names.h"
 #include "core/tensor/statistics.h"
 
@@ -12,9 +13,20 @@ namespace nibble::cli {
 namespace {
 
 struct Options {
-    std::string model;
-    bool weights = false, json = false;
+    std::string model, pattern, level;
+    bool weights = false, plan = false, metadata = false, json = false;
+    RunArguments run;
+    int32_t context = 0;
 };
+
+std::optional<LoadPlan> planOf(const std::shared_ptr<const Model>& model, const Options& options) {
+    if (!options.plan)
+        return std::nullopt;
+    RecipeArguments recipe;
+    recipe.level = options.level;
+    return planLoad(*model, recipe.recipe(model, options.run.device),
+                    options.run.options(contextFor(*model, options.context)));
+}
 
 const char* containerName(Checkpoint::Container container) {
     switch (container) {
@@ -36,7 +48,7 @@ std::string shapeText(const TensorInfo& info) {
 std::optional<TensorStatistics> statisticsOf(const TensorInfo& info, const Progress& progress) {
     if (!info.format())
         return std::nullopt;
-    return computeStatistics(loadTensor(info), progress);
+    return computeStatistics(storedRows(info), progress);
 }
 
 Json describe(const ModelConfig& c) {
@@ -99,6 +111,13 @@ std::string rolesText(std::span<const TensorKey> keys) {
     return text;
 }
 
+Json describeMetadata(const Metadata& metadata, const std::string& pattern) {
+    Json rows = Json::array();
+    for (const MetadataRow& row : metadataRows(metadata, pattern))
+        rows.push_back({{"key", row.key}, {"type", row.type}, {"value", row.value}});
+    return rows;
+}
+
 Json describeAll(const Model& model, bool weights, const Progress& progress) {
     const Checkpoint& file = *model.checkpoint;
     Json metadata = Json::object(), tensors = Json::array();
@@ -135,6 +154,7 @@ Json describeAll(const Model& model, bool weights, const Progress& progress) {
             {"config", runs ? describe(model.config) : Json(nullptr)},
             {"tokenizer", model.tokenizer ? describe(*model.tokenizer) : Json(nullptr)},
             {"chat_template", !model.chatTemplate.empty()},
+            {"diagnosis", cli::describe(diagnose(model))},
             {"metadata", metadata},
             {"tensors", tensors}};
 }
@@ -147,21 +167,25 @@ std::string heading(const Model& model) {
                     static_cast<double>(model.parameters()) / 1e6);
     if (const std::string note = model.checkpoint->conversionNote(); !note.empty())
         out += note + "\n";
+    const std::string known = diagnosisText(diagnose(model));
     if (!model.unsupported.empty())
-        return out + model.unsupported + "\n";
+        return out + model.unsupported + "\n" + known;
     out += fmt::format(
         "{} layers, width {}, feed-forward {}, {} heads ({} for keys and values) of {}, "
         "vocabulary {}, context {}{}\n",
         c.layers, c.width, c.feedForward, c.heads, c.kvHeads, c.headSize, c.vocabulary,
         c.contextLength, c.tiedEmbedding ? ", tied head" : "");
-    if (!model.tokenizer)
-        return out + "No tokenizer\n";
-    const Tokenizer::Info& info = model.tokenizer->info();
-    out += fmt::format("Tokenizer: {}{}\n", info.model == "llama" ? "SPM" : "byte-level BPE",
-                       info.preTokenizer.empty() ? "" : ", " + printable(info.preTokenizer));
-    for (const std::string& warning : info.warnings)
-        out += warning + "\n";
-    return out;
+    return out + known;
+}
+
+std::string metadataTable(const Metadata& metadata, const std::string& pattern) {
+    using enum Table::Align;
+    Table table({{"key", Left}, {"type", Left}, {"value", Left}});
+    const auto rows = metadataRows(metadata, pattern);
+    for (const MetadataRow& row : rows)
+        table.add({row.key, row.type, row.value});
+    return fmt::format("{}{} of {} entries\n", rows.empty() ? "" : table.text(), rows.size(),
+                       metadata.entries.size());
 }
 
 void printTable(const Model& model, bool weights, const Progress& progress) {
@@ -197,12 +221,28 @@ void printTable(const Model& model, bool weights, const Progress& progress) {
 }
 
 int run(const Options& options) {
-    const auto model = openModel(modelPath(options.model));
+    const auto model = openForInspection(modelPath(options.model));
     const Progress progress = terminalProgress();
-    if (options.json)
-        printJson(describeAll(*model, options.weights, progress));
-    else
+    const auto plan = planOf(model, options);
+    if (options.json) {
+        Json all = describeAll(*model, options.weights, progress);
+        if (options.metadata)
+            all["metadata_entries"] =
+                describeMetadata(model->checkpoint->metadata, options.pattern);
+        if (plan)
+            all["plan"] = cli::describe(*plan);
+        printJson(all);
+        return 0;
+    }
+    if (!options.metadata && !plan) {
         printTable(*model, options.weights, progress);
+        return 0;
+    }
+    print(heading(*model));
+    if (options.metadata)
+        print("\n" + metadataTable(model->checkpoint->metadata, options.pattern));
+    if (plan)
+        print("\n" + planTable(*plan));
     return 0;
 }
 
@@ -212,8 +252,21 @@ Action defineInspect(CLI::App& app) {
     auto options = std::make_shared<Options>();
     addModel(app, options->model);
     app.add_flag("--weights", options->weights, "Also statistics of every tensor's values");
+    auto* metadata = app.add_option("--metadata", options->pattern,
+                                    "The metadata instead of the tensors: keys, types and values "
+                                    "that hold every word of a pattern, or all")
+                         ->expected(0, 1);
+    app.add_flag("--plan", options->plan,
+                 "What would lie on which device, and an estimate of the tokens per second, before "
+                 "anything is loaded");
+    app.add_option("--level", options->level, "With --plan: of this level, not of the file");
+    options->run.addTo(app);
+    addContext(app, options->context);
     addJson(app, options->json);
-    return [options] { return run(*options); };
+    return [options, metadata] {
+        options->metadata = metadata->count() > 0;
+        return run(*options);
+    };
 }
 
 } // namespace nibble::cli

@@ -1,6 +1,7 @@
 #include "app/gui/models/found_models.h"
 
-#include <QDir>
+#include "core/files/file_kind.h"
+
 #include <QFileInfo>
 
 #include <map>
@@ -8,8 +9,6 @@
 namespace nibble {
 
 namespace {
-
-constexpr int kDeepest = 6, kMost = 500;
 
 /// The block type that holds most of the values, and what it runs as.
 QString mainType(const Checkpoint& checkpoint) {
@@ -23,30 +22,24 @@ QString mainType(const Checkpoint& checkpoint) {
     return best;
 }
 
-void search(const QString& folder, int depth, QStringList& found, const Progress& progress) {
-    progress.check();
-    if (depth > kDeepest || found.size() >= kMost)
-        return;
-    const QDir dir(folder);
-    if (dir.exists(QStringLiteral("config.json")) &&
-        !dir.entryList({QStringLiteral("*.safetensors")}, QDir::Files).isEmpty()) {
-        found << folder;
-        return;
-    }
-    for (const QFileInfo& entry :
-         dir.entryInfoList(QDir::Files | QDir::Dirs | QDir::NoDotAndDotDot | QDir::Readable)) {
-        if (entry.isDir() && !entry.isSymLink())
-            search(entry.filePath(), depth + 1, found, progress);
-        else if (entry.isFile() &&
-                 entry.suffix().compare(QLatin1String("gguf"), Qt::CaseInsensitive) == 0)
-            found << entry.filePath();
-    }
+/// Ollama's blobs have names that say nothing.
+bool isBlob(const QString& fileName) {
+    return fileName.startsWith(QLatin1String("sha256-"));
+}
+
+void describeNeeds(const Model& model, EngineOptions options,
+                   const std::shared_ptr<Backend>& device, uint64_t releasable, FoundModel& found) {
+    found.plan =
+        QString::fromStdString(planLoad(model, Recipe{}, options, device, releasable).text());
+    options.gpuLayers = model.config.layers; // what it needs is of the whole
+    const PlanPart all = planOn(model, Recipe{}, options, device, releasable).parts.front();
+    found.needs = Ledger{all.use, all.device.memoryBytes - all.free, all.device.memoryBytes};
 }
 
 } // namespace
 
 FoundModel describeModel(const QString& path, const QString& group, const EngineOptions& options,
-                         const std::optional<DeviceInfo>& device) {
+                         const std::shared_ptr<Backend>& device, uint64_t releasable) {
     FoundModel found;
     const QFileInfo file(path);
     found.path = path;
@@ -59,7 +52,12 @@ FoundModel describeModel(const QString& path, const QString& group, const Engine
         const QString container = checkpoint.container == Checkpoint::Container::Safetensors
                                       ? QStringLiteral("safetensors")
                                       : QStringLiteral("GGUF");
-        found.format = QStringLiteral("%1 %2").arg(container, mainType(checkpoint));
+        const FileKind kind = fileKind(checkpoint);
+        found.format = kind == FileKind::Model
+                           ? QStringLiteral("%1 %2").arg(container, mainType(checkpoint))
+                           : QString::fromUtf8(name(kind));
+        if (isBlob(file.fileName()))
+            found.name = QString::fromStdString(printable(model->name));
         uint64_t stored = 0;
         int64_t values = 0;
         for (const TensorInfo& tensor : checkpoint.tensors) {
@@ -70,7 +68,7 @@ FoundModel describeModel(const QString& path, const QString& group, const Engine
             found.bitsPerWeight = double(stored) * 8 / double(values);
         found.problem = QString::fromStdString(model->unsupported);
         if (device && found.problem.isEmpty())
-            found.needs = Engine::predictedMemory(*model, Recipe{}, options, *device);
+            describeNeeds(*model, options, device, releasable, found);
     } catch (const std::exception& problem) {
         found.bytes = uint64_t(file.size());
         found.problem = QString::fromStdString(problem.what());
@@ -78,25 +76,27 @@ FoundModel describeModel(const QString& path, const QString& group, const Engine
     return found;
 }
 
-std::vector<ModelFolder> usualFolders() {
-    const QString home = QDir::homePath();
-    const ModelFolder all[] = {
-        {QStringLiteral("LM Studio"), home + QStringLiteral("/.lmstudio/models")},
-        {QStringLiteral("LM Studio"), home + QStringLiteral("/.cache/lm-studio/models")},
-        {QStringLiteral("Hugging Face cache"), home + QStringLiteral("/.cache/huggingface/hub")},
-        {QStringLiteral("llama.cpp cache"), home + QStringLiteral("/.cache/llama.cpp")},
-        {QStringLiteral("Models"), home + QStringLiteral("/models")},
-    };
-    std::vector<ModelFolder> present;
-    for (const ModelFolder& folder : all)
-        if (QFileInfo(folder.path).isDir())
-            present.push_back(folder);
-    return present;
-}
-
-QStringList modelsUnder(const QString& folder, const Progress& progress) {
-    QStringList found;
-    search(folder, 0, found, progress);
+FoundModel describeModel(const FoundFile& file, const EngineOptions& options,
+                         const std::shared_ptr<Backend>& device, uint64_t releasable) {
+    const QString path = QString::fromStdString(file.path.string());
+    const QString group = QString::fromStdString(file.source);
+    FoundModel found;
+    if (file.problem.empty())
+        found = describeModel(path, group, options, device, releasable);
+    found.path = path;
+    found.group = group;
+    found.name = QString::fromStdString(file.name);
+    found.bytes = file.bytes;
+    if (!file.problem.empty())
+        found.problem = QString::fromStdString(file.problem);
+    else if (file.kind != FoundFile::Kind::Model) {
+        const FileKind kind =
+            file.kind == FoundFile::Kind::Adapter ? FileKind::Adapter : FileKind::Projector;
+        found.format = QString::fromUtf8(name(kind));
+        found.problem = QString::fromStdString(whyNotRunnable(kind));
+        found.needs.reset();
+        found.plan.clear();
+    }
     return found;
 }
 

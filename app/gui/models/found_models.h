@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/base/progress.h"
+#include "core/files/model_sources.h"
 #include "core/serve/engine.h"
 
 #include <QDateTime>
@@ -31,23 +31,19 @@ struct FoundModel {
     double bitsPerWeight = 0; ///< 0 = not known
     std::optional<Ledger> needs;
     QString problem; ///< a sentence when it cannot run
+    QString plan;    ///< sentences: which device would hold what, and how fast it may be
     QDateTime lastUsed;
     std::vector<FoundVariant> variants;
 };
 
 /// Opens a model's header and says what it is and what it would need. Never throws: a file that
-/// cannot be read has a problem.
+/// cannot be read has a problem. Without a device nothing is said of what it needs; `releasable`
+/// bytes of it are the open model's.
 FoundModel describeModel(const QString& path, const QString& group, const EngineOptions& options,
-                         const std::optional<DeviceInfo>& device);
+                         const std::shared_ptr<Backend>& device, uint64_t releasable = 0);
 
-/// A place where models usually lie, with the name people know it by.
-struct ModelFolder {
-    QString name, path;
-};
-std::vector<ModelFolder> usualFolders();
-
-/// GGUF files and safetensors folders under a folder, at most six levels deep and 500 of them;
-/// links are not followed out of it.
-QStringList modelsUnder(const QString& folder, const Progress& progress = {});
+/// The same for what a search found.
+FoundModel describeModel(const FoundFile& file, const EngineOptions& options,
+                         const std::shared_ptr<Backend>& device, uint64_t releasable = 0);
 
 } // namespace nibble

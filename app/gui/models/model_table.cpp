@@ -188,7 +188,7 @@ QVariant ModelTable::text(const FoundModel& model, int column) const {
     case FormatColumn:
         return model.format.isEmpty() ? tr("not readable") : model.format;
     case Size:
-        return units::gigabytes(model.bytes);
+        return units::bytes(model.bytes);
     case Bits:
         return model.bitsPerWeight > 0 ? QString::number(model.bitsPerWeight, 'f', 2)
                                        : tr("unknown");
@@ -264,7 +264,7 @@ QVariant ModelTable::text(const FoundVariant& variant, int column) {
     case FormatColumn:
         return tr("level");
     case Size:
-        return units::gigabytes(variant.bytes);
+        return units::bytes(variant.bytes);
     case Bits:
         return QString::number(variant.bitsPerWeight, 'f', 2);
     case Needs:
@@ -333,7 +333,7 @@ QVariant ModelTable::headerData(int section, Qt::Orientation orientation, int ro
     case FormatColumn:
         return tr("Format");
     case Size:
-        return tr("Size, GB");
+        return tr("Size");
     case Bits:
         return tr("Bits/weight");
     case Needs:

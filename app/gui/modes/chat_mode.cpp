@@ -91,6 +91,7 @@ ChatMode::ChatMode(Workbench& workbench, QWidget* parent)
                     showProblem(failure.sentence);
             });
     connect(&workbench, &Workbench::modelChanged, this, &ChatMode::newChat);
+    connect(&workbench, &Workbench::modelChanged, this, &ChatMode::warn);
     connect(&workbench, &Workbench::runningChanged, this, &ChatMode::refresh);
     connect(&workbench, &Workbench::devicesChanged, this, &ChatMode::refresh);
     connect(&workbench, &Workbench::qualityChanged, this, &ChatMode::refresh);
@@ -107,6 +108,19 @@ ChatMode::ChatMode(Workbench& workbench, QWidget* parent)
                 m_banner->show(Banner::Kind::Warning, loaded.second.join(QLatin1Char('\n')));
         });
     newChat();
+}
+
+/// What may make this model's answers worse stands above them.
+void ChatMode::warn() {
+    QStringList warnings;
+    if (const auto model = m_workbench.model(); model && model->unsupported.empty())
+        for (const std::string& warning : m_workbench.diagnosis().warnings)
+            warnings << QString::fromStdString(warning);
+    if (warnings.isEmpty() && m_banner->sentence() == m_warned)
+        m_banner->hide();
+    m_warned = warnings.join(QLatin1Char('\n'));
+    if (!warnings.isEmpty())
+        m_banner->show(Banner::Kind::Warning, m_warned);
 }
 
 void ChatMode::newChat() {

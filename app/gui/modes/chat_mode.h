@@ -63,6 +63,7 @@ private:
     void save();
     void finish(const ChatTurn& turn);
     void refresh();
+    void warn();
     void refreshCount();
     /// Picks a template as one undoable step.
     void pickTemplate(const QString& name);
@@ -83,6 +84,7 @@ private:
     ConversationView* m_view;
     Composer* m_composer;
     quint64 m_request = 0;
+    QString m_warned;               ///< of the open model, in the banner
     std::vector<ChatTurn> m_edited; ///< the turns from the edited prompt on, while it is edited
     bool m_waiting = false, m_sideWanted = true;
     QString m_templateNote; ///< what the banner says of the template

@@ -181,6 +181,7 @@ InspectMode::InspectMode(Workbench& workbench, QWidget* parent)
         m_outlierNote->setText({});
         ask();
     });
+    connect(m_table, &TensorTable::storedChosen, this, &InspectMode::ask);
     connect(&m_workbench, &Workbench::tensorDetailReady, this, [this](const TensorDetail& detail) {
         m_distribution->setDetail(detail);
         m_outliers->setDetail(detail);
@@ -253,6 +254,8 @@ void InspectMode::ask() {
                 return;
             }
     }
+    if (model && !model->unsupported.empty() && isVisible())
+        m_workbench.requestStoredDetail(m_table->currentStored());
     const auto key = m_workbench.selection();
     if (model && key && isVisible())
         m_workbench.requestTensorDetail(*key, m_outlierOf->current() == 1);
@@ -283,8 +286,9 @@ void InspectMode::describeLoss() {
             ? tr("error of the running text after each block, against the base")
             : tr("error after each block against the base, on %1 tokens")
                   .arg(units::count(quality->tokens)));
-    m_measure->setEnabled(model && (m_lossOf->current() != kByMethod ||
-                                    (!m_workbench.canPredict() && !m_workbench.isPredicting())));
+    m_measure->setEnabled(model && model->unsupported.empty() &&
+                          (m_lossOf->current() != kByMethod ||
+                           (!m_workbench.canPredict() && !m_workbench.isPredicting())));
 }
 
 } // namespace

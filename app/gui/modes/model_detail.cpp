@@ -11,11 +11,42 @@
 #include <QDir>
 #include <QFileInfo>
 #include <QHBoxLayout>
+#include <QScrollArea>
 #include <QVBoxLayout>
 
 namespace nibble {
 
 namespace {
+
+QString text(const std::string& fromFile) {
+    return QString::fromStdString(printable(fromFile));
+}
+
+/// What is known of any model, also of one that cannot be run.
+std::vector<std::pair<QString, QString>> knownFacts(const Model& model, const Diagnosis& known) {
+    const QString architecture =
+        known.architecture.empty() ? ModelDetail::tr("not stated") : text(known.architecture);
+    std::vector<std::pair<QString, QString>> facts;
+    if (!known.problem.empty())
+        facts.emplace_back(ModelDetail::tr("Architecture"),
+                           known.architectureKnown
+                               ? architecture
+                               : ModelDetail::tr("%1, not known here").arg(architecture));
+    QString tokenizer = known.tokenizer.empty() ? ModelDetail::tr("none") : text(known.tokenizer);
+    if (!known.preTokenizer.empty())
+        tokenizer += QStringLiteral(", ") + text(known.preTokenizer);
+    if (!known.tokenizer.empty() && !known.tokenizerKnown)
+        tokenizer += ModelDetail::tr(", not fully known");
+    facts.emplace_back(ModelDetail::tr("Tokenizer"), tokenizer);
+    facts.emplace_back(ModelDetail::tr("Stored as"), text(known.quantization));
+    if (!known.unused.empty())
+        facts.emplace_back(ModelDetail::tr("Not used"),
+                           ModelDetail::tr("%n tensors, %1 …", nullptr, int(known.unused.size()))
+                               .arg(text(known.unused.front())));
+    if (!known.problem.empty())
+        facts.emplace_back(ModelDetail::tr("Parameters"), units::big(double(model.parameters())));
+    return facts;
+}
 
 std::vector<std::pair<QString, QString>> factsOf(const Model& model) {
     const ModelConfig& c = model.config;
@@ -68,8 +99,11 @@ ModelDetail::ModelDetail(Workbench& workbench, QWidget* parent)
       m_tune(makeButton(tr("Tune"), ButtonKind::Plain, QStringLiteral("tune"))),
       m_inspect(makeButton(tr("Inspect"), ButtonKind::Plain, QStringLiteral("inspect"))),
       m_note(new Label({}, Type::Secondary, Ink::SecondaryText)),
+      m_warning(new Label({}, Type::Secondary, Ink::Warning)),
       m_memoryTitle(new Label({}, Type::Title)), m_modelTitle(new Label(tr("Model"), Type::Title)),
-      m_facts(new FactList), m_memory(new FactList) {
+      m_planTitle(new Label(tr("Where it runs"), Type::Title)), m_plan(new Label),
+      m_metadata(makeButton(tr("Metadata…"), ButtonKind::Link)), m_facts(new FactList),
+      m_memory(new FactList) {
     setAccessibleName(tr("Selected model"));
     body()->addWidget(m_name);
     body()->addWidget(m_path);
@@ -78,16 +112,39 @@ ModelDetail::ModelDetail(Workbench& workbench, QWidget* parent)
     for (QPushButton* button : {m_chat, m_tune, m_inspect})
         buttons->addWidget(button, 1);
     body()->addLayout(buttons);
-    m_note->setWordWrap(true);
-    body()->addWidget(m_note);
-    body()->addWidget(makeBest());
-    body()->addSpacing(space::s());
-    body()->addWidget(m_modelTitle);
-    body()->addWidget(m_facts);
-    body()->addSpacing(space::s());
-    body()->addWidget(m_memoryTitle);
-    body()->addWidget(m_memory);
-    body()->addStretch();
+    // What follows may be longer than the window is high.
+    auto* inside = new QWidget;
+    auto* column = new QVBoxLayout(inside);
+    column->setContentsMargins(0, 0, 0, 0);
+    column->setSpacing(body()->spacing());
+    for (Label* label : {m_note, m_warning, m_plan})
+        label->setWordWrap(true);
+    m_warning->setAccessibleName(tr("Warnings about the model"));
+    m_plan->setTextInteractionFlags(Qt::TextSelectableByMouse);
+    column->addWidget(m_note);
+    column->addWidget(m_warning);
+    column->addWidget(makeBest());
+    column->addSpacing(space::s());
+    column->addWidget(m_planTitle);
+    column->addWidget(m_plan);
+    auto* title = new QHBoxLayout;
+    title->addWidget(m_modelTitle, 1);
+    title->addWidget(m_metadata);
+    column->addLayout(title);
+    column->addWidget(m_facts);
+    column->addSpacing(space::s());
+    column->addWidget(m_memoryTitle);
+    column->addWidget(m_memory);
+    column->addStretch();
+    auto* scroll = new QScrollArea;
+    scroll->setWidgetResizable(true);
+    scroll->setFrameShape(QFrame::NoFrame);
+    scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
+    scroll->viewport()->setAutoFillBackground(false);
+    scroll->setWidget(inside);
+    inside->setAutoFillBackground(false); // the panel's colour shows through
+    body()->addWidget(scroll, 1);
+    connect(m_metadata, &QPushButton::clicked, this, &ModelDetail::wantsMetadata);
     connect(m_chat, &QPushButton::clicked, this, [this] { openThen(QStringLiteral("chat")); });
     connect(m_tune, &QPushButton::clicked, this, [this] { openThen(QStringLiteral("tune")); });
     connect(m_inspect, &QPushButton::clicked, this,
@@ -185,7 +242,9 @@ void ModelDetail::refreshBest(bool isOpen) {
 void ModelDetail::show(const FoundModel* row, const QString& level) {
     m_shownLevel = level;
     m_shownPath = row ? row->path : m_workbench.modelPath();
+    m_shownName = row ? row->name : QString();
     m_shownProblem = row ? row->problem : QString();
+    m_shownPlan = row ? row->plan : QString();
     refresh();
 }
 
@@ -201,6 +260,18 @@ void ModelDetail::openThen(const QString& mode) {
     emit wantsOpen(m_shownPath);
 }
 
+/// Of the open model what lies where now, of another what would.
+void ModelDetail::refreshPlan(bool isOpen) {
+    const auto& plan = m_workbench.plan();
+    const QString text = !isOpen ? m_shownPlan
+                         : plan  ? QString::fromStdString(plan->text())
+                                 : QString();
+    m_planTitle->setText(isOpen ? tr("Where it runs") : tr("Where it would run"));
+    m_plan->setText(text);
+    m_planTitle->setVisible(!text.isEmpty());
+    m_plan->setVisible(!text.isEmpty());
+}
+
 void ModelDetail::refresh() {
     const auto model = m_workbench.model();
     const bool isOpen = model && m_shownPath == m_workbench.modelPath();
@@ -209,25 +280,41 @@ void ModelDetail::refresh() {
     for (const LadderRow& row : m_workbench.ladder())
         if (isOpen && m_shownLevel == QString::fromStdString(row.level))
             variant = tr("%1 of ").arg(m_workbench.recipeTitle(row.recipe));
-    m_name->setFullText(isOpen ? variant + m_workbench.modelName()
-                        : any  ? QFileInfo(m_shownPath).completeBaseName()
-                               : tr("No model chosen"));
+    m_name->setFullText(isOpen                   ? variant + m_workbench.modelName()
+                        : !m_shownName.isEmpty() ? m_shownName
+                        : any                    ? QFileInfo(m_shownPath).completeBaseName()
+                                                 : tr("No model chosen"));
     m_path->setFullText(isSample(m_shownPath) ? tr("ships with Nibble") : homely(m_shownPath));
     const bool runs = any && m_shownProblem.isEmpty() && (!isOpen || model->unsupported.empty());
     m_chat->setEnabled(runs && !m_workbench.isOpening());
     m_tune->setEnabled(runs && !m_workbench.isOpening());
-    m_inspect->setEnabled(any && !m_workbench.isOpening() && (isOpen || m_shownProblem.isEmpty()));
+    // What cannot be run can still be looked at, if only its file can be read.
+    m_inspect->setEnabled(any && !m_workbench.isOpening());
     const QString note = !m_shownProblem.isEmpty() ? m_shownProblem
                          : isOpen                  ? QString::fromStdString(model->unsupported)
                          : any                     ? tr("Not open yet: a button above opens it.")
                                : tr("Choose a model in the table, or drop one on the window.");
     m_note->setText(note);
     m_note->setVisible(!note.isEmpty());
+    const Diagnosis& known = m_workbench.diagnosis();
+    QStringList warnings;
+    for (const std::string& warning : known.warnings)
+        warnings << QString::fromStdString(warning);
+    m_warning->setText(warnings.join(QLatin1Char('\n')));
+    m_warning->setVisible(isOpen && !warnings.isEmpty());
     refreshBest(isOpen);
+    refreshPlan(isOpen);
     m_modelTitle->setVisible(isOpen);
+    m_metadata->setVisible(isOpen);
     m_facts->setVisible(isOpen);
-    if (isOpen)
-        m_facts->setFacts(factsOf(*model));
+    if (isOpen) {
+        auto facts = knownFacts(*model, known);
+        if (known.problem.empty()) {
+            const auto more = factsOf(*model);
+            facts.insert(facts.begin(), more.begin(), more.end());
+        }
+        m_facts->setFacts(facts);
+    }
     const auto& ledger = m_workbench.predictedLedger();
     m_memoryTitle->setVisible(isOpen && ledger);
     m_memory->setVisible(isOpen && ledger);

@@ -19,21 +19,25 @@ public:
 signals:
     void wantsMode(const QString& id);
     void wantsOpen(const QString& path);
+    void wantsMetadata();
 
 private:
     void refresh();
     void refreshBest(bool isOpen);
+    void refreshPlan(bool isOpen);
     Panel* makeBest();
     void openThen(const QString& mode);
     Workbench& m_workbench;
     ElidedLabel *m_name, *m_path;
     QPushButton *m_chat, *m_tune, *m_inspect;
-    Label *m_note, *m_memoryTitle, *m_modelTitle;
+    Label *m_note, *m_warning, *m_memoryTitle, *m_modelTitle, *m_planTitle, *m_plan;
+    QPushButton* m_metadata;
     FactList *m_facts, *m_memory;
     Panel* m_best;
     Label *m_bestTitle, *m_bestText;
     QPushButton *m_useBest, *m_why;
-    QString m_bestLevel, m_shownLevel, m_shownPath, m_shownProblem, m_thenMode;
+    QString m_bestLevel, m_shownLevel, m_shownPath, m_shownName, m_shownProblem, m_shownPlan,
+        m_thenMode;
 };
 
 } // namespace nibble

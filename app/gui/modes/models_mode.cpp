@@ -4,6 +4,7 @@
 #include "app/gui/models/model_table.h"
 #include "app/gui/modes/first_run.h"
 #include "app/gui/modes/model_detail.h"
+#include "app/gui/panels/metadata_panel.h"
 #include "app/gui/units.h"
 #include "app/gui/widgets/drop_zone.h"
 #include "app/gui/workbench.h"
@@ -45,7 +46,12 @@ public:
         else
             m_tree->setFocus();
     }
-    void find() override { m_filter->setFocus(); }
+    void find() override {
+        if (m_metadata->isVisible())
+            m_metadata->focusFilter();
+        else
+            m_filter->setFocus();
+    }
     void resetLayout() override { m_splitter->setSizes({3 * width() / 4, width() / 4}); }
     void showProblem(const QString& sentence) override;
 
@@ -61,6 +67,8 @@ private:
     void openCurrent();
     void refreshMeasured();
     void fitColumns();
+    /// The open model's metadata in place of the list, or the list again.
+    void showMetadata(bool shown);
     /// 0 the table, 1 the details, −1 both side by side.
     void showTab(int tab);
 
@@ -73,7 +81,8 @@ private:
     QTreeView* m_tree;
     QLineEdit* m_filter;
     Segments *m_scope, *m_tabs;
-    QWidget* m_left;
+    QWidget *m_left, *m_list = nullptr;
+    MetadataPanel* m_metadata;
     ModelDetail* m_detail;
     QSplitter* m_splitter;
     Label* m_foot;
@@ -85,7 +94,8 @@ ModelsMode::ModelsMode(Workbench& workbench, QWidget* parent)
       m_firstRun(new FirstRun(workbench)), m_banner(new Banner), m_table(new ModelTable(this)),
       m_proxy(new ModelFilter(this)), m_tree(new QTreeView), m_filter(new QLineEdit),
       m_scope(new Segments(tr("Which models"))), m_tabs(new Segments(tr("What is shown"))),
-      m_left(new QWidget), m_detail(new ModelDetail(workbench)), m_splitter(new QSplitter),
+      m_left(new QWidget), m_metadata(new MetadataPanel(workbench)),
+      m_detail(new ModelDetail(workbench)), m_splitter(new QSplitter),
       m_foot(new Label({}, Type::Footnote, Ink::SecondaryText)) {
     auto* outer = new QVBoxLayout(this);
     outer->setContentsMargins(0, 0, 0, 0);
@@ -102,8 +112,15 @@ ModelsMode::ModelsMode(Workbench& workbench, QWidget* parent)
     column->setContentsMargins(0, 0, 0, 0);
     column->setSpacing(space::m());
     column->addWidget(m_banner);
-    column->addWidget(makeDropRow());
-    column->addWidget(makeTable(), 1);
+    m_list = new QWidget;
+    auto* list = new QVBoxLayout(m_list);
+    list->setContentsMargins(0, 0, 0, 0);
+    list->setSpacing(space::m());
+    list->addWidget(makeDropRow());
+    list->addWidget(makeTable(), 1);
+    column->addWidget(m_list, 1);
+    column->addWidget(m_metadata, 1);
+    m_metadata->hide();
     m_splitter->addWidget(m_left);
     m_splitter->addWidget(m_detail);
     m_splitter->setStretchFactor(0, 1);
@@ -115,6 +132,8 @@ ModelsMode::ModelsMode(Workbench& workbench, QWidget* parent)
     const auto openPath = [this](const QString& path) { m_workbench.openModel(path); };
     connect(m_detail, &ModelDetail::wantsMode, this, &Mode::wantsMode);
     connect(m_detail, &ModelDetail::wantsOpen, this, openPath);
+    connect(m_detail, &ModelDetail::wantsMetadata, this, [this] { showMetadata(true); });
+    connect(m_metadata, &MetadataPanel::closed, this, [this] { showMetadata(false); });
     connect(m_firstRun, &FirstRun::dropped, this, openPath);
     connect(m_firstRun, &FirstRun::wantsFile, this,
             [this] { static_cast<MainWindow*>(window())->openFile(); });
@@ -125,6 +144,7 @@ ModelsMode::ModelsMode(Workbench& workbench, QWidget* parent)
         refreshList();
     });
     connect(&workbench, &Workbench::modelChanged, this, [this] {
+        showMetadata(false);
         m_banner->hide();
         m_firstRun->banner()->hide();
         choosePage();
@@ -280,24 +300,40 @@ void ModelsMode::refreshList() {
         if (QFileInfo::exists(path) && QFileInfo(path) != QFileInfo(sample))
             wanted.push_back({path, tr("Recent")});
     const bool search = m_search;
-    m_workbench.jobs().onPool<std::vector<FoundModel>>(
+    const auto& used = m_workbench.usedLedger();
+    const uint64_t releasable = used ? used->use.total() : 0;
+    m_workbench.jobs().onPool<std::pair<std::vector<FoundModel>, QStringList>>(
         QStringLiteral("scan"), search ? tr("Looking for models") : QString(), this,
-        [wanted, search, options = m_workbench.options(),
-         device = m_workbench.device()](const Progress& progress) {
-            auto all = wanted;
+        [wanted, search, options = m_workbench.options(), info = m_workbench.device(),
+         releasable](const Progress& progress) {
+            const auto device = info ? openDevice(info->id) : nullptr;
+            FoundFiles files;
             if (search)
-                for (const ModelFolder& folder : usualFolders())
-                    for (const QString& path : modelsUnder(folder.path, progress))
-                        all.push_back({path, folder.name});
+                files = findModels(thisUser(), {}, progress);
             std::vector<FoundModel> rows;
-            for (const Wanted& one : all) {
+            const auto total = double(wanted.size() + files.models.size());
+            for (const Wanted& one : wanted) {
                 progress.check();
-                progress.report(double(rows.size()), double(all.size()), "models");
-                rows.push_back(describeModel(one.path, one.group, options, device));
+                progress.report(double(rows.size()), total, "models");
+                rows.push_back(describeModel(one.path, one.group, options, device, releasable));
             }
-            return rows;
+            for (const FoundFile& file : files.models) {
+                progress.check();
+                progress.report(double(rows.size()), total, "models");
+                const QFileInfo here(QString::fromStdString(file.path.string()));
+                if (std::none_of(wanted.begin(), wanted.end(),
+                                 [&](const Wanted& one) { return QFileInfo(one.path) == here; }))
+                    rows.push_back(describeModel(file, options, device, releasable));
+            }
+            QStringList notes;
+            for (const std::string& note : files.notes)
+                notes << QString::fromStdString(note);
+            return std::pair(std::move(rows), notes);
         },
-        [this](std::vector<FoundModel> rows) {
+        [this](std::pair<std::vector<FoundModel>, QStringList> found) {
+            std::vector<FoundModel>& rows = found.first;
+            if (!found.second.isEmpty())
+                m_banner->show(Banner::Kind::Info, found.second.join(QLatin1Char(' ')));
             for (FoundModel& row : rows)
                 row.lastUsed = lastUsed(row.path);
             int fits = 0;
@@ -368,6 +404,18 @@ void ModelsMode::fitColumns() {
     const int room = m_tree->viewport()->width() - wanted;
     if (room > 0) // the name takes what is left
         m_tree->setColumnWidth(0, m_tree->columnWidth(0) + room);
+}
+
+void ModelsMode::showMetadata(bool shown) {
+    m_list->setVisible(!shown);
+    m_metadata->setVisible(shown);
+    if (!shown)
+        return;
+    if (m_tabs->isVisible()) { // where the two are not side by side
+        m_tabs->setCurrent(0);
+        showTab(0);
+    }
+    m_metadata->focusFilter();
 }
 
 void ModelsMode::showTab(int tab) {

@@ -297,6 +297,12 @@ void LedgerPanel::refreshVerdict(uint64_t keep) {
                                .arg(units::bytes(after->free()), units::bytes(keep)));
     else if (fits)
         m_verdict->setText(tr("Fits, %1 stay free.").arg(units::bytes(after->free())));
+    else if (const auto device = m_workbench.device();
+             device && device->kind != "cpu" && m_workbench.options().gpuLayers < 0)
+        m_verdict->setText(
+            tr("Needs %1 more: the layers that do not fit run on the CPU, which is slower. A "
+               "smaller level or a shorter context avoids it.")
+                .arg(units::bytes(after->use.total() + after->other + keep - after->budget)));
     else
         m_verdict->setText(
             tr("Needs %1 more. Choose a smaller level or a shorter context.")

@@ -100,6 +100,10 @@ TensorPanel::TensorPanel(Workbench& workbench, QWidget* parent)
          {&Workbench::modelChanged, &Workbench::selectionChanged, &Workbench::recipeChanged,
           &Workbench::runningChanged, &Workbench::optionsChanged})
         connect(&m_workbench, signal, this, &TensorPanel::refresh);
+    connect(&m_workbench, &Workbench::modelChanged, this, [this] {
+        m_detail.reset();
+        refresh();
+    });
     refresh();
 }
 
@@ -116,12 +120,19 @@ void TensorPanel::addFact(const QString& name, Label*& value, const QString& abo
 void TensorPanel::refresh() {
     const auto key = m_workbench.selection();
     const auto model = m_workbench.model();
-    const TensorInfo* info = key && model ? model->find(*key) : nullptr;
+    // Of a model that is not understood there are only the stored values.
+    const TensorDetail* stored =
+        m_detail && model && !model->unsupported.empty() ? &*m_detail : nullptr;
+    const TensorInfo* info = stored         ? model->checkpoint->find(stored->name)
+                             : key && model ? model->find(*key)
+                                            : nullptr;
     const auto choice = key ? m_workbench.choice(*key) : std::nullopt;
     const Format* format = choice && info && isMatrix(key->role) ? choice->format : nullptr;
     const Method* method = format ? choice->method : nullptr;
     const bool matrix = format != nullptr;
-    m_name->setFullText(key ? QString::fromStdString(tensorName(*key)) : tr("No tensor selected"));
+    m_name->setFullText(stored ? QString::fromStdString(printable(stored->name))
+                        : key  ? QString::fromStdString(tensorName(*key))
+                               : tr("No tensor selected"));
     const QSignalBlocker quiet(m_format);
     m_format->clear();
     m_format->setEnabled(matrix);
@@ -138,17 +149,21 @@ void TensorPanel::refresh() {
         activations ? m_activations->findData(QString::fromUtf8(name(*activations).data())) : 0);
 
     const QString none = QStringLiteral("–");
-    const bool detailed = m_detail && key && m_detail->key == *key;
+    const bool detailed = stored || (m_detail && key && m_detail->key == *key);
     m_method->setText(matrix && !format->isFloat() && method ? QString::fromUtf8(method->title)
                                                              : none);
     m_shape->setText(
         info ? tr("%1 × %2").arg(units::count(info->rows()), units::count(info->cols())) : none);
     m_stored->setText(info && info->type ? QString::fromStdString(info->storedText()) : none);
-    const double bits = matrix ? format->bitsPerWeight(info->cols()) : 0;
-    m_bits->setText(matrix ? QString::number(bits, 'f', 2) : none);
-    m_size->setText(
-        matrix ? units::bytes(static_cast<uint64_t>(bits * static_cast<double>(info->values()) / 8))
-               : none);
+    const double bits =
+        matrix ? format->bitsPerWeight(info->cols())
+        : stored && info && info->values()
+            ? static_cast<double>(info->storedBytes()) * 8 / static_cast<double>(info->values())
+            : 0;
+    m_bits->setText(bits > 0 ? QString::number(bits, 'f', 2) : none);
+    m_size->setText(bits > 0 ? units::bytes(static_cast<uint64_t>(
+                                   bits * static_cast<double>(info->values()) / 8))
+                             : none);
     const bool measured = detailed && m_detail->quantized;
     m_error->setText(measured ? units::number(m_detail->error.relativeError) : none);
     m_sqnr->setText(measured ? tr("%1 dB").arg(QString::number(m_detail->error.sqnr, 'f', 1))

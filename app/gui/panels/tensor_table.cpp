@@ -137,8 +137,7 @@ TensorTable::TensorTable(Workbench& workbench, QWidget* parent)
     connect(copy, &QPushButton::clicked, this,
             [this] { QGuiApplication::clipboard()->setText(m_table->asText(u'\t')); });
     connect(m_line, &QLineEdit::textChanged, this, &TensorTable::refilter);
-    connect(m_table, &ColumnTable::rowChosen, this,
-            [this](int i) { m_workbench.setSelection(m_keys[static_cast<size_t>(i)]); });
+    connect(m_table, &ColumnTable::rowChosen, this, &TensorTable::choose);
     connect(&m_workbench, &Workbench::modelChanged, this, &TensorTable::rebuild);
     for (auto signal : {&Workbench::recipeChanged, &Workbench::tensorErrorsChanged})
         connect(&m_workbench, signal, this, &TensorTable::refresh);
@@ -157,6 +156,16 @@ void TensorTable::focusFilter() {
     m_line->selectAll();
 }
 
+void TensorTable::choose(int row) {
+    const auto i = static_cast<size_t>(row);
+    if (i < m_keys.size())
+        m_workbench.setSelection(m_keys[i]);
+    else if (i < m_stored.size()) {
+        m_currentStored = m_stored[i];
+        emit storedChosen();
+    }
+}
+
 void TensorTable::rebuild() {
     m_fresh = true; // the model's first tensor is selected next: the table stays at its top
     m_keys.clear();
@@ -164,7 +173,18 @@ void TensorTable::rebuild() {
         for (const TensorKey key : model->keys())
             if (isMatrix(key.role))
                 m_keys.push_back(key);
-    m_rows.assign(m_keys.size(), {});
+    m_stored.clear();
+    if (const auto model = m_workbench.model(); model && !model->unsupported.empty())
+        for (size_t i = 0; i < model->checkpoint->tensors.size(); ++i)
+            m_stored.push_back(i);
+    m_currentStored = 0;
+    for (const size_t i : m_stored) {
+        const auto& tensors = m_workbench.model()->checkpoint->tensors;
+        if (tensors[i].format() && (!tensors[m_currentStored].format() ||
+                                    tensors[i].values() > tensors[m_currentStored].values()))
+            m_currentStored = i;
+    }
+    m_rows.assign(m_keys.size() + m_stored.size(), {});
     m_model->setRows(0);
     refresh();
 }
@@ -190,6 +210,14 @@ void TensorTable::refresh() {
         row.sqnr = error ? error->sqnr : 0;
         row.outliers = error ? static_cast<double>(error->beyondSixSigma) : -1;
         m_mostError = std::max(m_mostError, row.error);
+    }
+    for (size_t i = 0; i < m_stored.size(); ++i) {
+        TensorFilter::Row& row = m_rows[i];
+        const TensorInfo& info = model->checkpoint->tensors[m_stored[i]];
+        row.name = QString::fromStdString(printable(info.name));
+        row.format = QString::fromStdString(info.storedText());
+        row.megabytes = static_cast<double>(info.storedBytes()) * 1e-6;
+        row.bits = info.values() ? row.megabytes * 8e6 / static_cast<double>(info.values()) : 0;
     }
     m_model->setRows(static_cast<int>(m_rows.size()));
     refilter();

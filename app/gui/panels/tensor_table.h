@@ -37,20 +37,28 @@ private:
     std::vector<std::vector<Term>> m_alternatives;
 };
 
-/// Every matrix of the model with its format, error, noise and size; sortable and filtered.
+/// Every matrix of the model with its format, error, noise and size; sortable and filtered. Of a
+/// model that is not understood every stored tensor.
 class TensorTable : public Panel {
     Q_OBJECT
 public:
     explicit TensorTable(Workbench& workbench, QWidget* parent = nullptr);
     void focusFilter();
+    /// Of a model that is not understood the place of the chosen tensor; at first the largest.
+    size_t currentStored() const { return m_currentStored; }
+
+signals:
+    void storedChosen();
 
 private:
     void rebuild();
+    void choose(int row);
     void refresh();
     void refilter();
 
     Workbench& m_workbench;
     std::vector<TensorKey> m_keys;
+    std::vector<size_t> m_stored; ///< in place of keys: the tensors' places in the file
     std::vector<TensorFilter::Row> m_rows;
     double m_mostError = 0;
     TensorFilter m_filter;
@@ -58,6 +66,7 @@ private:
     QLineEdit* m_line;
     ColumnModel* m_model;
     ColumnTable* m_table;
+    size_t m_currentStored = 0;
     bool m_fresh = true; ///< nothing was selected by the user yet
 };
 

@@ -303,11 +303,25 @@ DeviceInfo describeDevice(VkPhysicalDevice physical) {
         info.freeBytes += features.memoryBudget ? budget.heapBudget[i] - used : heap.size;
     }
     info.freeKnown = features.memoryBudget;
+    if (const uint64_t limit = VulkanDevice::memoryLimit()) {
+        const uint64_t held = VulkanDevice::heldBytes();
+        info.memoryBytes = std::min(info.memoryBytes, limit);
+        info.freeBytes = std::min(info.freeBytes, limit - std::min(limit, held));
+        info.freeKnown = true;
+    }
     if (features.dot)
         info.features.emplace_back("dot");
     if (features.matrix != VulkanFeatures::Matrix::None)
         info.features.emplace_back("matrix units");
     return info;
+}
+
+uint64_t VulkanDevice::memoryLimit() {
+    static const uint64_t limit = [] {
+        const char* text = std::getenv("NIBBLE_VULKAN_MEMORY");
+        return text ? std::strtoull(text, nullptr, 10) : 0;
+    }();
+    return limit;
 }
 
 VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalDevice physical)

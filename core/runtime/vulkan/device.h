@@ -81,6 +81,9 @@ public:
     /// running model.
     static uint64_t heldBytes() { return static_cast<uint64_t>(s_held.load()); }
     static void hold(int64_t bytes) { s_held += bytes; }
+    /// The most that the process may take, by NIBBLE_VULKAN_MEMORY=BYTES in the environment: a
+    /// device of that size, for tests and to leave room for others; 0 = all there is.
+    static uint64_t memoryLimit();
     DeviceInfo info() const;
 
 private:

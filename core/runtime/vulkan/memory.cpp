@@ -128,6 +128,13 @@ void MemoryPool::failedSlab(VkResult result, uint64_t bytes, const char* what) c
 size_t MemoryPool::addSlab(uint64_t bytes, const char* what) {
     Slab slab;
     slab.size = slabBytes(bytes, m_total);
+    if (const uint64_t limit = VulkanDevice::memoryLimit()) {
+        const uint64_t held = VulkanDevice::heldBytes(), left = limit - std::min(limit, held);
+        if (slab.size > left) // a shared slab is larger than what was asked for
+            slab.size = std::max(bytes, std::min(slab.size, left));
+        if (slab.size > left)
+            failedSlab(VK_ERROR_OUT_OF_DEVICE_MEMORY, slab.size, what);
+    }
     try {
         VkResult result = makeSlab(slab, true);
         // The part of a card's memory that the host sees may be small, and full.

@@ -229,8 +229,8 @@ private slots:
     void helpIsThereForEveryCommand() {
         QCOMPARE(cli({"--help"}).code, 0);
         for (const char* command :
-             {"devices", "doctor", "inspect", "tokenize", "detokenize", "template", "logits",
-              "chat", "evaluate", "quantize", "deploy", "ladder", "bench"}) {
+             {"devices", "doctor", "models", "inspect", "tokenize", "detokenize", "template",
+              "logits", "chat", "evaluate", "quantize", "deploy", "ladder", "bench"}) {
             const Outcome help = cli({command, "--help"});
             QVERIFY2(help.code == 0 && help.out.contains("--json"), command);
         }

@@ -66,7 +66,10 @@ private slots:
 
     void noVideoMemoryIs5() {
         NIBBLE_NEED_LAYER();
-        const QStringList chat{"chat", "sample", "--raw", "--prompt", "x", "--device", "vulkan:0"};
+        // With --json the plan is not on stderr. Without a number of layers the CPU would take
+        // those that do not fit.
+        const QStringList chat{"chat",     "sample",   "--raw",  "--prompt",     "x",
+                               "--device", "vulkan:0", "--json", "--gpu-layers", "99"};
         const Outcome full = cli(chat, {}, {"NIBBLE_LAYER_FAULT=budget:2000000"});
         VERIFY_REFUSED(full, 5);
         QVERIFY2(full.err.contains("too few"), full.err.constData());

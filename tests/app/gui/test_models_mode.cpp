@@ -65,16 +65,17 @@ void TestModelsMode::tableReadsAsText() {
     ModelTable table;
     QAbstractItemModelTester tester(&table, QAbstractItemModelTester::FailureReportingMode::QtTest);
     table.setModels(someModels());
-    QCOMPARE(print(table),
-             QStringLiteral(
-                 "Recent  2\n"
-                 "  small | GGUF q4_0 | 2.02 | 4.50 | 2.00 GB, 14.0 GB free | not measured | not "
-                 "measured | never\n"
-                 "  middle | GGUF q8_0 | 9.00 | 4.50 | 15.0 GB, 1.00 GB free | not measured | not "
-                 "measured | never\n"
-                 "Ollama  1\n"
-                 "  large | safetensors F16 | 29.5 | 4.50 | 33.2 GB, 17.2 GB too big | not "
-                 "measured | not measured | never\n"));
+    QCOMPARE(
+        print(table),
+        QStringLiteral(
+            "Recent  2\n"
+            "  small | GGUF q4_0 | 2.02 GB | 4.50 | 2.00 GB, 14.0 GB free | not measured | not "
+            "measured | never\n"
+            "  middle | GGUF q8_0 | 9.00 GB | 4.50 | 15.0 GB, 1.00 GB free | not measured | not "
+            "measured | never\n"
+            "Ollama  1\n"
+            "  large | safetensors F16 | 29.5 GB | 4.50 | 33.2 GB, 17.2 GB too big | not "
+            "measured | not measured | never\n"));
     const auto fit = [&](const char* name) {
         return table.indexOf(QLatin1String("/models/") + QLatin1String(name))
             .data(ModelTable::FitRole)
@@ -158,7 +159,7 @@ void TestModelsMode::variantsStandUnderTheirBase() {
     big.title = QStringLiteral("F16");
     big.needs->use.weights = 20'000'000'000;
     table.setVariants(QStringLiteral("/models/large"), {small, big});
-    QVERIFY(print(table).contains(QStringLiteral("    INT4 g32 | level | 1.00 | 4.50 | 1.00 GB, "
+    QVERIFY(print(table).contains(QStringLiteral("    INT4 g32 | level | 1.00 GB | 4.50 | 1.00 GB, "
                                                  "15.0 GB free | 0.016 ± 0.001 | not measured")));
     const QModelIndex base = table.indexOf(QStringLiteral("/models/large"));
     QCOMPARE(table.rowCount(base), 2);
@@ -187,11 +188,21 @@ void TestModelsMode::unreadableFileHasAProblem() {
     QVERIFY(file.open(QIODevice::WriteOnly));
     file.write("GGUF, but not really");
     file.close();
-    const FoundModel model = describeModel(path, QStringLiteral("Recent"), {}, std::nullopt);
+    const FoundModel model = describeModel(path, QStringLiteral("Recent"), {}, nullptr);
     QCOMPARE(model.name, QStringLiteral("broken"));
     QVERIFY(!model.problem.isEmpty());
     QVERIFY(!model.needs);
-    QCOMPARE(modelsUnder(folder.path()), QStringList{path});
+    FoundFile found;
+    found.path = path.toStdString();
+    found.name = "cut:1b";
+    found.source = "Ollama";
+    found.bytes = 20;
+    const FoundModel same = describeModel(found, {}, nullptr);
+    QCOMPARE(same.name, QStringLiteral("cut:1b"));
+    QCOMPARE(same.group, QStringLiteral("Ollama"));
+    QCOMPARE(same.problem, model.problem);
+    found.problem = "Its manifest names a blob that is not there.";
+    QCOMPARE(describeModel(found, {}, nullptr).problem, QString::fromStdString(found.problem));
 }
 
 NIBBLE_GUI_TEST(TestModelsMode)

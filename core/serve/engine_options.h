@@ -1,0 +1,23 @@
+#pragma once
+
+#include "core/runtime/options.h"
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace nibble {
+
+struct EngineOptions {
+    std::string device = "auto";
+    int32_t context = 2048;
+    std::optional<ActivationFormat> activations; ///< overrides the recipe's for every product
+    std::optional<KvFormat> kv;                  ///< overrides the recipe's for K and V
+    /// The first so many layers on `device`, the rest on the CPU; -1 = as many as fit there.
+    int32_t gpuLayers = -1;
+    /// A text, the user's chats (a folder) or an importance matrix; empty = the text that ships.
+    std::filesystem::path calibration;
+    friend bool operator==(const EngineOptions&, const EngineOptions&) = default;
+};
+
+} // namespace nibble
