@@ -145,6 +145,8 @@ void Workbench::replaceRecipe(const Recipe& recipe) {
             if (!choice.format)
                 choice.format = &getFormat("f16");
             m_edited.choices[key] = choice;
+            if (key.expert == 0) // stands for all experts in the strip
+                m_edited.choices[{key.role, key.layer}] = choice;
         }
         m_edited.size = recipeSize(*m_model, recipe);
         m_edited.calibrated = isCalibrated(recipe);

@@ -37,8 +37,6 @@ std::span<const MixedOption> mixedOptions() {
 MixedPlanner::MixedPlanner(LossPredictor& predictor, const Progress& progress)
     : m_predictor(predictor) {
     const Model& model = predictor.model();
-    for (const TensorSensitivity& tensor : predictor.sensitivities().tensors)
-        m_keys.push_back(tensor.key);
     std::vector<Recipe> recipes(1); // the first leaves all as it is stored
     for (const MixedOption& option : mixedOptions()) {
         recipes.emplace_back().rules.push_back({.match = "*",
@@ -49,12 +47,22 @@ MixedPlanner::MixedPlanner(LossPredictor& predictor, const Progress& progress)
     predictor.estimateAll(recipes, progress);
 
     std::vector<std::vector<StorageOption>> file, memory;
-    for (const TensorKey key : m_keys) {
-        auto& rules = m_rules.emplace_back();
-        auto& inFile = file.emplace_back();
-        auto& inMemory = memory.emplace_back();
-        std::vector<std::string> taken;
+    std::map<TensorKey, size_t> places; // of what lies in one stored tensor, and gets one format
+    for (const TensorSensitivity& tensor : predictor.sensitivities().tensors) {
+        const TensorKey key = tensor.key;
+        const auto [place, isNew] =
+            places.try_emplace(model.storedWith(key).front(), m_keys.size());
+        if (isNew) {
+            m_keys.push_back(key);
+            m_rules.emplace_back();
+            file.emplace_back();
+            memory.emplace_back();
+        }
+        auto& rules = m_rules[place->second];
+        auto& inFile = file[place->second];
+        auto& inMemory = memory[place->second];
         const uint64_t stored = recipeFileBytes(model, recipes.front(), key);
+        std::vector<std::string> taken;
         for (const Recipe& recipe : recipes) {
             const TensorChoice choice = recipe.choose(model, key);
             const uint64_t bytes = recipeFileBytes(model, recipe, key);
@@ -64,12 +72,21 @@ MixedPlanner::MixedPlanner(LossPredictor& predictor, const Progress& progress)
             if (std::find(taken.begin(), taken.end(), made) != taken.end() ||
                 (choice.format && bytes >= stored))
                 continue;
+            const size_t option = taken.size();
             taken.push_back(made);
             const Prediction loss = predictor.tensorLoss(recipe, key, kUsualLoss);
-            rules.push_back(recipe.rules.empty() ? RecipeRule{} : recipe.rules.front());
+            if (isNew) {
+                rules.push_back(recipe.rules.empty() ? RecipeRule{} : recipe.rules.front());
+                inFile.emplace_back();
+                inMemory.emplace_back();
+            }
             const double variance = loss.error * loss.error / 4;
-            inFile.push_back({bytes, loss.kld, variance});
-            inMemory.push_back({recipeBytes(model, recipe, key), loss.kld, variance});
+            for (auto* options : {&inFile, &inMemory}) {
+                StorageOption& sum = (*options)[option];
+                sum.bytes += options == &inFile ? bytes : recipeBytes(model, recipe, key);
+                sum.loss += loss.kld;
+                sum.variance += variance;
+            }
         }
     }
     for (const TensorKey key : model.keys())

@@ -7,7 +7,7 @@
 namespace nibble {
 namespace {
 
-enum class Kind : uint8_t { Vector, Matrix };
+enum class Kind : uint8_t { Vector, Norm, Matrix };
 
 struct RoleRow {
     Role role;
@@ -19,13 +19,13 @@ struct RoleRow {
 constexpr std::array<RoleRow, kRoleCount> kRoles{{
     {Role::TokenEmbedding, "embed", Kind::Matrix},
     {Role::PositionEmbedding, "positions"},
-    {Role::OutputNorm, "norm"},
+    {Role::OutputNorm, "norm", Kind::Norm},
     {Role::OutputNormBias, "norm bias"},
     {Role::Output, "head", Kind::Matrix},
     {Role::RopeFactors, "rope"},
     {Role::RopeFactorsLong, "rope long"},
     {Role::RopeFactorsShort, "rope short"},
-    {Role::AttentionNorm, "attn norm"},
+    {Role::AttentionNorm, "attn norm", Kind::Norm},
     {Role::AttentionNormBias, "attn norm bias"},
     {Role::Query, "q", Kind::Matrix},
     {Role::Key, "k", Kind::Matrix},
@@ -35,11 +35,11 @@ constexpr std::array<RoleRow, kRoleCount> kRoles{{
     {Role::KeyBias, "k bias"},
     {Role::ValueBias, "v bias"},
     {Role::AttentionOutputBias, "o bias"},
-    {Role::QueryNorm, "q norm"},
-    {Role::KeyNorm, "k norm"},
+    {Role::QueryNorm, "q norm", Kind::Norm},
+    {Role::KeyNorm, "k norm", Kind::Norm},
     {Role::AttentionSinks, "sinks"},
-    {Role::AttentionPostNorm, "attn post norm"},
-    {Role::FeedForwardNorm, "ffn norm"},
+    {Role::AttentionPostNorm, "attn post norm", Kind::Norm},
+    {Role::FeedForwardNorm, "ffn norm", Kind::Norm},
     {Role::FeedForwardNormBias, "ffn norm bias"},
     {Role::Router, "router"},
     {Role::RouterBias, "router bias"},
@@ -53,7 +53,7 @@ constexpr std::array<RoleRow, kRoleCount> kRoles{{
     {Role::SharedGate, "shared gate", Kind::Matrix},
     {Role::SharedUp, "shared up", Kind::Matrix},
     {Role::SharedDown, "shared down", Kind::Matrix},
-    {Role::FeedForwardPostNorm, "ffn post norm"},
+    {Role::FeedForwardPostNorm, "ffn post norm", Kind::Norm},
 }};
 static_assert([] {
     for (int i = 0; i < kRoleCount; ++i)
@@ -113,6 +113,10 @@ const char* shortName(Role role) {
 
 bool isMatrix(Role role) {
     return rowOf(role).kind == Kind::Matrix;
+}
+
+bool isNorm(Role role) {
+    return rowOf(role).kind == Kind::Norm;
 }
 
 bool isOfExpert(Role role) {

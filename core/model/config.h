@@ -151,6 +151,8 @@ const char* shortName(Role role);
 /// Whether the tensor is the matrix of a product (or the embedding table), and so can be quantized.
 /// Routers are not: they are small, and what they choose decides everything.
 bool isMatrix(Role role);
+/// Whether the tensor is the weight of a norm.
+bool isNorm(Role role);
 /// Whether the tensor belongs to one expert of a mixture (in layers that have them).
 bool isOfExpert(Role role);
 

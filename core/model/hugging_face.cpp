@@ -89,8 +89,17 @@ std::string huggingFaceConfig(const Model& model) {
     if (!architecture)
         fail(ErrorKind::Usage, "Folders of the architecture \"{}\" cannot be written.",
              printable(model.config.architecture));
-    if (model.checkpoint->container != Checkpoint::Container::Safetensors)
+    if (model.checkpoint->container != Checkpoint::Container::Safetensors) {
+        // Of these all that config.json has to say is known from a GGUF file.
+        static constexpr std::string_view kSaid[] = {"llama", "qwen2", "qwen3", "olmo2"};
+        if (model.config.experts > 0 ||
+            std::ranges::find(kSaid, architecture->name) == std::end(kSaid))
+            fail(ErrorKind::Usage,
+                 "No config.json of the family \"{}\" can be made from a GGUF file yet; start from "
+                 "the model's folder, or export gguf.",
+                 architecture->name);
         return configOf(model, *architecture).dump(2);
+    }
     std::error_code ignored;
     const auto& path = model.checkpoint->path;
     const auto folder = std::filesystem::is_directory(path, ignored) ? path : path.parent_path();

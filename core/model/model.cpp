@@ -76,7 +76,9 @@ std::string modelName(const Checkpoint& checkpoint) {
 } // namespace
 
 const TensorInfo* Model::find(TensorKey key) const {
-    const auto at = m_tensors.find(key);
+    auto at = m_tensors.find(key);
+    if (at == m_tensors.end() && key.expert < 0 && isOfExpert(key.role))
+        at = m_tensors.find({key.role, key.layer, 0});
     return at == m_tensors.end() ? nullptr : &at->second;
 }
 

@@ -67,7 +67,8 @@ public:
     mutable std::shared_ptr<const void> workedOut;
 
     /// Shape and stored type of a tensor; null when the model has none (a tied head, no bias). Of a
-    /// part of a stored tensor it has the part's shape and bytes, and the stored tensor's name.
+    /// part of a stored tensor it has the part's shape and bytes, and the stored tensor's name. A
+    /// key that leaves out the expert means the first one, which has the format of all.
     const TensorInfo* find(TensorKey key) const;
     const TensorInfo& get(TensorKey key) const;
     /// The tensor's values in canonical planes, shaped [rows][cols].

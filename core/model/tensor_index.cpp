@@ -122,21 +122,6 @@ Shape expectedShape(const ModelConfig& c, Role role, bool ofExpert) {
     return {0, 0};
 }
 
-bool isNorm(Role role) {
-    switch (role) {
-    case Role::OutputNorm:
-    case Role::AttentionNorm:
-    case Role::AttentionPostNorm:
-    case Role::FeedForwardNorm:
-    case Role::FeedForwardPostNorm:
-    case Role::QueryNorm:
-    case Role::KeyNorm:
-        return true;
-    default:
-        return false;
-    }
-}
-
 /// Tensors that hold no weights of the forward pass: old exporters stored rotary tables.
 bool isHarmless(std::string_view name) {
     return name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".attn_rot_embd") ||

@@ -72,7 +72,14 @@ public:
     FolderExport(const Model& model, const Recipe& recipe, const ExportTarget& target,
                  std::shared_ptr<const Calibration> calibration)
         : m_model(model), m_recipe(recipe), m_target(target),
-          m_quantizer(model, recipe, std::move(calibration)) {
+          m_quantizer(model, recipe, std::move(calibration)),
+          m_architecture(findArchitecture(model.config.architecture)) {
+        if (m_architecture && m_architecture->folderTransposes)
+            fail(ErrorKind::Usage,
+                 "Folders of the family \"{}\" keep matrices as [inputs][outputs], which no "
+                 "quantized "
+                 "folder can say; export gguf.",
+                 m_architecture->name);
         for (const TensorKey key : model.keys())
             if (key.role != Role::RopeFactors)
                 add(key);
@@ -112,6 +119,12 @@ public:
 
     std::vector<Bytes> produce(const Item& item, const Progress& progress) {
         Tensor tensor = m_quantizer.tensor(item.key, progress);
+        if (m_architecture && m_architecture->folderNormOffset != 0 && isNorm(item.key.role)) {
+            std::vector<float> values = decode(tensor);
+            for (float& value : values)
+                value -= m_architecture->folderNormOffset;
+            tensor = makeFloatTensor(tensor.name, *tensor.format, 1, tensor.cols, values);
+        }
         if (const auto order = headOrder(item.key, tensor); !order.empty())
             tensor = tensor.rows == 1 ? permutedVector(tensor, order) : gatherRows(tensor, order);
         if (item.writer)
@@ -132,6 +145,16 @@ private:
         if (item.name.empty())
             fail(ErrorKind::Usage, "Folders of the architecture \"{}\" have no tensor \"{}\".",
                  printable(m_model.config.architecture), tensorName(key));
+        for (const Item& other : m_items)
+            if (other.name == item.name || other.name + ".weight" == item.name)
+                fail(ErrorKind::Usage,
+                     "Folders of the family \"{}\" keep \"{}\" and \"{}\" in one tensor, which is "
+                     "not written yet; export gguf.",
+                     printable(m_model.config.architecture), tensorName(other.key),
+                     tensorName(key));
+        // Routers are linear layers, too, that nobody quantizes.
+        if (key.role == Role::Router || key.role == Role::SharedRouter)
+            m_scheme.floatModules.push_back(stem(item.name));
         if (!isLinearLayer(key) || format.isFloat()) {
             if (!format.isFloat())
                 refuse(key, format, "its engines keep embedding and head as floats", "f16");
@@ -231,6 +254,7 @@ private:
     const Recipe& m_recipe;
     const ExportTarget& m_target;
     Quantizer m_quantizer;
+    const Architecture* m_architecture;
     FolderScheme m_scheme;
     std::vector<Item> m_items;
 };

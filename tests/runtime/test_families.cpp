@@ -1,6 +1,7 @@
 // ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
 #include "core/base/hash.h"
 #include "core/base/random.h"
+#include "core/quant/quantizer.h"
 #include "core/quant/recipe.h"
 #include "tests/runtime/vulkan_support.h"
 #include "tests/support/plain_decoder.h"
@@ -27,7 +28,7 @@ struct Family {
     PlainNames names;
     FamilyFacts facts;
     Json config; ///< beside the keys that all have
-    bool tied = false, biased = false;
+    bool tied = false, biased = false, biasedEverywhere = false;
     int sharedFeedForward = 0;
 };
 
@@ -65,6 +66,24 @@ void makeMixture(Family& f, const char* count) {
     f.facts.mixture = [](int) { return true; };
     f.config[count] = 4;
     f.config["num_experts_per_tok"] = 2;
+}
+
+/// YaRN: pairs below `low` keep their frequency, those above `high` are stretched four times.
+void useYarn(Family& f) {
+    const int rotated = f.shape.headSize;
+    f.facts.rotated = rotated;
+    const double factor = 4, original = 32, base = 10000;
+    const auto pairOf = [&](double turns) {
+        return rotated * std::log(original / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
+    };
+    const double low = std::max(0.0, std::floor(pairOf(4))),
+                 high = std::min(rotated - 1.0, std::ceil(pairOf(1)));
+    f.facts.frequency = [=](int, int pair) {
+        const double keep = 1 - std::clamp((pair - low) / (high - low), 0.0, 1.0);
+        const double own = std::pow(base, -2.0 * pair / rotated);
+        return own / factor * (1 - keep) + own * keep;
+    };
+    f.facts.rotationMagnitude = 1 + 0.1 * std::log(factor);
 }
 
 void makeGemma(Family& f) {
@@ -133,20 +152,7 @@ std::vector<Family> families() {
         f.shape.headSize = 32;
         f.config["head_dim"] = 32;
         f.facts.rotated = 32;
-        // YaRN: of 32 values pairs below `low` keep their frequency, those above `high` lose all.
-        const double factor = 4, original = 32;
-        const auto pairOf = [&](double turns) {
-            return 32 * std::log(original / (turns * 2 * std::numbers::pi)) /
-                   (2 * std::log(10000.0));
-        };
-        const double low = std::max(0.0, std::floor(pairOf(4))),
-                     high = std::min(31.0, std::ceil(pairOf(1)));
-        f.facts.frequency = [=](int, int pair) {
-            const double keep = 1 - std::clamp((pair - low) / (high - low), 0.0, 1.0);
-            const double own = std::pow(10000.0, -2.0 * pair / 32);
-            return own / factor * (1 - keep) + own * keep;
-        };
-        f.facts.rotationMagnitude = 1 + 0.1 * std::log(factor);
+        useYarn(f);
         f.config["rope_scaling"] = {{"rope_type", "yarn"},
                                     {"factor", 4.0},
                                     {"beta_fast", 4.0},
@@ -260,6 +266,22 @@ std::vector<Family> families() {
     return all;
 }
 
+/// gpt-oss, whose folders keep experts in a packing of their own: from GGUF files alone.
+Family gptOss() {
+    Family f = plain("GptOssForCausalLM");
+    makeMixture(f, "num_local_experts");
+    f.biased = f.biasedEverywhere = true;
+    useYarn(f);
+    f.facts.window = [](int layer) { return layer % 2 == 0 ? 8 : 0; };
+    f.facts.gating = [](double gate, double up) {
+        gate = std::min(gate, 7.0);
+        return gate / (1 + std::exp(-1.702 * gate)) * (std::clamp(up, -7.0, 7.0) + 1);
+    };
+    f.names.router = "mlp.router";
+    f.names.sinks = "self_attn.sinks";
+    return f;
+}
+
 /// The family's tensors, random; norms near what they are in trained models.
 PlainTensors randomTensors(const Family& f) {
     PlainTensors tensors;
@@ -318,14 +340,16 @@ PlainTensors randomTensors(const Family& f) {
             norm(in + n.queryNorm, full ? qw : s.headSize);
             norm(in + n.keyNorm, full ? kw : s.headSize);
         }
-        matrix(in + n.output, w, qw, f.facts.layerNorm);
+        matrix(in + n.output, w, qw, f.facts.layerNorm || f.biasedEverywhere);
+        if (!n.sinks.empty())
+            put(in + n.sinks, {s.heads}, 1);
         if (f.facts.mixture(layer)) {
-            matrix(in + n.router, s.experts, w);
+            matrix(in + n.router, s.experts, w, f.biasedEverywhere);
             for (int e = 0; e < s.experts; ++e) {
                 const std::string one = in + n.expert + std::to_string(e) + ".";
-                matrix(one + n.expertGate, s.feedForward, w);
-                matrix(one + n.expertUp, s.feedForward, w);
-                matrix(one + n.expertDown, w, s.feedForward);
+                matrix(one + n.expertGate, s.feedForward, w, f.biasedEverywhere);
+                matrix(one + n.expertUp, s.feedForward, w, f.biasedEverywhere);
+                matrix(one + n.expertDown, w, s.feedForward, f.biasedEverywhere);
             }
             if (!n.shared.empty()) {
                 matrix(in + n.sharedRouter, 1, w);
@@ -369,6 +393,83 @@ void writeFolder(const Family& f, const PlainTensors& tensors,
     }
     writeSafetensors(folder / "model.safetensors", {}, table,
                      [&](size_t index) { return contents[index]; });
+}
+
+/// gpt-oss as a GGUF file, its experts stacked.
+void writeGptOss(const Family& f, const PlainTensors& tensors, const std::filesystem::path& path) {
+    Metadata m;
+    const auto put = [&](const char* key, auto value, uint32_t type) {
+        m.entries[key] = {.value = value, .storedType = type};
+    };
+    constexpr uint32_t kUint32 = 4, kFloat32 = 6, kText = 8;
+    put("general.architecture", std::string("gpt-oss"), kText);
+    const std::pair<const char*, int64_t> counts[] = {
+        {"gpt-oss.block_count", f.shape.layers},
+        {"gpt-oss.embedding_length", f.shape.width},
+        {"gpt-oss.feed_forward_length", f.shape.feedForward},
+        {"gpt-oss.expert_feed_forward_length", f.shape.feedForward},
+        {"gpt-oss.attention.head_count", f.shape.heads},
+        {"gpt-oss.attention.head_count_kv", f.shape.kvHeads},
+        {"gpt-oss.attention.key_length", f.shape.headSize},
+        {"gpt-oss.attention.value_length", f.shape.headSize},
+        {"gpt-oss.context_length", 256},
+        {"gpt-oss.expert_count", f.shape.experts},
+        {"gpt-oss.expert_used_count", f.shape.expertsUsed},
+        {"gpt-oss.attention.sliding_window", 8},
+        {"gpt-oss.rope.scaling.original_context_length", 32}};
+    for (const auto& [key, value] : counts)
+        put(key, value, kUint32);
+    const std::pair<const char*, double> numbers[] = {
+        {"gpt-oss.attention.layer_norm_rms_epsilon", 1e-5},
+        {"gpt-oss.rope.freq_base", 10000},
+        {"gpt-oss.rope.scaling.factor", 4},
+        {"gpt-oss.rope.scaling.yarn_beta_fast", 4},
+        {"gpt-oss.rope.scaling.yarn_beta_slow", 1}};
+    for (const auto& [key, value] : numbers)
+        put(key, value, kFloat32);
+    put("gpt-oss.rope.scaling.type", std::string("yarn"), kText);
+
+    std::vector<GgufTensor> table;
+    std::vector<Bytes> contents;
+    const auto write = [&](const std::string& name, std::vector<int64_t> dims,
+                           std::vector<float> values) {
+        contents.push_back(Bytes::of(std::move(values)));
+        table.push_back(
+            {name, std::move(dims), blockTypeOf(getFormat("f32")), contents.back().size()});
+    };
+    const auto copy = [&](const std::string& name, const std::string& from) {
+        write(name, tensors.at(from).dims, tensors.at(from).values);
+    };
+    copy("token_embd.weight", "model.embed_tokens.weight");
+    copy("output_norm.weight", "model.norm.weight");
+    copy("output.weight", "lm_head.weight");
+    for (int layer = 0; layer < f.shape.layers; ++layer) {
+        const std::string in = "model.layers." + std::to_string(layer) + ".",
+                          to = "blk." + std::to_string(layer) + ".";
+        copy(to + "attn_norm.weight", in + "input_layernorm.weight");
+        copy(to + "post_attention_norm.weight", in + "post_attention_layernorm.weight");
+        copy(to + "attn_sinks.weight", in + "self_attn.sinks");
+        for (const std::string part : {".weight", ".bias"}) {
+            copy(to + "attn_q" + part, in + "self_attn.q_proj" + part);
+            copy(to + "attn_k" + part, in + "self_attn.k_proj" + part);
+            copy(to + "attn_v" + part, in + "self_attn.v_proj" + part);
+            copy(to + "attn_output" + part, in + "self_attn.o_proj" + part);
+            copy(to + "ffn_gate_inp" + part, in + "mlp.router" + part);
+            for (const std::string role : {"gate", "up", "down"}) {
+                std::vector<float> all;
+                std::vector<int64_t> dims;
+                for (int e = 0; e < f.shape.experts; ++e) {
+                    const PlainTensor& one = tensors.at(in + "mlp.experts." + std::to_string(e) +
+                                                        "." + role + "_proj" + part);
+                    all.insert(all.end(), one.values.begin(), one.values.end());
+                    dims = one.dims;
+                }
+                dims.insert(dims.begin(), f.shape.experts);
+                write(to + "ffn_" + role + "_exps" + part, dims, std::move(all));
+            }
+        }
+    }
+    writeGguf(path, m, table, [&](size_t index) { return contents[index]; });
 }
 
 /// The switches of a config, each turned to something else; those that a config does not have
@@ -453,7 +554,8 @@ std::vector<Switch> switches() {
         {"logit cap", [](const ModelConfig& c) { return c.logitCap > 0; },
          [](ModelConfig& c) { c.logitCap = 0; }},
         {"experts used", mixes, [](ModelConfig& c) { c.expertsUsed = 1; }},
-        {"norm of expert weights", mixes,
+        {"norm of expert weights",
+         [](const ModelConfig& c) { return c.experts > 0 && c.expertGate == ExpertGate::Softmax; },
          [](ModelConfig& c) { c.normsExpertWeights = !c.normsExpertWeights; }},
         {"expert scale", mixes, [](ModelConfig& c) { c.expertScale *= 1.5f; }},
         {"shared expert", [](const ModelConfig& c) { return c.sharedFeedForward > 0; },
@@ -487,6 +589,27 @@ std::vector<float> logitsOf(std::shared_ptr<const Model> model, std::shared_ptr<
 constexpr double kRounding = 7 * 7 * 96 * 0x1p-24;
 /// What a wrong switch must change at the least.
 constexpr double kWrong = 4 * kRounding;
+
+void checkBackends(const std::shared_ptr<const Model>& model, const std::vector<float>& expected) {
+    const auto simd = logitsOf(model, openCpu());
+    const double error = relativeError(simd, expected);
+    QVERIFY2(error < kRounding, qPrintable(QString("simd: %1").arg(error)));
+    QVERIFY(logitsOf(model, openCpu(), true) == simd);
+    const double plainError = relativeError(logitsOf(model, openCpu(CpuMode::Scalar)), expected);
+    QVERIFY2(plainError < kRounding, qPrintable(QString("scalar: %1").arg(plainError)));
+}
+
+/// Every switch of the family, turned, must give other logits.
+void checkSwitches(const std::shared_ptr<const Model>& model, const std::vector<float>& expected) {
+    for (const Switch& each : switches()) {
+        if (!each.matters(model->config))
+            continue;
+        const auto flipped = std::make_shared<Model>(*model);
+        each.flip(flipped->config);
+        const double error = relativeError(logitsOf(flipped, openCpu()), expected);
+        QVERIFY2(error > kWrong, qPrintable(QString("%1: %2").arg(each.name).arg(error)));
+    }
+}
 
 } // namespace
 
@@ -525,28 +648,62 @@ private slots:
 
         const auto model = openModel(path);
         QCOMPARE(model->unsupported, std::string());
-        const auto check = [&](const std::vector<float>& logits, const char* what) {
-            const double error = relativeError(logits, expected);
-            QVERIFY2(error < kRounding, qPrintable(QString("%1: %2").arg(what).arg(error)));
-        };
-        const auto simd = logitsOf(model, openCpu());
-        check(simd, "simd");
-        QVERIFY(logitsOf(model, openCpu(), true) == simd);
-        check(logitsOf(model, openCpu(CpuMode::Scalar)), "scalar");
-
+        checkBackends(model, expected);
         exportGguf(*model, Recipe{}, path / "model.gguf", {});
         const auto file = openModel(path / "model.gguf");
         QCOMPARE(file->unsupported, std::string());
-        check(logitsOf(file, openCpu()), "gguf");
+        const double error = relativeError(logitsOf(file, openCpu()), expected);
+        QVERIFY2(error < kRounding, qPrintable(QString("gguf: %1").arg(error)));
+        checkSwitches(model, expected);
+    }
 
-        for (const Switch& each : switches()) {
-            if (!each.matters(model->config))
-                continue;
-            const auto flipped = std::make_shared<Model>(*model);
-            each.flip(flipped->config);
-            const double error = relativeError(logitsOf(flipped, openCpu()), expected);
-            QVERIFY2(error > kWrong, qPrintable(QString("%1: %2").arg(each.name).arg(error)));
+    /// What is written for other engines and read again is what the quantizer made.
+    void asQuantizedFolder_data() { family_data(); }
+    void asQuantizedFolder() {
+        QFETCH(int, index);
+        const Family& f = m_families[size_t(index)];
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        writeFolder(f, randomTensors(f), path);
+        const auto model = openModel(path);
+        Recipe recipe;
+        recipe.rules.push_back({.match = "blk.*", .format = "int4_g32"});
+        const auto write = [&] { exportFolder(*model, recipe, "gptq", path / "out"); };
+        if (!f.names.queryKeyValue.empty()) { // fused tensors: said, not done
+            QVERIFY_EXCEPTION_THROWN(write(), Error);
+            return;
         }
+        write();
+        const auto runner = makeRunner(model, placeAll(*model, openCpu()));
+        Quantizer quantizer(*model, recipe, nullptr);
+        for (const TensorKey key : model->keys())
+            runner->setTensor(key, quantizer.tensor(key, {}), ActivationFormat::Float);
+        Session session = runner->newSession();
+        const std::vector<float> expected = runner->append(session, prompt(), true);
+        const auto again = openModel(path / "out");
+        QCOMPARE(again->unsupported, std::string());
+        const double error = relativeError(logitsOf(again, openCpu()), expected);
+        QVERIFY2(error < kRounding, qPrintable(QString::number(error)));
+    }
+
+    void gptOssFromGguf() {
+        const Family f = gptOss();
+        const PlainTensors tensors = randomTensors(f);
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        writeGptOss(f, tensors, path / "model.gguf");
+        const std::vector<TokenId> tokens = prompt();
+        const std::vector<float> expected =
+            PlainDecoder(f.facts, f.shape, f.names, tensors)
+                .logits(std::vector<int>(tokens.begin(), tokens.end()));
+        const auto model = openModel(path / "model.gguf");
+        QCOMPARE(model->unsupported, std::string());
+        checkBackends(model, expected);
+        checkSwitches(model, expected);
+        exportGguf(*model, Recipe{}, path / "again.gguf", {});
+        QVERIFY(logitsOf(openModel(path / "again.gguf"), openCpu()) == logitsOf(model, openCpu()));
+        NIBBLE_NEED_LAVAPIPE(backend);
+        QVERIFY(relativeError(logitsOf(model, backend), expected) < kRounding);
     }
 
     void onVulkan_data() { family_data(); }

@@ -76,7 +76,9 @@ std::vector<double> PlainDecoder::gated(const std::vector<double>& x, const std:
             g = product(x, gate);
     }
     for (size_t i = 0; i < u.size(); ++i)
-        u[i] = g.empty() ? f.activation(u[i]) : f.activation(g[i]) * u[i];
+        u[i] = g.empty()  ? f.activation(u[i])
+               : f.gating ? f.gating(g[i], u[i])
+                          : f.activation(g[i]) * u[i];
     return product(u, down);
 }
 
@@ -117,7 +119,11 @@ std::vector<double> PlainDecoder::attended(int layer, size_t row, const Rows& q,
             seen.push_back(j);
         }
         const double most = *std::max_element(weights.begin(), weights.end());
-        double total = 0;
+        double total = 0; // a sink takes its share and adds nothing
+        if (!n.sinks.empty())
+            total = std::exp(double(find(n.layer + std::to_string(layer) + "." + n.sinks)
+                                        ->values[static_cast<size_t>(h)]) -
+                             most);
         for (double& weight : weights)
             total += weight = std::exp(weight - most);
         for (size_t j = 0; j < seen.size(); ++j)

@@ -23,6 +23,8 @@ struct FamilyFacts {
     double normOffset = 0; ///< norms multiply with (offset + weight)
     Qk queryKeyNorm = Qk::None;
     std::function<double(double)> activation;
+    /// What a gate makes of `up`, where it is not activation(gate) · up.
+    std::function<double(double gate, double up)> gating;
     double embeddingScale = 1, residualScale = 1, attentionScale = 0, logitScale = 1;
     double attentionCap = 0, logitCap = 0;
     std::function<int(int layer)> window = [](int) { return 0; };
@@ -51,7 +53,7 @@ struct PlainNames {
                 feedForwardNorm = "post_attention_layernorm", gateUp, gate = "mlp.gate_proj",
                 up = "mlp.up_proj", down = "mlp.down_proj", feedForwardPostNorm,
                 router = "mlp.gate", expert = "mlp.experts.", expertGate = "gate_proj",
-                expertUp = "up_proj", expertDown = "down_proj", shared, sharedRouter;
+                expertUp = "up_proj", expertDown = "down_proj", shared, sharedRouter, sinks;
 };
 
 class PlainDecoder {
