@@ -33,6 +33,15 @@ double weightsPerStep(const Runner& runner) {
                 bytes -= getFormat(path.format).bitsPerWeight(table.cols()) / 8 *
                          static_cast<double>(table.values());
     }
+    // Of experts it reads its share.
+    if (const ModelConfig& config = model.config; config.experts > 0)
+        for (const PathReport& path : runner.paths())
+            if (path.key.expert >= 0) {
+                const TensorInfo& one = model.get(path.key);
+                bytes -= getFormat(path.format).bitsPerWeight(one.cols()) / 8 *
+                         static_cast<double>(one.values()) *
+                         (1 - double(config.expertsUsed) / double(config.experts));
+            }
     return bytes;
 }
 

@@ -67,14 +67,17 @@ struct Planner {
         }
         return fits;
     }
-    /// Weights that a token reads in layers: all but the embedding, of which it reads a row.
+    /// Weights that a token reads in layers: all but the embedding, of which it reads a row, and of
+    /// experts its share.
     uint64_t tokenBytes(LayerRange layers) const {
         uint64_t sum = 0;
         for (const auto& [key, size] : bytes) {
             const bool head = key == model.headKey() || key.role == Role::OutputNorm;
             if (head ? layers.end == model.config.layers
                      : key.layer >= layers.begin && key.layer < layers.end)
-                sum += size;
+                sum += key.expert < 0 ? size
+                                      : size * uint64_t(model.config.expertsUsed) /
+                                            uint64_t(model.config.experts);
         }
         return sum;
     }

@@ -104,9 +104,25 @@ Composer::Composer(QWidget* parent)
     refresh();
 }
 
+/// What the settings are is left to their tooltips where it does not fit.
+void Composer::fitTexts() {
+    const std::pair<QPushButton*, QString> texts[] = {{m_sampling, tr("Sampling")},
+                                                      {m_templateButton, tr("Template")}};
+    m_sampling->setText(m_samplingText);
+    m_templateButton->setText(m_templateText);
+    int wanted = 2 * space::s() + 2 * space::xl();
+    for (const QPushButton* button : {m_sampling, m_systemButton, m_templateButton})
+        wanted += button->sizeHint().width();
+    if (wanted <= width())
+        return;
+    for (const auto& [button, text] : texts)
+        button->setText(text);
+}
+
 /// Sending goes below the settings where both do not fit side by side.
 void Composer::resizeEvent(QResizeEvent* event) {
     Panel::resizeEvent(event);
+    fitTexts();
     const int settings = m_rows->itemAt(0)->minimumSize().width();
     const int sending = m_count->sizeHint().width() + m_send->sizeHint().width() + space::xl();
     m_rows->setDirection(settings + sending + 2 * space::xl() > width() ? QBoxLayout::TopToBottom
@@ -197,18 +213,20 @@ void Composer::pickTemplateFile() {
 }
 
 void Composer::refresh() {
-    m_sampling->setText(
+    m_samplingText =
         m_options.sampler.temperature <= 0
             ? tr("Sampling: greedy")
-            : tr("Sampling: temperature %1").arg(QString::number(m_options.sampler.temperature)));
-    m_sampling->setAccessibleName(m_sampling->text());
+            : tr("Sampling: temperature %1").arg(QString::number(m_options.sampler.temperature));
+    m_sampling->setAccessibleName(m_samplingText);
+    m_sampling->setToolTip(m_samplingText);
     m_systemButton->setText(m_system.isEmpty() ? tr("System prompt") : tr("System prompt: set"));
-    m_templateButton->setText(
-        !m_template.isEmpty()       ? tr("Template: %1").arg(shownTemplate(m_template))
-        : m_usualTemplate.isEmpty() ? tr("Template: the model's")
-                                    : tr("Template: %1, the model has none").arg(m_usualTemplate));
-    m_templateButton->setToolTip(m_template);
-    m_templateButton->setAccessibleName(m_templateButton->text());
+    m_templateText = !m_template.isEmpty() ? tr("Template: %1").arg(shownTemplate(m_template))
+                     : m_usualTemplate.isEmpty()
+                         ? tr("Template: the model's")
+                         : tr("Template: %1, the model has none").arg(m_usualTemplate);
+    m_templateButton->setToolTip(m_template.isEmpty() ? m_templateText : m_template);
+    m_templateButton->setAccessibleName(m_templateText);
+    fitTexts();
 }
 
 void Composer::openSampling() {

@@ -54,6 +54,7 @@ private:
     void fillTemplates(QMenu* menu);
     void pickTemplateFile();
     void refresh();
+    void fitTexts();
     QPlainTextEdit* m_field;
     QPushButton *m_sampling, *m_systemButton, *m_templateButton, *m_send, *m_stop;
     ElidedLabel* m_count;
@@ -61,6 +62,7 @@ private:
     QBoxLayout* m_rows;
     GenerateOptions m_options;
     QString m_system, m_template, m_usualTemplate;
+    QString m_samplingText, m_templateText; ///< of their buttons, where there is room
 };
 
 } // namespace nibble

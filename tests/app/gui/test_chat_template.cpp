@@ -14,7 +14,7 @@ namespace {
 /// The button that shows the template in use, which is the one with such a text.
 QPushButton* templateButton(QWidget& within) {
     for (auto* button : within.findChildren<QPushButton*>())
-        if (button->text().startsWith(QLatin1String("Template:")))
+        if (button->accessibleName().startsWith(QLatin1String("Template:")))
             return button;
     return nullptr;
 }
@@ -46,14 +46,13 @@ private slots:
         Composer composer;
         QPushButton* button = templateButton(composer);
         QVERIFY(button);
-        QCOMPARE(button->text(), QStringLiteral("Template: the model's"));
+        QCOMPARE(button->accessibleName(), QStringLiteral("Template: the model's"));
         composer.setUsualTemplate(QStringLiteral("chatml"));
-        QCOMPARE(button->text(), QStringLiteral("Template: chatml, the model has none"));
+        QCOMPARE(button->accessibleName(), QStringLiteral("Template: chatml, the model has none"));
         composer.setTemplateName(QStringLiteral("gemma"));
-        QCOMPARE(button->text(), QStringLiteral("Template: gemma"));
+        QCOMPARE(button->accessibleName(), QStringLiteral("Template: gemma"));
         composer.setTemplateName(QStringLiteral("/some/where/mine.jinja"));
-        QCOMPARE(button->text(), QStringLiteral("Template: mine.jinja"));
-        QCOMPARE(button->accessibleName(), button->text());
+        QCOMPARE(button->accessibleName(), QStringLiteral("Template: mine.jinja"));
     }
 
     void everyTemplateCanBePicked() {
@@ -82,7 +81,7 @@ private slots:
         QCOMPARE(workbench.undoStack()->count(), steps + 1);
         workbench.undoStack()->undo();
         QCOMPARE(chat.composer()->templateName(), QString());
-        QCOMPARE(templateButton(chat)->text(), QStringLiteral("Template: the model's"));
+        QCOMPARE(templateButton(chat)->accessibleName(), QStringLiteral("Template: the model's"));
         workbench.undoStack()->redo();
         QCOMPARE(chat.chat().templateName, QStringLiteral("gemma"));
         chat.newChat();
