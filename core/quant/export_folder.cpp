@@ -145,13 +145,12 @@ private:
         if (item.name.empty())
             fail(ErrorKind::Usage, "Folders of the architecture \"{}\" have no tensor \"{}\".",
                  printable(m_model.config.architecture), tensorName(key));
-        for (const Item& other : m_items)
-            if (other.name == item.name || other.name + ".weight" == item.name)
-                fail(ErrorKind::Usage,
-                     "Folders of the family \"{}\" keep \"{}\" and \"{}\" in one tensor, which is "
-                     "not written yet; export gguf.",
-                     printable(m_model.config.architecture), tensorName(other.key),
-                     tensorName(key));
+        if (const auto [other, isNew] = m_names.try_emplace(item.name, key); !isNew)
+            fail(ErrorKind::Usage,
+                 "Folders of the family \"{}\" keep \"{}\" and \"{}\" in one tensor, which is "
+                 "not written yet; export gguf.",
+                 printable(m_model.config.architecture), tensorName(other->second),
+                 tensorName(key));
         // Routers are linear layers, too, that nobody quantizes.
         if (key.role == Role::Router || key.role == Role::SharedRouter)
             m_scheme.floatModules.push_back(stem(item.name));
@@ -255,6 +254,7 @@ private:
     const ExportTarget& m_target;
     Quantizer m_quantizer;
     const Architecture* m_architecture;
+    std::map<std::string, TensorKey> m_names; ///< of the items, as folders call them
     FolderScheme m_scheme;
     std::vector<Item> m_items;
 };

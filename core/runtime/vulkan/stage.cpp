@@ -39,10 +39,6 @@ int32_t innerWidth(const ModelConfig& c) {
     return c.experts > 0 ? std::max(c.expertFeedForward, c.feedForward) : c.feedForward;
 }
 
-bool normsAdded(const ModelConfig& c) {
-    return c.postNorms;
-}
-
 uint64_t floatsBytes(const ModelConfig& c, const StageOptions& o, int32_t rows) {
     const auto slots = uint64_t(slotsOf(c, rows));
     const bool normed = c.queryKeyNorm != QueryKeyNorm::None;
@@ -54,7 +50,7 @@ uint64_t floatsBytes(const ModelConfig& c, const StageOptions& o, int32_t rows) 
     values += 2 * slots * uint64_t(innerWidth(c));
     if (normed)
         values += uint64_t(rows) * uint64_t(c.queryWidth() + c.kvWidth());
-    if (normsAdded(c) || c.experts > 0)
+    if (c.postNorms || c.experts > 0)
         values += slots * uint64_t(c.width);
     if (c.experts > 0)
         values += 2 * (slots + uint64_t(rows));
@@ -112,7 +108,7 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
         m_rawQuery = floats(config.queryWidth());
         m_rawKey = floats(config.kvWidth());
     }
-    if (normsAdded(config) || config.experts > 0)
+    if (config.postNorms || config.experts > 0)
         m_added = slotFloats(config.width);
     if (config.experts > 0)
         m_routes = device.allocate(uint64_t(slots(m_maxRows) + m_maxRows) * 8, "Scratch memory");
