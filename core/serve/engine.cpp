@@ -144,28 +144,25 @@ void Engine::reopen(const Recipe& recipe, const EngineOptions& options, const Pr
     m_state->conversation.tokens = std::move(tokens);
 }
 
-/// Whether a recipe that is larger or smaller than the running one leaves other layers to the CPU.
-bool Engine::wantsOtherCut(const Recipe& recipe, const EngineOptions& options) const {
+/// The plan for a recipe in the running one's place.
+LoadPlan Engine::planInstead(const Recipe& recipe, const EngineOptions& options) const {
     const State& state = *m_state;
-    if (!state.plan.automatic)
-        return false;
     const auto& first = state.runner->options().placement.front().backend;
     const bool onDevice = first->info().id == state.plan.asked;
-    const LoadPlan plan =
-        planOn(*state.model, recipe, options, onDevice ? first : openDevice(options.device),
-               onDevice ? usedMemory().use.total() : 0);
-    return plan.gpuLayers != state.plan.gpuLayers;
+    return planOn(*state.model, recipe, options, onDevice ? first : openDevice(options.device),
+                  onDevice ? usedMemory().use.total() : 0);
 }
 
 void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
     State& state = *m_state;
     Runner& runner = state.running();
     const Recipe effective = effectiveRecipe(recipe, options);
-    if (state.deviceLost || !sameRunner(state.effective, state.options, effective, options) ||
-        wantsOtherCut(recipe, options)) {
-        reopen(recipe, options, progress);
-        return;
-    }
+    if (state.deviceLost || !sameRunner(state.effective, state.options, effective, options))
+        return reopen(recipe, options, progress);
+    // A larger or smaller recipe may leave other layers to the CPU.
+    LoadPlan plan = planInstead(recipe, options);
+    if (plan.gpuLayers != state.plan.gpuLayers)
+        return reopen(recipe, options, progress);
     // What differs between the two recipes is what may have been replaced; with another calibration
     // also what is made by the same rules.
     const bool anew = options.calibration != state.options.calibration &&
@@ -189,6 +186,7 @@ void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Pro
         throw;
     }
     state.conversation.session.truncate(0);
+    state.plan = std::move(plan);
     state.recipe = recipe;
     state.effective = effective;
     state.options = options;

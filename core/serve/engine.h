@@ -75,7 +75,7 @@ public:
     const EngineOptions& options() const;
     /// The device that was asked for, or the CPU where it holds no layer.
     DeviceInfo device() const;
-    /// What runs where, as planned before it was loaded.
+    /// What runs where, as planned before it was loaded or applied.
     const LoadPlan& plan() const;
 
     /// Answers; the conversation's common prefix with the last request is not computed again. After
@@ -108,7 +108,7 @@ public:
 private:
     void load(std::shared_ptr<const Model> base, const Recipe& recipe, const EngineOptions& options,
               const Progress& progress);
-    bool wantsOtherCut(const Recipe& recipe, const EngineOptions& options) const;
+    LoadPlan planInstead(const Recipe& recipe, const EngineOptions& options) const;
     void reopen(const Recipe& recipe, const EngineOptions& options, const Progress& progress);
     struct State;
     std::unique_ptr<State> m_state;

@@ -117,6 +117,8 @@ private slots:
         Engine fresh;
         fresh.open(stories(), level, onCpu());
         QCOMPARE(after.tokens, fresh.chat(next).tokens);
+        // The plan speaks of what runs now.
+        QCOMPARE(engine.plan().parts[0].use.weights, fresh.plan().parts[0].use.weights);
         // And back again: the base answers as it did.
         engine.apply({}, onCpu());
         QCOMPARE(engine.chat(first).text, answer);
