@@ -48,6 +48,10 @@ struct Architecture {
     float folderNormOffset = 0;
     /// Folders keep the layers' matrices as [inputs][outputs] (gpt-2).
     bool folderTransposes = false;
+    /// Folders stack the experts as [experts][inputs][outputs], or packed as
+    /// [experts][outputs][inputs]; where several roles lie in one tensor, their outputs take turns
+    /// (gpt-oss).
+    bool folderStacksExperts = false;
 };
 std::span<const Architecture* const> architectures();
 

@@ -1,14 +1,13 @@
 #include "core/model/tensor_index.h"
 
 #include "core/base/limits.h"
-#include "core/files/packings.h"
 #include "core/model/names.h"
+#include "core/model/tensor_parts.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 
 namespace nibble {
 namespace {
@@ -52,10 +51,6 @@ bool inLayers(const RoleName& row) {
     return std::string_view(row.gguf ? row.gguf : row.huggingFace).find("{}") !=
            std::string_view::npos;
 }
-
-struct Shape {
-    int64_t rows, cols;
-};
 
 /// Of one expert for the roles that experts have.
 Shape expectedShape(const ModelConfig& c, Role role, bool ofExpert) {
@@ -126,59 +121,6 @@ Shape expectedShape(const ModelConfig& c, Role role, bool ofExpert) {
 bool isHarmless(std::string_view name) {
     return name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".attn_rot_embd") ||
            name.ends_with(".attn.masked_bias") || name.ends_with(".attn.bias");
-}
-
-/// `rows` rows of a stored tensor from row `first` on. What is packed or has factors is loaded
-/// whole and then cut.
-TensorInfo rowsOf(const TensorInfo& stored, int64_t first, Shape shape) {
-    TensorInfo part;
-    part.name = stored.name;
-    part.dims = shape.rows == 1 ? std::vector{shape.cols} : std::vector{shape.rows, shape.cols};
-    part.type = stored.type;
-    part.mapped = stored.mapped;
-    const bool plain = !stored.packed && stored.factors.empty();
-    if (plain) {
-        const auto rowBytes = stored.storedBytes() / static_cast<uint64_t>(stored.rows());
-        if (!stored.bytes.empty())
-            part.bytes = stored.bytes.slice(static_cast<uint64_t>(first) * rowBytes,
-                                            static_cast<uint64_t>(shape.rows) * rowBytes);
-        return part;
-    }
-    PackedWeight cut = stored.packed ? *stored.packed : PackedWeight{};
-    cut.format = stored.format();
-    cut.rows = shape.rows;
-    cut.cols = shape.cols;
-    cut.bytes = stored.storedBytes() / static_cast<uint64_t>(stored.rows()) *
-                static_cast<uint64_t>(shape.rows);
-    cut.load = [stored, first, shape](const std::string&) {
-        std::vector<int64_t> order(static_cast<size_t>(shape.rows));
-        std::iota(order.begin(), order.end(), first);
-        return gatherRows(loadTensor(stored), order);
-    };
-    part.packed = std::make_shared<const PackedWeight>(std::move(cut));
-    return part;
-}
-
-/// A tensor that is not what the file holds: its values are made when it is loaded.
-TensorInfo derived(const TensorInfo& stored, std::vector<int64_t> dims,
-                   std::function<std::vector<float>(const std::vector<float>&)> change) {
-    TensorInfo info;
-    info.name = stored.name;
-    info.dims = std::move(dims);
-    info.type = stored.type;
-    PackedWeight made;
-    const Format* own = stored.format();
-    made.format = own && own->isFloat() && own->code != CodeKind::Float32 ? own : &getFormat("f32");
-    made.rows = info.rows();
-    made.cols = info.cols();
-    made.bytes = stored.storedBytes();
-    made.codes = stored.bytes;
-    made.load = [stored, rows = made.rows, cols = made.cols, format = made.format,
-                 change = std::move(change)](const std::string& name) {
-        return makeFloatTensor(name, *format, rows, cols, change(decode(loadTensor(stored))));
-    };
-    info.packed = std::make_shared<const PackedWeight>(std::move(made));
-    return info;
 }
 
 } // namespace
@@ -287,8 +229,13 @@ bool TensorIndex::add(const TensorInfo& info) {
     if (parts.empty())
         return false;
     const Part& one = parts.front();
-    const bool turned =
-        m_folder && m_architecture.folderTransposes && isMatrix(one.key.role) && one.key.layer >= 0;
+    if (m_folder && m_architecture.folderStacksExperts && one.key.expert >= 0) {
+        addStack(info, parts);
+        return true;
+    }
+    // What other quantizers packed, they have turned around.
+    const bool turned = m_folder && m_architecture.folderTransposes && !info.packed &&
+                        isMatrix(one.key.role) && one.key.layer >= 0;
     const int64_t rows = turned ? info.cols() : info.rows();
     const int64_t cols = turned ? info.rows() : info.cols();
     // Several vectors in one tensor lie behind each other in its one row, matrices row by row.
@@ -310,6 +257,26 @@ bool TensorIndex::add(const TensorInfo& info) {
         keys.push_back(part.key);
     }
     return true;
+}
+
+/// A folder's stack of experts, whose parts follow each other role by role.
+void TensorIndex::addStack(const TensorInfo& info, const std::vector<Part>& parts) {
+    const auto turns = static_cast<int64_t>(parts.size()) / m_config.experts;
+    const Shape shape{parts.front().rows, parts.front().cols};
+    const auto wanted = stackDims(info, m_config.experts, shape, turns);
+    if (info.dims != wanted)
+        fail(ErrorKind::BadInput,
+             "{}: tensor \"{}\" is [{}], but the model's configuration asks for [{}]. The file is "
+             "damaged or mixed from two models.",
+             printable(m_checkpoint.path.filename().string()), printable(info.name),
+             fmt::join(info.dims, ", "), fmt::join(wanted, ", "));
+    std::vector<TensorKey>& keys = stored[info.name];
+    for (size_t i = 0; i < parts.size(); ++i) {
+        const auto at = static_cast<int64_t>(i);
+        tensors[parts[i].key] =
+            stackPart(info, at % m_config.experts, shape, at / m_config.experts, turns);
+        keys.push_back(parts[i].key);
+    }
 }
 
 TensorInfo TensorIndex::cut(const TensorInfo& info, const Part& part, int64_t first, bool turned,
