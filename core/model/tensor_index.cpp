@@ -38,6 +38,15 @@ const char* nameIn(const RoleName& row, Checkpoint::Container container) {
     return container == Checkpoint::Container::Safetensors ? row.huggingFace : row.gguf;
 }
 
+/// What GGUF files called one expert's tensor before they stacked them:
+/// "blk.{}.ffn_gate.{}.weight". Empty where there was none.
+std::string unstackedName(const RoleName& row) {
+    constexpr std::string_view kStacked = "_exps";
+    std::string name = row.gguf && row.isOfOneExpert() ? row.gguf : "";
+    const size_t at = name.find(kStacked);
+    return at == std::string::npos ? "" : name.replace(at, kStacked.size(), ".{}");
+}
+
 /// The name that a table has for what is stored under `name`.
 std::string fullName(const Architecture& architecture, const Checkpoint& checkpoint,
                      const std::string& name) {
@@ -138,6 +147,14 @@ void TensorIndex::read() {
                 "cannot be run; it can be inspected.",
                 printable(m_checkpoint.path.filename().string()), printable(info.name),
                 m_architecture.name));
+    for (const auto& [key, info] : tensors)
+        if (const auto first = tensors.find({key.role, key.layer, 0});
+            key.expert > 0 && first != tensors.end() && first->second.format() != info.format())
+            throw UnsupportedModel(fmt::format(
+                "\"{}\" keeps expert {} of \"{}\" as {} and the first as {}; experts of one layer "
+                "that differ cannot be run. It can be inspected.",
+                printable(m_checkpoint.path.filename().string()), key.expert,
+                tensorName({key.role, key.layer}), info.storedText(), first->second.storedText()));
 }
 
 std::vector<TensorKey> TensorIndex::orderedKeys() const {
@@ -211,8 +228,10 @@ std::vector<TensorIndex::Part> TensorIndex::partsOf(const TensorInfo& info) cons
     const std::string name = fullName(m_architecture, m_checkpoint, info.name);
     for (const RoleName& row : m_architecture.names) {
         const char* pattern = nameIn(row, m_checkpoint.container);
-        const auto holes = pattern ? matchName(pattern, name) : std::nullopt;
-        if (!holes || !applies(row, holes->layer))
+        auto holes = pattern ? matchName(pattern, name) : std::nullopt;
+        if (const std::string older = m_folder ? "" : unstackedName(row); !holes && !older.empty())
+            holes = matchName(older, name);
+        if (!holes || !applies(row, holes->layer) || holes->expert >= std::max(m_config.experts, 1))
             continue;
         const Shape shape = expectedShape(m_config, row.role, row.ofExperts);
         const bool stacked = row.isOfOneExpert() && holes->expert < 0;
@@ -333,7 +352,9 @@ void findMixtures(const Checkpoint& checkpoint, const Architecture& architecture
     for (const RoleName& row : architecture.names)
         for (int32_t i = 0; i < config.layers && row.isOfOneExpert() && row.role == Role::Down; ++i)
             config.perLayer[static_cast<size_t>(i)].experts =
-                config.experts > 0 && checkpoint.find(fmt::format(fmt::runtime(row.gguf), i));
+                config.experts > 0 &&
+                (checkpoint.find(fmt::format(fmt::runtime(row.gguf), i)) ||
+                 checkpoint.find(fmt::format(fmt::runtime(unstackedName(row)), i, 0)));
 }
 
 } // namespace nibble

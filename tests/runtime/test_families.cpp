@@ -631,6 +631,35 @@ void writeGptOss(const Family& f, const PlainTensors& tensors, const std::filesy
     writeGguf(path, m, table, [&](size_t index) { return contents[index]; });
 }
 
+/// The same file as it was before experts were stacked, with one tensor for each; `change` may
+/// change tensors, or leave them out (false).
+void unstack(const Checkpoint& file, const std::filesystem::path& path,
+             const std::function<bool(GgufTensor&, Bytes&)>& change = {}) {
+    std::vector<GgufTensor> table;
+    std::vector<Bytes> contents;
+    const auto add = [&](GgufTensor tensor, Bytes bytes) {
+        if (change && !change(tensor, bytes))
+            return;
+        table.push_back(std::move(tensor));
+        contents.push_back(std::move(bytes));
+    };
+    for (const TensorInfo& info : file.tensors) {
+        const size_t at = info.name.find("_exps");
+        if (at == std::string::npos) {
+            add({info.name, info.dims, info.type, info.bytes.size()}, info.bytes);
+            continue;
+        }
+        const uint64_t each = info.bytes.size() / static_cast<uint64_t>(info.experts());
+        for (int64_t e = 0; e < info.experts(); ++e) {
+            std::string name = info.name;
+            name.replace(at, 5, "." + std::to_string(e));
+            add({name, {info.dims[1], info.dims[2]}, info.type, each},
+                info.bytes.slice(static_cast<uint64_t>(e) * each, each));
+        }
+    }
+    writeGguf(path, file.metadata, table, [&](size_t index) { return contents[index]; });
+}
+
 /// The switches of a config, each turned to something else; those that a config does not have
 /// change nothing that matters and are left out by `matters`.
 struct Switch {
@@ -970,6 +999,88 @@ private slots:
             QCOMPARE(error.kind(), ErrorKind::BadInput);
             QVERIFY2(QString(error.what()).contains("asks for [4, 48, 64]"), error.what());
         }
+    }
+
+    /// Old files keep one tensor an expert; what is written from them is stacked.
+    void unstackedExperts() {
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        const Family& f =
+            *std::ranges::find(m_families, "MixtralForCausalLM", &Family::huggingFaceClass);
+        writeFolder(f, randomTensors(f), path);
+        exportGguf(*openModel(path), Recipe{}, path / "stacked.gguf", {});
+        const auto stacked = openModel(path / "stacked.gguf");
+        unstack(*stacked->checkpoint, path / "old.gguf");
+        const auto old = openModel(path / "old.gguf");
+        QCOMPARE(old->unsupported, std::string());
+        QVERIFY(!old->checkpoint->find("blk.0.ffn_gate_exps.weight"));
+        QCOMPARE(old->get({Role::Gate, 1, 3}).name, std::string("blk.1.ffn_gate.3.weight"));
+        QVERIFY(std::ranges::equal(old->keys(), stacked->keys()));
+        const auto logits = logitsOf(stacked, openCpu());
+        QVERIFY(logitsOf(old, openCpu()) == logits);
+
+        Recipe recipe;
+        recipe.rules.push_back({.match = "blk.*.ffn_*", .format = "q8_0"});
+        for (const Recipe& each : {Recipe{}, recipe}) {
+            exportGguf(*stacked, each, path / "a.gguf", {});
+            exportGguf(*old, each, path / "b.gguf", {});
+            const auto a = openCheckpoint(path / "a.gguf"), b = openCheckpoint(path / "b.gguf");
+            QCOMPARE(a->tensors.size(), b->tensors.size());
+            for (const TensorInfo& info : a->tensors) {
+                QCOMPARE(b->get(info.name).dims, info.dims);
+                QCOMPARE(b->get(info.name).type, info.type);
+                QVERIFY2(sameBytes(b->get(info.name).bytes, info.bytes), info.name.c_str());
+            }
+        }
+    }
+
+    void unstackedExpertsThatDoNotFit_data() {
+        QTest::addColumn<QString>("from"); ///< the tensor that has `to` as its name
+        QTest::addColumn<QString>("to");
+        QTest::addColumn<QString>("says");
+        QTest::addRow("one is missing") << "blk.1.ffn_up.3.weight"
+                                        << ""
+                                        << "\"blk.1.ffn_up_exps.weight\" is missing";
+        QTest::addRow("one too many") << "blk.1.ffn_up.3.weight"
+                                      << "blk.1.ffn_up.4.weight"
+                                      << "\"blk.1.ffn_up.4.weight\" that the forward pass";
+        QTest::addRow("another shape") << "blk.0.attn_k.weight"
+                                       << "blk.1.ffn_up.3.weight"
+                                       << "\"blk.1.ffn_up.3.weight\" has 32 x 64 values";
+        QTest::addRow("another format")
+            << "blk.1.ffn_up.3.weight"
+            << "f16"
+            << "keeps expert 3 of \"blk.1.ffn_up\" as f16 and the first as f32";
+    }
+    void unstackedExpertsThatDoNotFit() {
+        QFETCH(QString, from);
+        QFETCH(QString, to);
+        QFETCH(QString, says);
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        const Family& f =
+            *std::ranges::find(m_families, "MixtralForCausalLM", &Family::huggingFaceClass);
+        writeFolder(f, randomTensors(f), path);
+        exportGguf(*openModel(path), Recipe{}, path / "stacked.gguf", {});
+        const std::string was = from.toStdString(), is = to.toStdString();
+        unstack(*openCheckpoint(path / "stacked.gguf"), path / "old.gguf",
+                [&](GgufTensor& tensor, Bytes& bytes) {
+                    if (tensor.name == is)
+                        return false;
+                    if (tensor.name != was)
+                        return true;
+                    if (is == "f16") {
+                        tensor.type = blockTypeOf(getFormat("f16"));
+                        tensor.bytes /= 2;
+                        bytes = bytes.slice(0, tensor.bytes);
+                    } else {
+                        tensor.name = is;
+                    }
+                    return !is.empty();
+                });
+        const auto model = openForInspection(path / "old.gguf");
+        QVERIFY2(QString::fromStdString(model->unsupported).contains(says),
+                 model->unsupported.c_str());
     }
 
     void onVulkan_data() { family_data(); }
