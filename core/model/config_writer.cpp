@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace nibble {
 namespace {
@@ -45,18 +46,30 @@ Json longScaling(const ModelConfig& c) {
             {"long_factor", list(c.longFactors)}};
 }
 
-/// GGUF files keep the factors alone, so the published settings are tried: Llama 3.1 and 3.2.
+/// Llama 3.1's setting, of which GGUF files keep the factors alone: the largest is its "factor",
+/// and any between tells how often its pair turns within the original context.
 Json llama3Scaling(const Model& model) {
-    for (const double factor : {8.0, 32.0, 16.0, 4.0})
-        for (const double context : {8192.0, 4096.0, 16384.0, 32768.0})
-            if (sameFactors(llama3RopeFactors(model.config, factor, 1, 4, context),
-                            model.config.rope.factors))
-                return {{"rope_type", "llama3"},
-                        {"factor", factor},
-                        {"low_freq_factor", 1.0},
-                        {"high_freq_factor", 4.0},
-                        {"original_max_position_embeddings", int64_t(context)}};
-    cannotSay(model, "its rotary factors, which are not those of a published setting");
+    constexpr double kLow = 1, kHigh = 4; // of every published setting
+    const ModelConfig& c = model.config;
+    const double factor = double(*std::ranges::max_element(c.rope.factors));
+    std::vector<double> contexts{8192};
+    for (size_t i = 0; i < c.rope.factors.size(); ++i) {
+        const double own = double(c.rope.factors[i]);
+        if (own <= 1 || own >= factor)
+            continue;
+        const double turns = kLow + (kHigh - kLow) * (1 / own - 1 / factor) / (1 - 1 / factor);
+        const double exponent = 2.0 * static_cast<double>(i) / c.ropeDimensions;
+        contexts.push_back(
+            std::round(turns * 2 * std::numbers::pi * std::pow(double(c.rope.base), exponent)));
+    }
+    for (const double context : contexts)
+        if (sameFactors(llama3RopeFactors(c, factor, kLow, kHigh, context), c.rope.factors))
+            return {{"rope_type", "llama3"},
+                    {"factor", shortest(static_cast<float>(factor))},
+                    {"low_freq_factor", kLow},
+                    {"high_freq_factor", kHigh},
+                    {"original_max_position_embeddings", int64_t(context)}};
+    cannotSay(model, "its rotary factors, which are not those of Llama 3.1's setting");
 }
 
 int32_t widestWindow(const ModelConfig& c) {
