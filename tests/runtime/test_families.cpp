@@ -28,7 +28,9 @@ struct Family {
     PlainShape shape;
     PlainNames names;
     FamilyFacts facts;
-    Json config; ///< beside the keys that all have
+    Json config;                        ///< beside the keys that all have
+    std::string modelType;              ///< of config.json
+    std::vector<const char*> keys = {}; ///< that transformers reads beside those of `config`
     bool tied = false, biased = false, biasedEverywhere = false;
     int sharedFeedForward = 0;
 };
@@ -104,6 +106,30 @@ void makeGemma2(Family& f) {
     f.config["query_pre_attn_scalar"] = 24;
     f.config["sliding_window"] = 8;
 }
+
+/// "model_type" and further keys of transformers' configuration classes.
+struct ConfigKeys {
+    const char* of;
+    const char* modelType;
+    std::vector<const char*> keys;
+};
+const ConfigKeys kConfigKeys[] = {
+    {"LlamaForCausalLM", "llama", {"head_dim", "attention_bias", "mlp_bias", "rope_scaling"}},
+    {"MistralForCausalLM", "mistral", {"head_dim", "rms_norm_eps"}},
+    {"MixtralForCausalLM", "mixtral", {"sliding_window", "intermediate_size"}},
+    {"Qwen2ForCausalLM", "qwen2", {"num_key_value_heads"}},
+    {"Qwen2MoeForCausalLM", "qwen2_moe", {"decoder_sparse_step", "use_sliding_window"}},
+    {"Qwen3ForCausalLM", "qwen3", {"attention_bias", "use_sliding_window"}},
+    {"Qwen3MoeForCausalLM", "qwen3_moe", {"head_dim", "mlp_only_layers", "attention_bias"}},
+    {"GemmaForCausalLM", "gemma", {"head_dim", "hidden_activation", "attention_bias"}},
+    {"Gemma2ForCausalLM", "gemma2", {"head_dim", "hidden_activation", "layer_types"}},
+    {"Gemma3ForCausalLM", "gemma3_text", {"head_dim", "hidden_activation", "layer_types"}},
+    {"Phi3ForCausalLM", "phi3", {"pad_token_id", "max_position_embeddings"}},
+    {"GraniteForCausalLM", "granite", {"attention_bias", "mlp_bias"}},
+    {"Olmo2ForCausalLM", "olmo2", {"attention_bias"}},
+    {"SmolLM3ForCausalLM", "smollm3", {"no_rope_layers", "pad_token_id"}},
+    {"GPT2LMHeadModel", "gpt2", {"n_ctx", "n_positions"}},
+};
 
 Family gptOss() {
     Family f = plain("GptOssForCausalLM");
@@ -292,6 +318,11 @@ std::vector<Family> families() {
                     {"vocab_size", 80},   {"layer_norm_epsilon", 1e-5}};
     }
     all.push_back(gptOss());
+    for (Family& f : all) {
+        const auto own = std::ranges::find(kConfigKeys, f.huggingFaceClass, &ConfigKeys::of);
+        if (own != std::end(kConfigKeys))
+            f.modelType = own->modelType, f.keys = own->keys;
+    }
     return all;
 }
 
@@ -660,6 +691,36 @@ void unstack(const Checkpoint& file, const std::filesystem::path& path,
     writeGguf(path, file.metadata, table, [&](size_t index) { return contents[index]; });
 }
 
+void refuses(const std::function<void()>& write, const char* says) {
+    try {
+        write();
+    } catch (const Error& error) {
+        QCOMPARE(error.kind(), ErrorKind::Usage);
+        QVERIFY2(std::string(error.what()).find(says) != std::string::npos, error.what());
+        return;
+    }
+    QFAIL("nothing was refused");
+}
+
+bool agree(const Json& a, const Json& b) {
+    if (a.is_number() && b.is_number())
+        return std::fabs(a.get<double>() - b.get<double>()) <= 1e-6 * std::fabs(b.get<double>());
+    if (a.is_structured() && b.is_structured() && a.size() == b.size())
+        return std::equal(a.begin(), a.end(), b.begin(), agree);
+    return a == b;
+}
+
+/// A config.json made from a GGUF file says what the family's own folder did.
+void checkConfig(const Family& f, const Json& made) {
+    QVERIFY(made["architectures"] == Json::array({f.huggingFaceClass}));
+    QCOMPARE(made["model_type"].get<std::string>(), f.modelType);
+    QCOMPARE(made["tie_word_embeddings"].get<bool>(), f.tied);
+    for (const auto& [key, value] : f.config.items())
+        QVERIFY2(made.contains(key) && agree(made[key], value), key.c_str());
+    for (const char* key : f.keys)
+        QVERIFY2(made.contains(key), key);
+}
+
 /// The switches of a config, each turned to something else; those that a config does not have
 /// change nothing that matters and are left out by `matters`.
 struct Switch {
@@ -847,7 +908,8 @@ private slots:
         checkSwitches(model, expected);
     }
 
-    /// What is written for other engines and read again is what the quantizer made.
+    /// What is written for other engines and read again is what the quantizer made, also where the
+    /// folder was a GGUF file in between: no bit of any logit differs.
     void asQuantizedFolder_data() { family_data(); }
     void asQuantizedFolder() {
         QFETCH(int, index);
@@ -858,22 +920,89 @@ private slots:
         const auto model = openModel(path);
         Recipe recipe;
         recipe.rules.push_back({.match = "blk.*", .format = "int4_g32"});
-        const auto write = [&] { exportFolder(*model, recipe, "gptq", path / "out"); };
-        if (!f.names.queryKeyValue.empty() || !f.names.sinks.empty()) { // fused: said, not done
-            QVERIFY_EXCEPTION_THROWN(write(), Error);
+        if (!f.names.sinks.empty()) { // stacked experts: said, not done
+            refuses([&] { exportFolder(*model, recipe, "gptq", path / "out"); },
+                    "\"gpt-oss\" keep stacks of experts");
             return;
         }
-        write();
         const auto runner = makeRunner(model, placeAll(*model, openCpu()));
         Quantizer quantizer(*model, recipe, nullptr);
         for (const TensorKey key : model->keys())
             runner->setTensor(key, quantizer.tensor(key, {}), ActivationFormat::Float);
         Session session = runner->newSession();
         const std::vector<float> expected = runner->append(session, prompt(), true);
-        const auto again = openModel(path / "out");
-        QCOMPARE(again->unsupported, std::string());
-        const double error = relativeError(logitsOf(again, openCpu()), expected);
-        QVERIFY2(error < kRounding, qPrintable(QString::number(error)));
+
+        exportGguf(*model, Recipe{}, path / "model.gguf", {});
+        const auto file = openModel(path / "model.gguf");
+        for (const auto& base : {model, file}) {
+            exportFolder(*base, recipe, "gptq", path / "out");
+            const auto again = openModel(path / "out");
+            QCOMPARE(again->unsupported, std::string());
+            QVERIFY(!again->keys().empty());
+            for (const TensorKey key : again->keys())
+                if (isMatrix(key.role) && key.layer >= 0)
+                    QCOMPARE(std::string(again->get(key).format()->name), std::string("int4_g32"));
+            QVERIFY(logitsOf(again, openCpu()) == expected);
+            exportFolder(*again, Recipe{}, "gptq", path / "copy"); // as it is stored
+            QVERIFY(logitsOf(openModel(path / "copy"), openCpu()) == expected);
+        }
+        checkConfig(f, Json::parse(std::ifstream(path / "out" / "config.json")));
+        if (f.facts.transposed) { // whose tools quantize no such layers
+            refuses([&] { exportFolder(*file, recipe, "awq", path / "awq"); },
+                    "\"gpt2\" keep matrices as [inputs][outputs]");
+            return;
+        }
+        exportFolder(*file, recipe, "compressed-tensors", path / "ct");
+        QVERIFY(logitsOf(openModel(path / "ct"), openCpu()) == expected);
+    }
+
+    /// A config.json made from a GGUF file says every switch, or it is not made.
+    void everySwitchIsSaidOrRefused_data() { family_data(); }
+    void everySwitchIsSaidOrRefused() {
+        QFETCH(int, index);
+        const Family& f = m_families[size_t(index)];
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        writeFolder(f, randomTensors(f), path);
+        exportGguf(*openModel(path), Recipe{}, path / "model.gguf", {});
+        const auto model = openModel(path / "model.gguf");
+        if (!f.names.sinks.empty()) {
+            refuses([&] { huggingFaceConfig(*model); }, "family \"gpt-oss\"");
+            return;
+        }
+        const std::string whole = huggingFaceConfig(*model);
+        for (const Switch& each : switches()) {
+            // Rows of heads are written in the order of folders.
+            if (!each.matters(model->config) || each.name == std::string_view("rope style"))
+                continue;
+            const auto flipped = std::make_shared<Model>(*model);
+            each.flip(flipped->config);
+            try {
+                QVERIFY2(huggingFaceConfig(*flipped) != whole, each.name);
+            } catch (const Error& error) {
+                QCOMPARE(error.kind(), ErrorKind::Usage);
+            }
+        }
+    }
+
+    /// GGUF files keep the factors alone, from which the setting is found again.
+    void llama3ScalingIsFoundAgain() {
+        for (const auto& [factor, context] : {std::pair{8, 8192}, {32, 8192}, {5, 100}}) {
+            Family f = plain("LlamaForCausalLM");
+            f.config["rope_theta"] = 500000.0;
+            f.config["rope_scaling"] = {{"rope_type", "llama3"},
+                                        {"factor", factor},
+                                        {"low_freq_factor", 1.0},
+                                        {"high_freq_factor", 4.0},
+                                        {"original_max_position_embeddings", context}};
+            const QTemporaryDir folder;
+            const std::filesystem::path path = folder.path().toStdString();
+            writeFolder(f, randomTensors(f), path);
+            exportGguf(*openModel(path), Recipe{}, path / "model.gguf", {});
+            const Json made = Json::parse(huggingFaceConfig(*openModel(path / "model.gguf")));
+            QVERIFY2(made["rope_scaling"] == f.config["rope_scaling"],
+                     made["rope_scaling"].dump().c_str());
+        }
     }
 
     void gptOssFromGguf() {
