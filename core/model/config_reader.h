@@ -30,6 +30,9 @@ struct ConfigReader {
     [[noreturn]] void refuse(std::string_view what) const;
 };
 
+/// A config.json whose settings of rotation stand where transformers had them before version 5,
+/// which keeps them in "rope_parameters": of all layers, or of each kind.
+Metadata withRopeSettings(const Metadata& metadata);
 /// Mixtures of config.json: how many experts (`count` names the key) and how many are used, and
 /// which layers have them ("decoder_sparse_step", "mlp_only_layers"; all, where it does not say).
 void readExperts(const ConfigReader& read, ModelConfig& config, const char* count);
