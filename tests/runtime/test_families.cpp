@@ -1076,6 +1076,7 @@ private slots:
         const std::vector<TokenId> tokens = prompt();
         checkBackends(model, PlainDecoder(f.facts, f.shape, f.names, tensors)
                                  .logits(std::vector<int>(tokens.begin(), tokens.end())));
+        QCOMPARE(model->get({Role::Up, 0, 0}).storedText(), std::string("mxfp4"));
         writeGptOss(f, tensors, path / "model.gguf", packed);
         const auto file = openModel(path / "model.gguf");
         int compared = 0;
