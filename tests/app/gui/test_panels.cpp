@@ -1,5 +1,6 @@
 #include "tests/app/gui/gui_test.h"
 
+#include "app/gui/export_menu.h"
 #include "app/gui/models/column_model.h"
 #include "app/gui/panels/layers_panel.h"
 #include "app/gui/panels/ledger_panel.h"
@@ -31,6 +32,7 @@ private slots:
     void baselineIsTold();
     void rightAnswersOfEveryLevel();
     void plotsAreExportedAndShownAsTables();
+    void variantsAreExported();
 
 private:
     QString format(TensorKey key) { return QString::fromUtf8(m_bench.choice(key)->format->name); }
@@ -43,6 +45,44 @@ void TestPanels::initTestCase() {
     m_bench.openModel(QString::fromStdString(sampleModelPath().string()));
     QTRY_VERIFY_WITH_TIMEOUT(m_bench.isRunning(), 60000);
     QVERIFY(m_bench.model()->config.layers >= 3);
+}
+
+/// As a file and as folders; what does not fit is greyed, and says why.
+void TestPanels::variantsAreExported() {
+    QWidget parent;
+    QMenu* menu = makeExportMenu(m_bench, &parent);
+    const auto entry = [menu](size_t index) {
+        emit menu->aboutToShow();
+        return menu->actions().at(qsizetype(index));
+    };
+    m_bench.setLevel(QStringLiteral("q4_k_m"));
+    QCOMPARE(exportKinds().size(), size_t(4));
+    QVERIFY(entry(0)->isEnabled());
+    for (size_t i = 1; i < exportKinds().size(); ++i) {
+        QVERIFY(!entry(i)->isEnabled());
+        QVERIFY2(entry(i)->toolTip().contains(QStringLiteral("cannot hold")),
+                 qPrintable(entry(i)->toolTip()));
+    }
+    m_bench.setLevel(QStringLiteral("int4"));
+    const QTemporaryDir folder;
+    for (size_t i = 0; i < exportKinds().size(); ++i) {
+        const char* container = exportKinds()[i].container;
+        QVERIFY2(entry(i)->isEnabled(), container);
+        QString path = folder.filePath(QLatin1String(container));
+        if (i == 0)
+            path += QStringLiteral(".gguf");
+        QSignalSpy written(&m_bench, &Workbench::exported);
+        m_bench.exportVariant(path, container);
+        QTRY_COMPARE_WITH_TIMEOUT(written.size(), 1, 60000);
+        QCOMPARE(written.front().front().toString(), path);
+        const auto model = openModel(path.toStdString());
+        QCOMPARE(model->unsupported, std::string());
+        const std::string stored = model->get({Role::Up, 0}).storedText();
+        QVERIFY2(stored.find('4') != std::string::npos, stored.c_str());
+    }
+    QSignalSpy problems(&m_bench, &Workbench::problem);
+    m_bench.exportVariant(QStringLiteral("/proc/no/such/place"), "gptq");
+    QTRY_COMPARE_WITH_TIMEOUT(problems.size(), 1, 60000);
 }
 
 void TestPanels::rightAnswersOfEveryLevel() {
