@@ -25,6 +25,7 @@ inline constexpr uint64_t kTextBytes = 1ull << 30;
 inline constexpr int kLayers = 4'096;
 inline constexpr int64_t kWidth = 1 << 20;
 inline constexpr int64_t kExperts = 1'024;
+inline constexpr int64_t kConvolutionTaps = 32;
 inline constexpr uint64_t kTemplateBytes = 1 << 20;
 inline constexpr int kTemplateParseDepth = 100;
 inline constexpr int kTemplateChain = 400;      ///< operations in a row, as in a + b + c…

@@ -107,18 +107,25 @@ void LayerStream::showHead(const Model& model, Tap& tap) const {
     if (!tap.wants(site))
         return;
     const std::vector<float> weight = decode(model.load({Role::OutputNorm, -1}));
+    const bool centred = model.config.norm == NormKind::Layer;
     const size_t width = weight.size();
+    std::vector<float> bias(width);
+    if (centred && model.find({Role::OutputNormBias, -1}))
+        bias = decode(model.load({Role::OutputNormBias, -1}));
     std::vector<float> rows(static_cast<size_t>(m_context) * width);
     for (size_t i = 0; i < m_windows.size(); ++i) {
         for (size_t row = 0; row < static_cast<size_t>(m_context); ++row) {
             const float* x = m_hidden.data() + (i * static_cast<size_t>(m_context) + row) * width;
-            double squares = 0;
+            double mean = 0, squares = 0;
+            for (size_t c = 0; centred && c < width; ++c)
+                mean += double(x[c]) / double(width);
             for (size_t c = 0; c < width; ++c)
-                squares += double(x[c]) * double(x[c]);
+                squares += (double(x[c]) - mean) * (double(x[c]) - mean);
             const auto factor = static_cast<float>(
                 1 / std::sqrt(squares / double(width) + double(model.config.normEpsilon)));
             for (size_t c = 0; c < width; ++c)
-                rows[row * width + c] = x[c] * factor * weight[c];
+                rows[row * width + c] =
+                    (x[c] - static_cast<float>(mean)) * factor * weight[c] + bias[c];
         }
         tap.values(site, m_context, static_cast<int32_t>(width), rows.data());
     }

@@ -6,8 +6,8 @@ namespace nibble {
 
 std::span<const Architecture* const> architectures() {
     static constexpr std::array kAll{
-        &kLlama,  &kMistral, &kMixtral, &kQwen2,   &kQwen2Moe, &kQwen3,   &kQwen3Moe, &kGemma,
-        &kGemma2, &kGemma3,  &kPhi3,    &kGranite, &kOlmo2,    &kSmollm3, &kGpt2,     &kGptOss,
+        &kLlama,  &kMistral, &kMixtral, &kQwen2, &kQwen2Moe, &kQwen3, &kQwen3Moe, &kGemma, &kGemma2,
+        &kGemma3, &kPhi3,    &kGranite, &kOlmo2, &kSmollm3,  &kGpt2,  &kGptOss,   &kLfm2,
     };
     return kAll;
 }

@@ -33,6 +33,6 @@ std::vector<float> llama3RopeFactors(const ModelConfig& config, double factor, d
 bool readLayerTypes(const Metadata& metadata, ModelConfig& config, int32_t window);
 
 extern const Architecture kLlama, kMistral, kMixtral, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe, kGemma,
-    kGemma2, kGemma3, kPhi3, kGranite, kOlmo2, kSmollm3, kGpt2, kGptOss;
+    kGemma2, kGemma3, kPhi3, kGranite, kOlmo2, kSmollm3, kGpt2, kGptOss, kLfm2;
 
 } // namespace nibble

@@ -9,11 +9,13 @@ namespace {
 
 enum class Kind : uint8_t { Vector, Norm, Matrix };
 
+enum class Part : uint8_t { Any, Expert, Attention, Convolution };
+
 struct RoleRow {
     Role role;
     const char* shortName;
     Kind kind = Kind::Vector;
-    bool ofExpert = false;
+    Part part = Part::Any;
 };
 
 constexpr std::array<RoleRow, kRoleCount> kRoles{{
@@ -27,28 +29,31 @@ constexpr std::array<RoleRow, kRoleCount> kRoles{{
     {Role::RopeFactorsShort, "rope short"},
     {Role::AttentionNorm, "attn norm", Kind::Norm},
     {Role::AttentionNormBias, "attn norm bias"},
-    {Role::Query, "q", Kind::Matrix},
-    {Role::Key, "k", Kind::Matrix},
-    {Role::Value, "v", Kind::Matrix},
-    {Role::AttentionOutput, "o", Kind::Matrix},
-    {Role::QueryBias, "q bias"},
-    {Role::KeyBias, "k bias"},
-    {Role::ValueBias, "v bias"},
-    {Role::AttentionOutputBias, "o bias"},
-    {Role::QueryNorm, "q norm", Kind::Norm},
-    {Role::KeyNorm, "k norm", Kind::Norm},
-    {Role::AttentionSinks, "sinks"},
+    {Role::Query, "q", Kind::Matrix, Part::Attention},
+    {Role::Key, "k", Kind::Matrix, Part::Attention},
+    {Role::Value, "v", Kind::Matrix, Part::Attention},
+    {Role::AttentionOutput, "o", Kind::Matrix, Part::Attention},
+    {Role::QueryBias, "q bias", Kind::Vector, Part::Attention},
+    {Role::KeyBias, "k bias", Kind::Vector, Part::Attention},
+    {Role::ValueBias, "v bias", Kind::Vector, Part::Attention},
+    {Role::AttentionOutputBias, "o bias", Kind::Vector, Part::Attention},
+    {Role::QueryNorm, "q norm", Kind::Norm, Part::Attention},
+    {Role::KeyNorm, "k norm", Kind::Norm, Part::Attention},
+    {Role::AttentionSinks, "sinks", Kind::Vector, Part::Attention},
     {Role::AttentionPostNorm, "attn post norm", Kind::Norm},
+    {Role::ConvolutionIn, "conv in", Kind::Matrix, Part::Convolution},
+    {Role::Convolution, "conv", Kind::Vector, Part::Convolution},
+    {Role::ConvolutionOut, "conv out", Kind::Matrix, Part::Convolution},
     {Role::FeedForwardNorm, "ffn norm", Kind::Norm},
     {Role::FeedForwardNormBias, "ffn norm bias"},
     {Role::Router, "router"},
     {Role::RouterBias, "router bias"},
-    {Role::Gate, "gate", Kind::Matrix, true},
-    {Role::Up, "up", Kind::Matrix, true},
-    {Role::Down, "down", Kind::Matrix, true},
-    {Role::GateBias, "gate bias", Kind::Vector, true},
-    {Role::UpBias, "up bias", Kind::Vector, true},
-    {Role::DownBias, "down bias", Kind::Vector, true},
+    {Role::Gate, "gate", Kind::Matrix, Part::Expert},
+    {Role::Up, "up", Kind::Matrix, Part::Expert},
+    {Role::Down, "down", Kind::Matrix, Part::Expert},
+    {Role::GateBias, "gate bias", Kind::Vector, Part::Expert},
+    {Role::UpBias, "up bias", Kind::Vector, Part::Expert},
+    {Role::DownBias, "down bias", Kind::Vector, Part::Expert},
     {Role::SharedRouter, "shared router"},
     {Role::SharedGate, "shared gate", Kind::Matrix},
     {Role::SharedUp, "shared up", Kind::Matrix},
@@ -90,6 +95,11 @@ bool ModelConfig::hasLocalRope() const {
     });
 }
 
+bool ModelConfig::hasConvolutions() const {
+    return std::ranges::any_of(
+        perLayer, [](const LayerConfig& layer) { return layer.mixer == Mixer::Convolution; });
+}
+
 int32_t ModelConfig::widestFeedForward() const {
     return std::max({feedForward, expertFeedForward, sharedFeedForward});
 }
@@ -120,7 +130,19 @@ bool isNorm(Role role) {
 }
 
 bool isOfExpert(Role role) {
-    return rowOf(role).ofExpert;
+    return rowOf(role).part == Part::Expert;
+}
+
+bool belongsTo(Role role, Mixer mixer) {
+    const Part part = rowOf(role).part;
+    return part != (mixer == Mixer::Attention ? Part::Convolution : Part::Attention);
+}
+
+std::span<const Role> firstProducts(Mixer mixer) {
+    static constexpr Role kAttention[] = {Role::Query, Role::Key, Role::Value};
+    static constexpr Role kConvolution[] = {Role::ConvolutionIn};
+    return mixer == Mixer::Attention ? std::span<const Role>(kAttention)
+                                     : std::span<const Role>(kConvolution);
 }
 
 } // namespace nibble

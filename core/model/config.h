@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,13 @@ struct YarnSettings {
     friend bool operator==(const YarnSettings&, const YarnSettings&) = default;
 };
 
+/// How tokens of a layer see each other: attention over a KV cache, or a gated short convolution
+/// (LFM2) over the last few tokens, whose state is of one size however many came before.
+enum class Mixer : uint8_t { Attention, Convolution };
+
 /// What differs from layer to layer.
 struct LayerConfig {
+    Mixer mixer = Mixer::Attention;
     int32_t window = 0; ///< tokens that are attended to, itself included; 0 = all
     enum class Positions : uint8_t { Global, Local, None } positions = Positions::Global;
     bool experts = false; ///< the feed-forward part is a mixture of experts
@@ -81,6 +87,7 @@ struct ModelConfig {
     ExpertGate expertGate = ExpertGate::Softmax;
     bool normsExpertWeights = true; ///< weights of the chosen experts are made to sum to 1
     float expertScale = 1;          ///< and multiplied by this
+    int32_t convolutionTaps = 0;    ///< tokens that a convolution sees, the row's own included
     /// Empty where all layers are alike.
     std::vector<LayerConfig> perLayer;
 
@@ -96,6 +103,8 @@ struct ModelConfig {
     }
     /// Whether some layer uses `localRope`.
     bool hasLocalRope() const;
+    /// Whether some layer is a convolution.
+    bool hasConvolutions() const;
     /// Radians per position of rotated pair i (float64 product rounded once).
     std::vector<float> ropeFrequencies(const Rope& of) const;
     std::vector<float> ropeFrequencies() const { return ropeFrequencies(rope); }
@@ -127,6 +136,9 @@ enum class Role : uint8_t {
     KeyNorm,
     AttentionSinks,    ///< one a head: a score that takes its share and adds nothing
     AttentionPostNorm, ///< of what attention adds
+    ConvolutionIn,     ///< makes b, c and x, each as wide as the hidden row
+    Convolution,       ///< [width][taps], the oldest token's first: c · Σ taps · (b · x)
+    ConvolutionOut,
     FeedForwardNorm,
     FeedForwardNormBias,
     Router,
@@ -155,6 +167,10 @@ bool isMatrix(Role role);
 bool isNorm(Role role);
 /// Whether the tensor belongs to one expert of a mixture (in layers that have them).
 bool isOfExpert(Role role);
+/// Whether layers with this mixer have the tensor.
+bool belongsTo(Role role, Mixer mixer);
+/// The first products of a layer with this mixer, which share its normed input.
+std::span<const Role> firstProducts(Mixer mixer);
 
 /// Names one tensor of a model: its role, its layer (-1 outside the layers), and the expert that it
 /// belongs to (-1 where it belongs to none).

@@ -19,6 +19,10 @@ struct ConfigReader {
     /// A count from 1 to `most`. UnsupportedModel where it differs from layer to layer.
     int32_t count(const char* name, int64_t most) const;
     int32_t countOr(const char* name, int64_t fallback, int64_t most) const;
+    /// The same of a number that is 0 for layers that have none of what is counted, which `has`
+    /// then says of each; it is filled where the key holds one number for each layer.
+    int32_t countWhereAny(const char* name, int64_t fallback, int64_t most,
+                          std::vector<bool>& has) const;
     /// 0 where the key is missing, null or 0.
     int32_t countOrNone(const char* name, int64_t most) const;
     float positive(const char* name, double fallback) const;
@@ -37,6 +41,9 @@ void readExperts(const ConfigReader& read, ModelConfig& config, const char* coun
 /// families have them.
 void readUpperWindows(const ConfigReader& read, ModelConfig& config);
 
+/// A config.json that says all of RoPE in "rope_parameters", as newer exporters write it, with the
+/// keys that older ones have; any other as it is.
+Metadata withRopeScaling(const Metadata& metadata);
 YarnSettings ggufYarn(const ConfigReader& read);
 YarnSettings huggingFaceYarn(const ConfigReader& read, const ModelConfig& config);
 /// Puts the divisors and the magnitude into config.rope.

@@ -85,7 +85,17 @@ void putGgufConfig(const Model& model, Metadata& metadata) {
     write.integer("feed_forward_length", c.feedForward);
     write.integer("vocab_size", c.vocabulary);
     write.integer("attention.head_count", c.heads);
-    write.integer("attention.head_count_kv", c.kvHeads);
+    if (c.hasConvolutions()) {
+        // Layers without keys and values are what tells convolutions.
+        MetadataValue::Integers heads;
+        for (const LayerConfig& layer : c.perLayer)
+            heads.push_back(layer.mixer == Mixer::Attention ? c.kvHeads : 0);
+        metadata.entries[write.prefix + "attention.head_count_kv"] = {
+            .value = std::move(heads), .storedType = gguf::kArray, .storedElementType = gguf::kI32};
+        write.integer("shortconv.l_cache", c.convolutionTaps);
+    } else {
+        write.integer("attention.head_count_kv", c.kvHeads);
+    }
     write.integer("attention.key_length", c.headSize);
     write.integer("attention.value_length", c.headSize);
     write.real(c.norm == NormKind::Layer ? "attention.layer_norm_epsilon"

@@ -3,6 +3,7 @@
 #include "core/base/limits.h"
 #include "core/base/mapped_file.h"
 #include "core/files/file_kind.h"
+#include "core/model/config_reader.h"
 #include "core/model/names.h"
 #include "core/model/tensor_index.h"
 
@@ -187,7 +188,7 @@ std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkp
     try {
         ModelConfig& config = model->config;
         config.architecture = architecture->name;
-        config = folder ? architecture->readHuggingFace(checkpoint->metadata)
+        config = folder ? architecture->readHuggingFace(withRopeScaling(checkpoint->metadata))
                         : architecture->readGguf(checkpoint->metadata);
         config.ropeStyle = folder ? RopeStyle::Halves : architecture->ggufRope;
         if (!folder)

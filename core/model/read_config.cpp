@@ -34,6 +34,20 @@ int32_t ConfigReader::countOr(const char* name, int64_t fallback, int64_t most) 
     return metadata.has(key(name)) ? count(name, most) : checked(key(name), fallback, 1, most);
 }
 
+int32_t ConfigReader::countWhereAny(const char* name, int64_t fallback, int64_t most,
+                                    std::vector<bool>& has) const {
+    const auto* each = metadata.findIntegers(key(name));
+    if (!each || each->empty() || std::ranges::find(*each, 0) == each->end())
+        return countOr(name, fallback, most);
+    const int64_t largest = std::ranges::max(*each);
+    for (const int64_t value : *each) {
+        if (value != 0 && value != largest)
+            refuse("layers with different numbers of key and value heads");
+        has.push_back(value != 0);
+    }
+    return checked(key(name), largest, 1, most);
+}
+
 int32_t ConfigReader::countOrNone(const char* name, int64_t most) const {
     return metadata.integerOr(key(name), 0) == 0 ? 0 : count(name, most);
 }
@@ -139,7 +153,8 @@ ModelConfig readGgufConfig(const Metadata& metadata, const char* name) {
     c.layers = read.count("block_count", limits::kLayers);
     c.width = read.count("embedding_length", limits::kWidth);
     c.heads = read.count("attention.head_count", limits::kWidth);
-    c.kvHeads = read.countOr("attention.head_count_kv", c.heads, limits::kWidth);
+    std::vector<bool> attends;
+    c.kvHeads = read.countWhereAny("attention.head_count_kv", c.heads, limits::kWidth, attends);
     c.headSize = read.countOr("attention.key_length", c.width / c.heads, limits::kWidth);
     if (metadata.integerOr(read.key("attention.value_length"), c.headSize) != c.headSize)
         read.refuse("keys and values of different length");
@@ -157,6 +172,13 @@ ModelConfig readGgufConfig(const Metadata& metadata, const char* name) {
             read.countOr("expert_feed_forward_length", c.feedForward, limits::kWidth);
     checkExperts(read, c);
     c.perLayer.resize(static_cast<size_t>(c.layers));
+    if (!attends.empty()) {
+        c.convolutionTaps = read.countOrNone("shortconv.l_cache", limits::kConvolutionTaps);
+        if (c.convolutionTaps == 0 || attends.size() != c.perLayer.size())
+            read.refuse("layers without attention that are no short convolutions");
+        for (size_t i = 0; i < attends.size(); ++i)
+            c.perLayer[i].mixer = attends[i] ? Mixer::Attention : Mixer::Convolution;
+    }
     // Families whose files keep one number know themselves which layers have the window.
     if (const auto* windowed = metadata.findBooleans(read.key("attention.sliding_window_pattern"));
         windowed && windowed->size() == c.perLayer.size())

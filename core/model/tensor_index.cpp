@@ -101,6 +101,12 @@ Shape expectedShape(const ModelConfig& c, Role role, bool ofExpert) {
         return {1, full ? c.kvWidth() : c.headSize};
     case Role::AttentionSinks:
         return {1, c.heads};
+    case Role::ConvolutionIn:
+        return {3 * int64_t(c.width), c.width};
+    case Role::Convolution:
+        return {c.width, c.convolutionTaps};
+    case Role::ConvolutionOut:
+        return {c.width, c.width};
     case Role::Router:
         return {c.experts, c.width};
     case Role::RouterBias:
@@ -240,8 +246,11 @@ std::vector<std::vector<TensorKey>> TensorIndex::groups(std::span<const TensorKe
 }
 
 bool TensorIndex::applies(const RoleName& row, int32_t layer) const {
-    const bool mixture = layer >= 0 && layer < m_config.layers && m_config.layer(layer).experts;
-    return layer < 0 || (!row.ofExperts && !isOfExpert(row.role)) || row.ofExperts == mixture;
+    if (layer < 0 || layer >= m_config.layers)
+        return layer < 0 || (!row.ofExperts && !isOfExpert(row.role));
+    const LayerConfig& at = m_config.layer(layer);
+    return belongsTo(row.role, at.mixer) &&
+           ((!row.ofExperts && !isOfExpert(row.role)) || row.ofExperts == at.experts);
 }
 
 void TensorIndex::addKeys(const RoleName& row, int32_t layer, std::vector<TensorKey>& keys,
@@ -335,8 +344,12 @@ TensorInfo TensorIndex::cut(const TensorInfo& info, const Part& part, int64_t fi
                                        values[static_cast<size_t>(c * all + first + r)];
                            return out;
                        });
-    if (whole)
-        return info;
+    if (whole) {
+        TensorInfo same = info;
+        if (key.role == Role::Convolution) // which folders keep as [width][1][taps]
+            same.dims = dims;
+        return same;
+    }
     if (vectors) {
         // Float vectors: cut by values instead of rows.
         TensorInfo column = info;

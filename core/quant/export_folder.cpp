@@ -162,6 +162,8 @@ private:
             if (isLinearLayer(key))
                 m_scheme.floatModules.push_back(stem(item.name));
             item.parts.push_back({"", floatDtype(format), info.dims});
+            if (key.role == Role::Convolution)
+                item.parts.back().dims.insert(item.parts.back().dims.begin() + 1, 1);
         } else {
             addQuantized(item, choice, format);
         }

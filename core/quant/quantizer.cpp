@@ -150,8 +150,10 @@ std::vector<Quantizer::Fold> Quantizer::foldsOf(TensorKey key) const {
         if (m_model.find(producers.front()))
             folds.push_back({std::move(consumers), std::move(producers)});
     };
-    add({{Role::Query, layer}, {Role::Key, layer}, {Role::Value, layer}},
-        {{Role::AttentionNorm, layer}, {Role::AttentionNormBias, layer}});
+    std::vector<TensorKey> first;
+    for (const Role role : firstProducts(c.layer(layer).mixer))
+        first.push_back({role, layer});
+    add(std::move(first), {{Role::AttentionNorm, layer}, {Role::AttentionNormBias, layer}});
     add({{Role::AttentionOutput, layer}}, {{Role::Value, layer}, {Role::ValueBias, layer}});
     if (!c.layer(layer).experts && c.gated)
         add({{Role::Gate, layer}, {Role::Up, layer}},

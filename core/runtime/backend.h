@@ -15,6 +15,12 @@ namespace nibble {
 /// every layer and on every backend.
 inline constexpr int32_t kPageTokens = 32;
 
+/// Layers that are convolutions keep in each page what they need of its last tokens: position p in
+/// slot p mod (taps - 1). A sequence goes on where it ended, or from a page's first token.
+inline int32_t stateSlots(const ModelConfig& config) {
+    return config.convolutionTaps > 1 ? config.convolutionTaps - 1 : 0;
+}
+
 /// One row of a forward call: a token of one sequence at one position.
 struct BatchRow {
     TokenId token = 0;
@@ -78,8 +84,8 @@ struct StageOptions {
 /// Used from one thread. The steps are fused so that a step costs one synchronisation on a GPU; all
 /// are mandatory, and forward() in runner.cpp is the only caller:
 ///
-///   if (stage.begin(batch, tap)) { embed | setHidden; per layer: qkv, attention, attentionOutput,
-///   gateUp, down; logits }   stage.end();   readLogits | readHidden
+///   if (stage.begin(batch, tap)) { embed | setHidden; per layer: qkv, attention, attentionOutput
+///   | convolution, gateUp, down; logits }   stage.end();   readLogits | readHidden
 class Stage {
 public:
     virtual ~Stage() = default;
@@ -88,7 +94,7 @@ public:
     /// kernels is converted to f16 and its path says so. Error{OutOfMemory} when it does not fit.
     virtual void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) = 0;
 
-    /// Copies a KV page (a fork's partly filled last page before it is written).
+    /// Copies a page with the states in it (a fork's partly filled last page before it is written).
     virtual void copyPage(int32_t from, int32_t to) = 0;
 
     /// Starts a call. False when a recording for this shape exists and the steps need not be
@@ -100,9 +106,12 @@ public:
     virtual void qkv(int32_t layer) = 0; ///< norm, Q K V products (+ biases), RoPE, append to KV
     virtual void attention(int32_t layer) = 0;       ///< softmax(q·K) V per head
     virtual void attentionOutput(int32_t layer) = 0; ///< product (+ bias) + residual
-    virtual void gateUp(int32_t layer) = 0;          ///< norm, two products, SiLU(gate) · up
-    virtual void down(int32_t layer) = 0;            ///< product + residual
-    virtual void logits() = 0;                       ///< norm and head for Batch::logitRows
+    /// Instead of these three, in layers that are convolutions: norm, product, gated taps over the
+    /// row and those before it, product + residual.
+    virtual void convolution(int32_t layer) = 0;
+    virtual void gateUp(int32_t layer) = 0; ///< norm, two products, SiLU(gate) · up
+    virtual void down(int32_t layer) = 0;   ///< product + residual
+    virtual void logits() = 0;              ///< norm and head for Batch::logitRows
     /// Executes and waits. Error{DeviceLost} when the device went away.
     virtual void end() = 0;
     virtual void readHidden(std::span<float> out) = 0; ///< [rows][width]

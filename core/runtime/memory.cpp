@@ -39,12 +39,18 @@ bool stageHolds(const ModelConfig& config, const StageOptions& options, TensorKe
     }
 }
 
+uint64_t statePageBytes(const ModelConfig& config) {
+    return uint64_t(stateSlots(config)) * uint64_t(config.width) * sizeof(float);
+}
+
 uint64_t kvBytes(const ModelConfig& config, const StageOptions& options) {
-    const uint64_t values = uint64_t(config.kvWidth()) * kPageTokens * uint64_t(options.pages) *
-                            uint64_t(options.layers.end - options.layers.begin);
-    return static_cast<uint64_t>(static_cast<double>(values) *
-                                 (bitsPerValue(options.kFormat) + bitsPerValue(options.vFormat)) /
-                                 8);
+    const double page = double(config.kvWidth()) * kPageTokens *
+                        (bitsPerValue(options.kFormat) + bitsPerValue(options.vFormat)) / 8;
+    uint64_t bytes = 0;
+    for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer)
+        bytes += config.layer(layer).mixer == Mixer::Convolution ? statePageBytes(config)
+                                                                 : static_cast<uint64_t>(page);
+    return bytes * uint64_t(options.pages);
 }
 
 MemoryUse Backend::predict(const ModelConfig& config, const StageOptions& options) const {

@@ -15,7 +15,10 @@ StageOptions stageOptions(const ModelConfig& config, const RunOptions& options, 
 /// tied), norm and head where it heads. RoPE factors are part of the config.
 bool stageHolds(const ModelConfig& config, const StageOptions& options, TensorKey key);
 
-/// Bytes of the keys and values of `pages` pages in plain layout.
+/// Bytes that a page has for the states of a layer that is a convolution.
+uint64_t statePageBytes(const ModelConfig& config);
+
+/// Bytes of the keys and values (or states) of `pages` pages in plain layout.
 uint64_t kvBytes(const ModelConfig& config, const StageOptions& options);
 
 } // namespace nibble

@@ -20,7 +20,7 @@ struct Runner::State {
 
     void checkPlacement() const;
     void makeWritable(Session& session, int32_t from, int32_t to);
-    void check(std::span<const ForwardRow> rows) const;
+    void check(std::span<const ForwardRow> rows, bool whole) const;
     void addRows(std::span<const ForwardRow> rows);
     void forget(std::span<const ForwardRow> rows);
     void runStages(LayerRange layers, std::span<const float> hiddenIn, const ForwardIo& io);
@@ -54,7 +54,8 @@ Runner::Runner(std::shared_ptr<const Model> model, RunOptions options)
     s.model = std::move(model);
     s.options = std::move(options);
     s.checkPlacement();
-    s.pages = std::make_shared<Session::Pages>(pageCount(s.options));
+    s.pages =
+        std::make_shared<Session::Pages>(pageCount(s.options), s.model->config.hasConvolutions());
     const ModelConfig config = s.model->config.inContext(s.options.context);
     for (size_t i = 0; i < s.options.placement.size(); ++i) {
         s.stageOptions.push_back(nibble::stageOptions(s.model->config, s.options, i));
@@ -102,7 +103,7 @@ void Runner::State::makeWritable(Session& session, int32_t from, int32_t to) {
 
 /// Refuses rows that cannot run before anything is changed: tokens outside the vocabulary,
 /// positions with a gap, full sessions, too few free pages.
-void Runner::State::check(std::span<const ForwardRow> rows) const {
+void Runner::State::check(std::span<const ForwardRow> rows, bool whole) const {
     int32_t pagesNeeded = 0;
     for (size_t begin = 0; begin < rows.size();) {
         const Session& session = *rows[begin].session;
@@ -112,6 +113,10 @@ void Runner::State::check(std::span<const ForwardRow> rows) const {
         if (first > session.m_length)
             fail(ErrorKind::Internal, "Position {} of a session that holds {} tokens.", first,
                  session.m_length);
+        if (whole && first < session.m_length && pages->rewound(first) != first)
+            fail(ErrorKind::Internal,
+                 "Position {} in the middle of a page, of which only the end's state is kept.",
+                 first);
         int32_t next = first;
         for (; begin < rows.size() && rows[begin].session == &session; ++begin, ++next) {
             if (rows[begin].position >= 0 && rows[begin].position != next)
@@ -160,11 +165,12 @@ void Runner::State::addRows(std::span<const ForwardRow> rows) {
     batch.sequences.resize(sequences);
 }
 
-/// After a failed call: what was appended is not in the cache, so sessions forget it.
+/// After a failed call: what was appended is not in the cache, so sessions forget it. Their states
+/// may be those of tokens that are forgotten.
 void Runner::State::forget(std::span<const ForwardRow> rows) {
     for (size_t i = 0; i < batch.rows.size(); ++i)
         if (i == 0 || rows[i].session != rows[i - 1].session)
-            rows[i].session->m_length = batch.rows[i].position;
+            rows[i].session->m_length = pages->rewound(batch.rows[i].position);
 }
 
 /// The forward pass of every architecture, over the layers that one stage holds.
@@ -182,10 +188,14 @@ void Runner::State::runStage(size_t index, LayerRange layers, bool enters, const
         if (enters)
             stage.embed();
         for (int32_t layer = layers.begin; layer < layers.end; ++layer) {
-            stage.qkv(layer);
-            check();
-            stage.attention(layer);
-            stage.attentionOutput(layer);
+            if (model->config.layer(layer).mixer == Mixer::Convolution) {
+                stage.convolution(layer);
+            } else {
+                stage.qkv(layer);
+                check();
+                stage.attention(layer);
+                stage.attentionOutput(layer);
+            }
             check();
             stage.gateUp(layer);
             check();
@@ -241,7 +251,7 @@ void Runner::forward(std::span<const ForwardRow> rows, const ForwardIo& io) {
         io.hiddenOut->clear();
     if (io.logits)
         io.logits->clear();
-    s.check(rows);
+    s.check(rows, layers == LayerRange{0, config.layers});
     const auto most = static_cast<size_t>(s.options.maxRows);
     for (size_t at = 0; at < rows.size(); at += most) {
         const auto chunk = rows.subspan(at, std::min(most, rows.size() - at));

@@ -42,7 +42,8 @@ public:
     int32_t length() const { return m_length; }
     /// Another session with the same past; nothing is copied until one of them writes.
     Session fork() const;
-    /// Forgets everything from position `length` on.
+    /// Forgets everything from position `length` on, and where layers keep states up to 31 tokens
+    /// before it: length() says what is left.
     void truncate(int32_t length);
 
 private:

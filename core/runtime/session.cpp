@@ -4,7 +4,8 @@
 
 namespace nibble {
 
-Session::Pages::Pages(int32_t count) : owners(static_cast<size_t>(count)) {
+Session::Pages::Pages(int32_t count, bool holdsStates)
+    : owners(static_cast<size_t>(count)), holdStates(holdsStates) {
     free.reserve(owners.size());
     for (int32_t page = count; page-- > 0;)
         free.push_back(page);
@@ -53,8 +54,9 @@ Session Session::fork() const {
 void Session::truncate(int32_t length) {
     if (length < 0 || length > m_length)
         return;
-    m_length = length;
-    const auto needed = static_cast<size_t>((length + kPageTokens - 1) / kPageTokens);
+    if (length < m_length)
+        m_length = m_pool->rewound(length);
+    const auto needed = static_cast<size_t>((m_length + kPageTokens - 1) / kPageTokens);
     while (m_pages.size() > needed) {
         m_pool->release(m_pages.back());
         m_pages.pop_back();

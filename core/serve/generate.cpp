@@ -54,9 +54,10 @@ public:
         size_t common = 0;
         while (common < most && held[common] == prompt[common])
             ++common;
-        held.resize(common);
         m_conversation.session.truncate(static_cast<int32_t>(common));
-        return static_cast<int32_t>(common);
+        const int32_t left = m_conversation.session.length();
+        held.resize(static_cast<size_t>(left));
+        return left;
     }
 
     /// Computes the rest of the prompt; false when cancelled on the way.

@@ -16,9 +16,17 @@ endif()
 
 find_program(NIBBLE_CCACHE ccache)
 if(NIBBLE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-    set(CMAKE_CXX_COMPILER_LAUNCHER "${NIBBLE_CCACHE}")
+    # The settings are what it needs to keep files that were compiled with a precompiled header.
+    set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+        "${NIBBLE_CCACHE}")
     set(CMAKE_C_COMPILER_LAUNCHER "${NIBBLE_CCACHE}")
+    add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>")
 endif()
+
+# Parsed once for each library, which saves nearly half of a clean build's time. Sources still include what they use:
+# the headless preset builds without.
+set(NIBBLE_COMMON_HEADERS <algorithm> <cmath> <filesystem> <functional> <map> <memory> <optional> <span> <string>
+    <vector> <fmt/format.h>)
 
 # nibble_library(NAME [LINK targets...]): a static library of every source in the calling folder.
 # The link list is the layering: a folder can only include what it links.
@@ -36,6 +44,10 @@ function(nibble_library name)
     add_library(${name} STATIC ${sources})
     set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
     target_link_libraries(${name} PUBLIC nibble_options ${ARG_LINK})
+    list(LENGTH sources count)
+    if(count GREATER 8)
+        target_precompile_headers(${name} PRIVATE ${NIBBLE_COMMON_HEADERS})
+    endif()
 endfunction()
 
 # nibble_tests(FOLDER LABEL label LINK targets...): one Qt Test executable per tests/FOLDER/test_*.cpp.
@@ -52,6 +64,7 @@ function(nibble_tests folder)
         add_executable(${target} ${source})
         set_target_properties(${target} PROPERTIES AUTOMOC ON)
         target_link_libraries(${target} PRIVATE nibble_test_support ${ARG_LINK} Qt6::Test)
+        target_precompile_headers(${target} REUSE_FROM nibble_test_headers)
         add_test(NAME ${prefix}.${stem} COMMAND ${target})
         set_tests_properties(${prefix}.${stem} PROPERTIES LABELS quick TIMEOUT 300)
         if(NIBBLE_SANITIZE MATCHES "address") # see tests/support/keep_libraries.cpp

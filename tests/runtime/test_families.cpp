@@ -263,6 +263,28 @@ std::vector<Family> families() {
                     {"n_positions", 256}, {"activation_function", "gelu_new"},
                     {"vocab_size", 80},   {"layer_norm_epsilon", 1e-5}};
     }
+    {
+        Family& f = add("Lfm2ForCausalLM");
+        f.tied = true;
+        f.shape.layers = 4;
+        f.facts.queryKeyNorm = FamilyFacts::Qk::Head;
+        f.facts.frequency = turning(1e6, 16);
+        f.facts.convolves = [](int layer) { return layer % 2 == 0; };
+        f.facts.taps = 3;
+        f.names.inputNorm = "operator_norm";
+        f.names.feedForwardNorm = "ffn_norm";
+        f.names.finalNorm = "model.embedding_norm.weight";
+        f.names.queryNorm = "self_attn.q_layernorm";
+        f.names.keyNorm = "self_attn.k_layernorm";
+        f.names.output = "self_attn.out_proj";
+        f.names.gate = "feed_forward.w1";
+        f.names.up = "feed_forward.w3";
+        f.names.down = "feed_forward.w2";
+        f.config = {{"conv_L_cache", 3},       {"full_attn_idxs", {1, 3}},
+                    {"block_ff_dim", 140},     {"block_auto_adjust_ff_dim", true},
+                    {"block_multiple_of", 32}, {"intermediate_size", 1},
+                    {"norm_eps", 1e-5},        {"rope_parameters", {{"rope_theta", 1e6}}}};
+    }
     return all;
 }
 
@@ -328,19 +350,24 @@ PlainTensors randomTensors(const Family& f) {
         norm(in + n.feedForwardNorm, w);
         norm(in + n.attentionPostNorm, w);
         norm(in + n.feedForwardPostNorm, w);
-        if (n.queryKeyValue.empty()) {
+        if (f.facts.convolves(layer)) {
+            matrix(in + n.convolution + "in_proj", 3 * w, w);
+            put(in + n.convolution + "conv.weight", {w, 1, f.facts.taps}, 1);
+            matrix(in + n.convolution + "out_proj", w, w);
+        } else if (n.queryKeyValue.empty()) {
             matrix(in + n.query, qw, w, f.biased);
             matrix(in + n.key, kw, w, f.biased);
             matrix(in + n.value, kw, w, f.biased);
         } else {
             matrix(in + n.queryKeyValue, qw + 2 * kw, w, f.biased);
         }
-        if (f.facts.queryKeyNorm != FamilyFacts::Qk::None) {
+        if (f.facts.queryKeyNorm != FamilyFacts::Qk::None && !f.facts.convolves(layer)) {
             const bool full = f.facts.queryKeyNorm == FamilyFacts::Qk::Full;
             norm(in + n.queryNorm, full ? qw : s.headSize);
             norm(in + n.keyNorm, full ? kw : s.headSize);
         }
-        matrix(in + n.output, w, qw, f.facts.layerNorm || f.biasedEverywhere);
+        if (!f.facts.convolves(layer))
+            matrix(in + n.output, w, qw, f.facts.layerNorm || f.biasedEverywhere);
         if (!n.sinks.empty())
             put(in + n.sinks, {s.heads}, 1);
         if (f.facts.mixture(layer)) {
@@ -553,6 +580,8 @@ std::vector<Switch> switches() {
          [](ModelConfig& c) { c.attentionCap = 0; }},
         {"logit cap", [](const ModelConfig& c) { return c.logitCap > 0; },
          [](ModelConfig& c) { c.logitCap = 0; }},
+        {"convolution taps", [](const ModelConfig& c) { return c.hasConvolutions(); },
+         [](ModelConfig& c) { c.convolutionTaps = 2; }},
         {"experts used", mixes, [](ModelConfig& c) { c.expertsUsed = 1; }},
         {"norm of expert weights",
          [](const ModelConfig& c) { return c.experts > 0 && c.expertGate == ExpertGate::Softmax; },
@@ -609,6 +638,89 @@ void checkSwitches(const std::shared_ptr<const Model>& model, const std::vector<
         const double error = relativeError(logitsOf(flipped, openCpu()), expected);
         QVERIFY2(error > kWrong, qPrintable(QString("%1: %2").arg(each.name).arg(error)));
     }
+}
+
+void checkStates(const Family& f, const PlainTensors& tensors,
+                 const std::shared_ptr<const Model>& model,
+                 const std::shared_ptr<Backend>& backend) {
+    std::vector<TokenId> text, other;
+    for (int i = 0; i < 75; ++i) { // more than two pages
+        text.push_back((i * 29 + 7 * i * i + 3) % 80);
+        other.push_back((i * 31 + 5 * i * i + 1) % 80);
+    }
+    const auto plain = [&](std::vector<TokenId> tokens) {
+        const auto all = PlainDecoder(f.facts, f.shape, f.names, tensors)
+                             .logits(std::vector<int>(tokens.begin(), tokens.end()));
+        return std::vector<float>(all.end() - f.shape.vocabulary, all.end());
+    };
+    const auto joined = [](std::vector<TokenId> a, const std::vector<TokenId>& b, size_t from) {
+        a.insert(a.end(), b.begin() + static_cast<int64_t>(from), b.end());
+        return a;
+    };
+    const std::vector<float> expected = plain(text);
+    const auto same = [&](const std::vector<float>& logits, const std::vector<float>& wanted) {
+        return relativeError(logits, wanted) < kRounding;
+    };
+    const std::span<const TokenId> all(text);
+    for (const int32_t rows : {64, 16, 1}) {
+        const auto runner = makeRunner(model, placeAll(*model, backend), ActivationFormat::Float,
+                                       rows, KvFormat::F32, 6);
+        Session session = runner->newSession();
+        QVERIFY(same(runner->append(session, text), expected));
+
+        // In pieces that end in the middle of pages, beside another text in the same calls.
+        Session a = runner->newSession(), b = runner->newSession();
+        std::vector<float> logits;
+        for (size_t at = 0, count = 1; at < text.size(); at += count, count = at % 7 + 1) {
+            count = std::min(count, text.size() - at);
+            std::vector<ForwardRow> call;
+            for (size_t i = at; i < at + count; ++i)
+                call.push_back({&a, text[i], -1, i + 1 == text.size()});
+            for (size_t i = at; i < at + count; ++i)
+                call.push_back({&b, other[i], -1, i + 1 == text.size()});
+            ForwardIo io;
+            io.logits = &logits;
+            runner->forward(call, io);
+        }
+        const auto half = static_cast<int64_t>(logits.size() / 2);
+        QVERIFY(same({logits.begin(), logits.begin() + half}, expected));
+        QVERIFY(same({logits.begin() + half, logits.end()}, plain(other)));
+
+        // Two that share their past up to the middle of a page.
+        Session first = runner->newSession();
+        runner->append(first, all.first(45));
+        Session second = first.fork();
+        runner->append(first, all.subspan(45, 3));
+        const auto changed = runner->append(second, std::span(other).subspan(45));
+        QVERIFY(same(changed, plain(joined({text.begin(), text.begin() + 45}, other, 45))));
+        QVERIFY(same(runner->append(first, all.subspan(48)), expected));
+
+        // Cut in the middle of a page it goes on from the page's start, at its end from there.
+        first.truncate(50);
+        QCOMPARE(first.length(), 32);
+        QVERIFY(same(runner->append(first, all.subspan(32)), expected));
+        first.truncate(75);
+        QCOMPARE(first.length(), 75);
+        first.truncate(64);
+        QCOMPARE(first.length(), 64);
+        QVERIFY(same(runner->append(first, all.subspan(64)), expected));
+
+        // A call that was cancelled leaves what can go on.
+        Session stopped = runner->newSession();
+        runner->append(stopped, all.first(40));
+        const std::atomic<bool> cancel = true;
+        QVERIFY_EXCEPTION_THROWN(
+            runner->append(stopped, all.subspan(40, 8), false, nullptr, &cancel), Error);
+        QCOMPARE(stopped.length(), 32);
+        QVERIFY(same(runner->append(stopped, all.subspan(32)), expected));
+    }
+    // Whole layers on another device.
+    const auto split = makeRunner(model, {{{0, 1}, openCpu()}, {{1, 4}, backend}});
+    Session session = split->newSession();
+    QVERIFY(same(split->append(session, text), expected));
+    QCOMPARE(split->memory().kv,
+             predictMemory(*model, split->options(), [](TensorKey) { return 0; })[0].kv +
+                 predictMemory(*model, split->options(), [](TensorKey) { return 0; })[1].kv);
 }
 
 } // namespace
@@ -704,6 +816,30 @@ private slots:
         QVERIFY(logitsOf(openModel(path / "again.gguf"), openCpu()) == logitsOf(model, openCpu()));
         NIBBLE_NEED_LAVAPIPE(backend);
         QVERIFY(relativeError(logitsOf(model, backend), expected) < kRounding);
+    }
+
+    /// However a text is cut into calls, sessions and forks, a hybrid's states follow.
+    void statesOfConvolutions_data() {
+        QTest::addColumn<bool>("vulkan");
+        QTest::addRow("cpu") << false;
+        QTest::addRow("vulkan") << true;
+    }
+    void statesOfConvolutions() {
+        QFETCH(bool, vulkan);
+        std::shared_ptr<Backend> backend = openCpu();
+        if (vulkan) {
+            NIBBLE_NEED_LAVAPIPE(lavapipe);
+            backend = lavapipe;
+        }
+        const auto f = std::find_if(m_families.begin(), m_families.end(), [](const Family& each) {
+            return each.huggingFaceClass == "Lfm2ForCausalLM";
+        });
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.path().toStdString();
+        const PlainTensors tensors = randomTensors(*f);
+        writeFolder(*f, tensors, path);
+        const auto model = openModel(path);
+        checkStates(*f, tensors, model, backend);
     }
 
     void onVulkan_data() { family_data(); }

@@ -163,6 +163,21 @@ std::vector<double> PlainDecoder::mixed(int layer, const std::vector<double>& x)
     return sum;
 }
 
+/// c · Σ filter[t] · (b · x) over the last tokens, of rows [b, c, x].
+std::vector<double> PlainDecoder::convolved(const std::string& in, size_t row,
+                                            const Rows& rows) const {
+    const PlainTensor& filter = *find(in + n.convolution + "conv.weight");
+    const auto width = static_cast<size_t>(s.width), taps = static_cast<size_t>(f.taps);
+    std::vector<double> out(width, 0.0);
+    for (size_t i = 0; i < width; ++i) {
+        for (size_t back = 0; back < taps && back <= row; ++back)
+            out[i] += double(filter.values[i * taps + taps - 1 - back]) * rows[row - back][i] *
+                      rows[row - back][2 * width + i];
+        out[i] *= rows[row][width + i];
+    }
+    return out;
+}
+
 std::vector<float> PlainDecoder::logits(const std::vector<int>& tokens) const {
     const PlainTensor& table = *find(n.embedding);
     Rows x;
@@ -186,6 +201,10 @@ std::vector<float> PlainDecoder::logits(const std::vector<int>& tokens) const {
         const auto kvWidth = int64_t(s.kvHeads) * s.headSize, width = int64_t(s.heads) * s.headSize;
         for (size_t row = 0; row < x.size(); ++row) {
             const auto a = normed(x[row], in + n.inputNorm);
+            if (f.convolves(layer)) {
+                q.push_back(product(a, in + n.convolution + "in_proj"));
+                continue;
+            }
             if (n.queryKeyValue.empty()) {
                 q.push_back(product(a, in + n.query));
                 k.push_back(product(a, in + n.key));
@@ -211,7 +230,9 @@ std::vector<float> PlainDecoder::logits(const std::vector<int>& tokens) const {
             }
         }
         for (size_t row = 0; row < x.size(); ++row) {
-            auto made = product(attended(layer, row, q, k, v), in + n.output);
+            auto made = f.convolves(layer)
+                            ? product(convolved(in, row, q), in + n.convolution + "out_proj")
+                            : product(attended(layer, row, q, k, v), in + n.output);
             if (!n.attentionPostNorm.empty())
                 made = normed(made, in + n.attentionPostNorm);
             addTo(x[row], made);

@@ -33,6 +33,9 @@ struct FamilyFacts {
     double rotationMagnitude = 1;
     int rotated = 0; ///< values of a head
     std::function<bool(int layer)> mixture = [](int) { return false; };
+    /// Layers that have a gated short convolution in attention's place, over `taps` tokens.
+    std::function<bool(int layer)> convolves = [](int) { return false; };
+    int taps = 0;
     bool normsExpertWeights = true;
     bool transposed = false; ///< matrices lie as [inputs][outputs]
 };
@@ -53,7 +56,8 @@ struct PlainNames {
                 feedForwardNorm = "post_attention_layernorm", gateUp, gate = "mlp.gate_proj",
                 up = "mlp.up_proj", down = "mlp.down_proj", feedForwardPostNorm,
                 router = "mlp.gate", expert = "mlp.experts.", expertGate = "gate_proj",
-                expertUp = "up_proj", expertDown = "down_proj", shared, sharedRouter, sinks;
+                expertUp = "up_proj", expertDown = "down_proj", shared, sharedRouter, sinks,
+                convolution = "conv.";
 };
 
 class PlainDecoder {
@@ -80,6 +84,7 @@ private:
     std::vector<double> attended(int layer, size_t row, const Rows& q, const Rows& k,
                                  const Rows& v) const;
     std::vector<double> mixed(int layer, const std::vector<double>& x) const;
+    std::vector<double> convolved(const std::string& in, size_t row, const Rows& x) const;
     void rotate(int layer, size_t position, double* head) const;
 
     const FamilyFacts& f;

@@ -147,6 +147,8 @@
 #define NORMED_NOTHING 0
 #define NORMED_ROW 1
 #define NORMED_HEAD 2
+/* convolution.comp: whether it keeps what later calls need, or computes. */
+#define ID_KEEPS 61
 
 /* probe_read.comp, probe_rate.comp */
 #define PROBE_WORKGROUP 256
@@ -249,6 +251,13 @@ struct RouteArguments {
     float epsilon;
     float scale;
     uint slots;
+};
+
+struct ConvolutionArguments {
+    uint width;
+    uint taps;
+    uint stepRows;
+    uint listsAt;
 };
 
 struct StoreKvArguments {

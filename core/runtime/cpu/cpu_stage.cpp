@@ -5,6 +5,7 @@
 #include "core/model/names.h"
 #include "core/runtime/cpu/row_functions.h"
 #include "core/runtime/logits.h"
+#include "core/runtime/memory.h"
 
 #include <algorithm>
 #include <cmath>
@@ -44,15 +45,21 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
     const auto layers = static_cast<size_t>(options.layers.end - options.layers.begin);
     m_layerMatrices.resize(layers + 1);
     m_layerVectors.resize(layers + 1);
-    m_layerBytes = m_layout.pageBytes() * static_cast<size_t>(options.pages);
+    size_t cacheBytes = 0;
+    for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer) {
+        m_layerAt.push_back(cacheBytes);
+        cacheBytes += pageBytes(layer) * static_cast<size_t>(options.pages);
+    }
     try {
-        m_kv = AlignedBuffer<std::byte>(m_layerBytes * layers);
+        m_kv = AlignedBuffer<std::byte>(cacheBytes);
         m_hidden = AlignedBuffer<float>(maxRows * size_t(config.width));
         m_product =
             AlignedBuffer<float>(maxRows * size_t(std::max(config.width, innerWidth(config))));
         m_query = AlignedBuffer<float>(maxRows * size_t(config.queryWidth()));
         m_key = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
         m_value = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
+        if (config.hasConvolutions())
+            m_gates = AlignedBuffer<float>(maxRows * 3 * size_t(config.width));
         for (Turn& turn : m_turns) {
             turn.cosines = AlignedBuffer<float>(maxRows * turn.frequencies.size());
             turn.sines = AlignedBuffer<float>(maxRows * turn.frequencies.size());
@@ -82,14 +89,17 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
 
 MemoryUse CpuStage::predict(const ModelConfig& config, const StageOptions& options) {
     const KvLayout layout(config, options.kFormat, options.vFormat);
-    const auto layers = static_cast<uint64_t>(options.layers.end - options.layers.begin);
     const bool mixture = config.experts > 0;
     const auto perRow = static_cast<uint64_t>(
         config.width * (mixture ? 2 : 1) + std::max(config.width, innerWidth(config)) +
         config.queryWidth() + 2 * config.kvWidth() +
+        (config.hasConvolutions() ? 3 * config.width : 0) +
         config.ropeDimensions / 2 * (config.hasLocalRope() ? 4 : 2));
     MemoryUse use;
-    use.kv = layout.pageBytes() * static_cast<uint64_t>(options.pages) * layers;
+    for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer)
+        use.kv += uint64_t(options.pages) * (config.layer(layer).mixer == Mixer::Convolution
+                                                 ? statePageBytes(config)
+                                                 : layout.pageBytes());
     use.scratch = perRow * sizeof(float) * static_cast<uint64_t>(options.maxRows) +
                   ActivationRows::bytesFor(options.maxRows, innerCols(config), 1) +
                   ActivationRows::bytesFor(options.maxRows, innerWidth(config), 1) +
@@ -136,9 +146,11 @@ void CpuStage::allowGathers() {
 
 /// Room for the forms of the products that share an input, so that none is made while running.
 void CpuStage::allowForms(int32_t layer) {
+    static constexpr Role kBoth[] = {Role::Gate, Role::Up};
+    constexpr std::span<const Role> kGated(kBoth);
     const auto& placed = m_layerMatrices[slot(m_options, layer)];
     for (const auto& sharing :
-         {std::vector{Role::Query, Role::Key, Role::Value}, std::vector{Role::Gate, Role::Up}}) {
+         {firstProducts(Mixer::Attention), firstProducts(Mixer::Convolution), kGated}) {
         std::vector<const InputForm*> forms;
         for (const Role role : sharing)
             if (const CpuMatrix* matrix = placed[static_cast<size_t>(role)])
@@ -169,9 +181,9 @@ const float* CpuStage::vectorOf(TensorKey key) const {
 }
 
 void CpuStage::copyPage(int32_t from, int32_t to) {
-    const size_t bytes = m_layout.pageBytes();
-    for (int32_t layer = 0; layer < m_options.layers.end - m_options.layers.begin; ++layer) {
-        std::byte* base = m_kv.data() + m_layerBytes * size_t(layer);
+    for (int32_t layer = m_options.layers.begin; layer < m_options.layers.end; ++layer) {
+        const size_t bytes = pageBytes(layer);
+        std::byte* base = pages(layer);
         std::memcpy(base + bytes * size_t(to), base + bytes * size_t(from), bytes);
     }
 }
@@ -321,7 +333,7 @@ void CpuStage::qkv(int32_t layer) {
         static_cast<size_t>(weights[0]->units() + weights[1]->units() + weights[2]->units()), 1,
         std::ref(multiply));
 
-    std::byte* cache = m_kv.data() + m_layerBytes * slot(m_options, layer);
+    std::byte* cache = pages(layer);
     const int32_t kvWidth = m_config.kvWidth(), queryWidth = m_config.queryWidth();
     const LayerConfig::Positions positions = m_config.layer(layer).positions;
     const Turn& turn = m_turns[positions == LayerConfig::Positions::Local ? 1 : 0];
@@ -382,7 +394,7 @@ void CpuStage::qkv(int32_t layer) {
 
 void CpuStage::attention(int32_t layer) {
     m_input.begin(rows(), m_config.queryWidth());
-    const std::byte* cache = m_kv.data() + m_layerBytes * slot(m_options, layer);
+    const std::byte* cache = pages(layer);
     const auto heads = static_cast<size_t>(m_config.kvHeads);
     const float* sinks = vector(Role::AttentionSinks, layer);
     const auto body = [&](size_t begin, size_t end) {
@@ -493,8 +505,8 @@ MemoryUse CpuStage::memory() const {
         use.weights += values.size() * sizeof(float);
     use.kv = m_kv.bytes();
     use.scratch = m_hidden.bytes() + m_product.bytes() + m_query.bytes() + m_key.bytes() +
-                  m_value.bytes() + m_added.bytes() + m_input.bytes() + m_inner.bytes() +
-                  m_routed.bytes();
+                  m_value.bytes() + m_added.bytes() + m_gates.bytes() + m_input.bytes() +
+                  m_inner.bytes() + m_routed.bytes();
     for (const Turn& turn : m_turns)
         use.scratch += turn.cosines.bytes() + turn.sines.bytes();
     for (const ActivationRows& gathered : m_gathered)

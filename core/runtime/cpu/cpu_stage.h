@@ -23,6 +23,7 @@ public:
     void qkv(int32_t layer) override;
     void attention(int32_t layer) override;
     void attentionOutput(int32_t layer) override;
+    void convolution(int32_t layer) override;
     void gateUp(int32_t layer) override;
     void down(int32_t layer) override;
     void logits() override;
@@ -77,6 +78,11 @@ private:
     void route(int32_t layer);
     void addExpert(const FeedForward& part, std::span<const Chosen> rows);
     void runExperts(int32_t layer);
+    size_t pageBytes(int32_t layer) const;
+    std::byte* pages(int32_t layer) {
+        return m_kv.data() + m_layerAt[size_t(layer - m_options.layers.begin)];
+    }
+    float* state(int32_t layer, int32_t sequence, int32_t position);
     void tap(TapSite::What what, TensorKey key, const ActivationRows& input);
     int32_t rows() const { return static_cast<int32_t>(m_batch->rows.size()); }
     float* hidden(int64_t row) { return m_hidden.data() + row * m_config.width; }
@@ -92,9 +98,10 @@ private:
     std::vector<std::array<const float*, kRoleCount>> m_layerVectors;
 
     std::array<Turn, 2> m_turns; ///< of ModelConfig::rope and localRope
-    size_t m_layerBytes = 0;
+    /// Where the pages of a layer begin: keys and values, or states [page][slot][width].
+    std::vector<size_t> m_layerAt;
     AlignedBuffer<std::byte> m_kv;
-    AlignedBuffer<float> m_hidden, m_query, m_key, m_value, m_product, m_added;
+    AlignedBuffer<float> m_hidden, m_query, m_key, m_value, m_product, m_added, m_gates;
     ActivationRows m_input, m_inner, m_routed;
     std::vector<std::vector<Chosen>> m_chosen; ///< by expert, of the layer that runs
     std::array<ActivationRows, 3> m_gathered;

@@ -12,7 +12,16 @@ uint64_t DeviceKvCache::layerBytes(const ModelConfig& config, KvFormat format, i
     return static_cast<uint64_t>(bytes) * uint64_t(pages);
 }
 
-DeviceKvCache::DeviceKvCache(const ModelConfig& config, KvFormat format, int32_t layers,
+uint64_t DeviceKvCache::bytesOf(const ModelConfig& config, KvFormat format, LayerRange layers,
+                                int32_t pages) {
+    uint64_t bytes = 0;
+    for (int32_t layer = layers.begin; layer < layers.end; ++layer)
+        if (config.layer(layer).mixer == Mixer::Attention)
+            bytes += layerBytes(config, format, pages);
+    return bytes;
+}
+
+DeviceKvCache::DeviceKvCache(const ModelConfig& config, KvFormat format, LayerRange layers,
                              int32_t pages, MemoryPool& memory)
     : m_format(format), m_pageBytes(layerBytes(config, format, 1)) {
     if (isQuantized() && config.headSize % KV_BLOCK != 0)
@@ -26,8 +35,10 @@ DeviceKvCache::DeviceKvCache(const ModelConfig& config, KvFormat format, int32_t
              "MB; "
              "choose a smaller context or a smaller KV format.",
              bytes >> 20, memory.largestBinding() >> 20);
-    for (int32_t i = 0; i < layers; ++i)
-        m_layers.push_back(memory.allocate(bytes, "The KV cache"));
+    for (int32_t layer = layers.begin; layer < layers.end; ++layer)
+        m_layers.push_back(config.layer(layer).mixer == Mixer::Attention
+                               ? memory.allocate(bytes, "The KV cache")
+                               : Allocation());
 }
 
 uint64_t DeviceKvCache::bytes() const {
@@ -39,6 +50,8 @@ uint64_t DeviceKvCache::bytes() const {
 
 void DeviceKvCache::copyPage(Recording& recording, int32_t from, int32_t to) const {
     for (const Allocation& layer : m_layers) {
+        if (!layer)
+            continue;
         BufferView a = layer, b = layer;
         a.offset += m_pageBytes * uint64_t(from);
         b.offset += m_pageBytes * uint64_t(to);

@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/model/names.h"
 #include "core/runtime/logits.h"
+#include "core/runtime/memory.h"
 
 #include <fmt/format.h>
 
@@ -39,14 +40,20 @@ int32_t innerWidth(const ModelConfig& c) {
     return c.experts > 0 ? std::max(c.expertFeedForward, c.feedForward) : c.feedForward;
 }
 
+/// Values of a row that a layer's mixer makes.
+int32_t mixedWidth(const ModelConfig& c) {
+    return c.hasConvolutions() ? std::max(c.width, c.queryWidth()) : c.queryWidth();
+}
+
 uint64_t floatsBytes(const ModelConfig& c, const StageOptions& o, int32_t rows) {
     const auto slots = uint64_t(slotsOf(c, rows));
     const bool normed = c.queryKeyNorm != QueryKeyNorm::None;
     const int quantized =
         DeviceKvCache::isQuantized(o.kFormat) + DeviceKvCache::isQuantized(o.vFormat);
     uint64_t values =
-        uint64_t(rows) * uint64_t(2 * c.width + 2 * c.queryWidth() + quantized * c.kvWidth() +
-                                  (o.heads ? 2 * c.vocabulary : 0));
+        uint64_t(rows) *
+        uint64_t(2 * c.width + c.queryWidth() + mixedWidth(c) + quantized * c.kvWidth() +
+                 (c.hasConvolutions() ? 3 * c.width : 0) + (o.heads ? 2 * c.vocabulary : 0));
     values += 2 * slots * uint64_t(innerWidth(c));
     if (normed)
         values += uint64_t(rows) * uint64_t(c.queryWidth() + c.kvWidth());
@@ -98,7 +105,9 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
     };
     m_hidden = floats(config.width);
     m_query = floats(config.queryWidth());
-    m_attended = floats(config.queryWidth());
+    m_attended = floats(mixedWidth(config));
+    if (config.hasConvolutions())
+        m_gates = floats(3 * config.width);
     const auto slotFloats = [&](int32_t width) {
         return device.allocate(uint64_t(slots(m_maxRows)) * uint64_t(width) * 4, "Scratch memory");
     };
@@ -127,9 +136,13 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
     m_step = m_context->uploader.written->allocate(stepWords(config, options, m_maxRows) * 4,
                                                    "Step data");
     m_hiddenHost = host.allocate(m_hidden.size(), "Step data");
-    const int32_t layers = options.layers.end - options.layers.begin;
-    m_keys = {config, options.kFormat, layers, options.pages, device};
-    m_values = {config, options.vFormat, layers, options.pages, device};
+    m_keys = {config, options.kFormat, options.layers, options.pages, device};
+    m_values = {config, options.vFormat, options.layers, options.pages, device};
+    for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer)
+        m_states.push_back(config.layer(layer).mixer == Mixer::Convolution && stateSlots(config) > 0
+                               ? device.allocate(statePageBytes(config) * uint64_t(options.pages),
+                                                 "The states of convolutions")
+                               : Allocation());
     if (m_keys.isQuantized())
         m_key = floats(config.kvWidth());
     if (m_values.isQuantized())
@@ -145,9 +158,11 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
 MemoryUse VulkanStage::predict(const ModelConfig& config, const StageOptions& options) {
     const int32_t rows = padRows(options.maxRows, kWidestRows);
     MemoryUse use;
-    use.kv = (DeviceKvCache::layerBytes(config, options.kFormat, options.pages) +
-              DeviceKvCache::layerBytes(config, options.vFormat, options.pages)) *
-             uint64_t(options.layers.end - options.layers.begin);
+    use.kv = DeviceKvCache::bytesOf(config, options.kFormat, options.layers, options.pages) +
+             DeviceKvCache::bytesOf(config, options.vFormat, options.layers, options.pages);
+    for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer)
+        if (config.layer(layer).mixer == Mixer::Convolution)
+            use.kv += statePageBytes(config) * uint64_t(options.pages);
     use.scratch =
         Recording::kUnusedBytes + floatsBytes(config, options, rows) +
         stepWords(config, options, rows) * 4 + inputBytes(config, rows, ActivationFormat::Float) +
@@ -278,7 +293,7 @@ BufferView VulkanStage::vector(Role role, int32_t layer) const {
     return found == m_vectors.end() ? BufferView() : BufferView(found->second);
 }
 
-VulkanStage::Forms VulkanStage::formsOf(std::initializer_list<Role> roles, int32_t layer) const {
+VulkanStage::Forms VulkanStage::formsOf(std::span<const Role> roles, int32_t layer) const {
     Forms all;
     for (const Role role : roles)
         if (const DeviceForm* form = matrix(role, layer).form.get();
@@ -291,6 +306,15 @@ void VulkanStage::copyPage(int32_t from, int32_t to) {
     Recording once(m_context->uploader.device, m_context->uploader.pipelines, m_unused);
     m_keys.copyPage(once, from, to);
     m_values.copyPage(once, from, to);
+    for (const Allocation& states : m_states) {
+        if (!states)
+            continue;
+        const uint64_t bytes = statePageBytes(m_config);
+        BufferView a = states, b = states;
+        a.offset += bytes * uint64_t(from);
+        b.offset += bytes * uint64_t(to);
+        once.copy(a, b, bytes);
+    }
     once.finish();
     once.run();
 }
@@ -471,11 +495,13 @@ MemoryUse VulkanStage::memory() const {
     for (const auto& [key, values] : m_vectors)
         use.weights += values.size();
     use.kv = m_keys.bytes() + m_values.bytes();
+    for (const Allocation& states : m_states)
+        use.kv += states.size();
     for (const Allocation* a :
-         {&m_hidden,   &m_query,       &m_attended, &m_gate,       &m_up,
-          &m_logits,   &m_counter,     &m_unused,   &m_key,        &m_value,
-          &m_rawQuery, &m_rawKey,      &m_added,    &m_routes,     &m_sharedGate,
-          &m_sharedUp, &m_sharedAdded, &m_step,     &m_hiddenHost, &m_logitsHost})
+         {&m_hidden,     &m_query,      &m_attended,   &m_gate,     &m_up,          &m_logits,
+          &m_counter,    &m_unused,     &m_key,        &m_value,    &m_rawQuery,    &m_rawKey,
+          &m_added,      &m_routes,     &m_sharedGate, &m_sharedUp, &m_sharedAdded, &m_step,
+          &m_hiddenHost, &m_logitsHost, &m_gates})
         use.scratch += a->size();
     for (const auto& [key, in] : m_inputs)
         use.scratch += in.words.size() + in.info.size();

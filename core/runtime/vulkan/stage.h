@@ -37,6 +37,7 @@ public:
     void qkv(int32_t layer) override;
     void attention(int32_t layer) override;
     void attentionOutput(int32_t layer) override;
+    void convolution(int32_t layer) override;
     void gateUp(int32_t layer) override;
     void down(int32_t layer) override;
     void logits() override;
@@ -123,7 +124,10 @@ private:
 
     const DeviceMatrix& matrix(Role role, int32_t layer) const;
     BufferView vector(Role role, int32_t layer) const;
-    Forms formsOf(std::initializer_list<Role> roles, int32_t layer) const;
+    Forms formsOf(std::span<const Role> roles, int32_t layer) const;
+    Forms formsOf(std::initializer_list<Role> roles, int32_t layer) const {
+        return formsOf(std::span(roles.begin(), roles.size()), layer);
+    }
     std::shared_ptr<const DeviceForm> deviceForm(const InputForm& form, int64_t cols) const;
     Input& input(const InputKey& key);
     /// The buffers of a form that is among those prepared in a slot.
@@ -162,6 +166,7 @@ private:
     int32_t slots(int32_t rows) const;
     /// The product of keys or values, into the cache or, where it keeps codes, into `rows`.
     void keyOrValue(Role role, int32_t layer, const DeviceKvCache& cache, const Allocation& rows);
+    void outputProduct(Role role, Role bias, int32_t layer);
     void storeCodes(int32_t layer, const DeviceKvCache& cache, const Allocation& rows);
     std::vector<int64_t> rotatedOrder(TensorKey key, int64_t rows) const;
 
@@ -184,6 +189,8 @@ private:
     std::map<InputKey, Input> m_inputs;
     std::array<Forms, 3> m_prepared; ///< by slot, while recording
     DeviceKvCache m_keys, m_values;
+    std::vector<Allocation> m_states; ///< of layers that are convolutions: [page][slot][width]
+    Allocation m_gates;               ///< b, c and x of their rows
 
     std::map<Shape, Recorded> m_recorded;
     Recorded m_once; ///< being recorded, or of a tapped call

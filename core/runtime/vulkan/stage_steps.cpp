@@ -357,14 +357,19 @@ void VulkanStage::attention(int32_t layer) {
 }
 
 void VulkanStage::attentionOutput(int32_t layer) {
-    Product p{.role = Role::AttentionOutput,
+    outputProduct(Role::AttentionOutput, Role::AttentionOutputBias, layer);
+}
+
+/// hidden += what the layer's mixer made, prepared in kInner.
+void VulkanStage::outputProduct(Role role, Role bias, int32_t layer) {
+    Product p{.role = role,
               .layer = layer,
               .slot = kInner,
               .rows = m_shape.rows,
               .epilogue = m_config.postNorms ? uint32_t(EPILOGUE_STORE) : uint32_t(EPILOGUE_ADD),
               .out = m_config.postNorms ? m_added : m_hidden,
               .outStride = m_config.width,
-              .bias = vector(Role::AttentionOutputBias, layer)};
+              .bias = vector(bias, layer)};
     m_ready = false;
     Forms forms;
     Preparation next;
@@ -449,7 +454,7 @@ void VulkanStage::down(int32_t layer) {
                   .bias = vector(Role::DownBias, layer)};
         Preparation next;
         if (layer + 1 < m_shape.lastLayer) {
-            const Forms forms = formsOf({Role::Query, Role::Key, Role::Value}, layer + 1);
+            const Forms forms = formsOf(firstProducts(m_config.layer(layer + 1).mixer), layer + 1);
             next = normOf(Role::AttentionNorm, layer + 1);
             m_ready = canTail(forms);
             p.tail = m_ready ? &next : nullptr;
