@@ -36,8 +36,14 @@ struct Batch {
     std::vector<std::vector<int32_t>> sequences;
     /// Rows whose logits are wanted, ascending; may be empty (the head is then not run).
     std::vector<int32_t> logitRows;
-    /// The layers of this stage that the call runs: all of them, or a part in a partial pass.
+    /// The layers of this stage that the call runs: all of them, or a part in a partial pass; none
+    /// where it only computes logits.
     LayerRange layers;
+    /// Whether the first layer's mixer ran elsewhere before, and the last one's feed-forward part
+    /// will run elsewhere.
+    bool skipsMixer = false, skipsFeedForward = false;
+    /// The stage's call before this one had the same rows, which it need not prepare again.
+    bool sameRows = false;
 };
 
 /// Where a tap listens: the input of a matrix product (key = the product's tensor; products that
@@ -71,13 +77,29 @@ struct StepTime {
     double microseconds = 0; ///< of all of them together
 };
 
+/// What a stage holds of a layer: all of it, its mixer with the cache, its feed-forward part, or
+/// nothing.
+enum class LayerPart : uint8_t { Whole, Mixer, FeedForward, None };
+
 struct StageOptions {
     LayerRange layers;
-    bool embeds = true; ///< holds the token embedding and turns tokens into rows
-    bool heads = true;  ///< holds the output norm and head and computes logits
+    std::vector<LayerPart> parts; ///< of each of these layers; empty = all are whole
+    bool embeds = true;           ///< holds the token embedding and turns tokens into rows
+    bool heads = true;            ///< holds the output norm and head and computes logits
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
     int32_t pages = 0;   ///< KV pages to hold, for all sessions together
     int32_t maxRows = 0; ///< rows of the largest forward call
+
+    LayerPart part(int32_t layer) const {
+        return parts.empty() ? LayerPart::Whole : parts[size_t(layer - layers.begin)];
+    }
+    bool mixes(int32_t layer) const {
+        return part(layer) == LayerPart::Whole || part(layer) == LayerPart::Mixer;
+    }
+    bool feeds(int32_t layer) const {
+        return part(layer) == LayerPart::Whole || part(layer) == LayerPart::FeedForward;
+    }
+    bool mixesAny() const;
 };
 
 /// One backend's part of a running model: a range of layers with its weights, KV pages and scratch.
@@ -86,6 +108,8 @@ struct StageOptions {
 ///
 ///   if (stage.begin(batch, tap)) { embed | setHidden; per layer: qkv, attention, attentionOutput
 ///   | convolution, gateUp, down; logits }   stage.end();   readLogits | readHidden
+///
+/// Of a layer that a stage holds in part, it runs its part's steps.
 class Stage {
 public:
     virtual ~Stage() = default;

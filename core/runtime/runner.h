@@ -23,6 +23,15 @@ struct RunOptions {
     int32_t sessions = 1;   ///< how many full sessions the KV pages must suffice for
     int32_t maxRows = 128;  ///< rows of one forward call; longer prompts run in chunks
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
+    /// Of these layers' mixtures the feed-forward parts run on another backend than the rest of the
+    /// layer. None where it is null.
+    LayerRange expertLayers{};
+    std::shared_ptr<Backend> expertBackend = nullptr;
+
+    bool movesExperts(const ModelConfig& config, int32_t layer) const {
+        return expertBackend && layer >= expertLayers.begin && layer < expertLayers.end &&
+               config.layer(layer).experts;
+    }
 };
 
 /// All layers on one backend.
@@ -102,7 +111,8 @@ public:
     const Model& model() const;
     const RunOptions& options() const;
     MemoryUse memory() const;
-    std::vector<MemoryUse> stageMemory() const; ///< the same for each placement
+    /// The same for each placement, and last for the experts that run apart, where some do.
+    std::vector<MemoryUse> stageMemory() const;
     std::vector<PathReport> paths() const;
     double barriersPerLayer() const;
     /// Step times of the last call on each stage's own clock, once timed is set; by stage.
@@ -114,8 +124,8 @@ private:
     std::unique_ptr<State> m_state;
 };
 
-/// What a runner with these options would take on each placement's device, before anything is
-/// loaded; `weightBytes(key)` gives a tensor's plane bytes in the intended format.
+/// What a runner with these options would take, as Runner::stageMemory() tells it, before anything
+/// is loaded; `weightBytes(key)` gives a tensor's plane bytes in the intended format.
 std::vector<MemoryUse> predictMemory(const Model& model, const RunOptions& options,
                                      const std::function<uint64_t(TensorKey)>& weightBytes);
 
