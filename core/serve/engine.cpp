@@ -23,7 +23,7 @@ Progress undisturbed(const Progress& progress) {
 /// Whether a runner made for one can go on under the other by replacing tensors alone.
 bool sameRunner(const Recipe& a, const EngineOptions& x, const Recipe& b, const EngineOptions& y) {
     return a.kFormat == b.kFormat && a.vFormat == b.vFormat && x.device == y.device &&
-           x.context == y.context && x.gpuLayers == y.gpuLayers;
+           x.context == y.context && x.gpuLayers == y.gpuLayers && x.cpuExperts == y.cpuExperts;
 }
 
 } // namespace
@@ -42,7 +42,7 @@ Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& reci
     const Recipe effective = effectiveRecipe(recipe, options);
     Loaded loaded{planOn(*model, recipe, options, device), nullptr};
     RunOptions run = runOptionsFor(effective, options, device->info());
-    run.placement = placeLayers(*model, loaded.plan.gpuLayers, device);
+    place(run, model->config, loaded.plan.split(), device);
     loaded.runner = std::make_unique<Runner>(model, std::move(run));
     applyRecipe(*loaded.runner, effective, nullptr, progress,
                 calibrationFor(model, effective, progress, options.calibration));
@@ -54,7 +54,7 @@ Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& reci
 RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options) {
     const auto device = openDevice(options.device);
     RunOptions run = runOptionsFor(effectiveRecipe(recipe, options), options, device->info());
-    run.placement = placeLayers(model, planOn(model, recipe, options, device).gpuLayers, device);
+    place(run, model.config, planOn(model, recipe, options, device).split(), device);
     return run;
 }
 
@@ -110,13 +110,13 @@ void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
     base->requireRunnable();
     State& state = *m_state;
     bool makeRoom = false;
-    if (state.runner && !state.deviceLost && options.gpuLayers < 0) {
+    if (state.runner && !state.deviceLost && (options.gpuLayers < 0 || options.cpuExperts < 0)) {
         const auto device = openDevice(options.device);
         const LoadPlan beside = planOn(*base, recipe, options, device);
         const bool same = beside.asked == this->device().id;
-        makeRoom = beside.isShort() && same &&
-                   planOn(*base, recipe, options, device, usedMemory().use.total()).gpuLayers >
-                       beside.gpuLayers;
+        makeRoom =
+            beside.isShort() && same &&
+            planOn(*base, recipe, options, device, usedMemory().use.total()).hasMoreThan(beside);
     }
     if (!makeRoom)
         return load(std::move(base), recipe, options, progress);
@@ -159,9 +159,9 @@ void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Pro
     const Recipe effective = effectiveRecipe(recipe, options);
     if (state.deviceLost || !sameRunner(state.effective, state.options, effective, options))
         return reopen(recipe, options, progress);
-    // A larger or smaller recipe may leave other layers to the CPU.
+    // A larger or smaller recipe may leave other layers or experts to the CPU.
     LoadPlan plan = planInstead(recipe, options);
-    if (plan.gpuLayers != state.plan.gpuLayers)
+    if (plan.split() != state.plan.split())
         return reopen(recipe, options, progress);
     // What differs between the two recipes is what may have been replaced; with another calibration
     // also what is made by the same rules.
@@ -317,7 +317,8 @@ Ledger Engine::predictedMemory(const Model& model, const Recipe& recipe,
                                const EngineOptions& options, const DeviceInfo& device) {
     const Recipe effective = effectiveRecipe(recipe, options);
     RunOptions run = runOptionsFor(effective, options, device);
-    run.placement = placeLayers(model, options.gpuLayers, openDevice(device.id));
+    place(run, model.config, {options.gpuLayers, std::max(options.cpuExperts, 0)},
+          openDevice(device.id));
     const auto bytes = [&](TensorKey key) { return recipeBytes(model, effective, key); };
     Ledger ledger;
     ledger.use = predictMemory(model, run, bytes).front();

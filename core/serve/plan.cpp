@@ -1,6 +1,7 @@
 #include "core/serve/plan.h"
 
 #include "core/base/error.h"
+#include "core/runtime/memory.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -29,10 +30,52 @@ std::string sizeText(uint64_t bytes) {
                                    : fmt::format("{:.2f}\u00a0GB", double(bytes) * 1e-9);
 }
 
-void addPlace(std::string& text, const DeviceInfo& device, LayerRange layers, bool split) {
+/// "layers 21–32 and the experts of layers 9–20", or one of them.
+std::string placeText(LayerRange layers, LayerRange experts) {
+    std::string text;
+    if (layers.begin < layers.end)
+        text = fmt::format("layers {}–{}", layers.begin + 1, layers.end);
+    if (experts.begin < experts.end)
+        text += fmt::format("{}the experts of layers {}–{}", text.empty() ? "" : " and ",
+                            experts.begin + 1, experts.end);
+    return text;
+}
+
+void addPlace(std::string& text, const DeviceInfo& device, LayerRange layers, LayerRange experts,
+              bool split) {
     text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", device.name, device.id);
     if (split)
-        text += fmt::format(", layers {}–{}", layers.begin + 1, layers.end);
+        text += fmt::format(", {}", placeText(layers, experts));
+}
+
+/// What a part runs, of so many layers.
+std::string sharesText(const PlanPart& part, int32_t layers) {
+    const int32_t own = part.layers.end - part.layers.begin;
+    std::string text = own > 0 ? fmt::format("{} of {} layers", own, layers) : "";
+    if (part.withoutExperts > 0)
+        text += fmt::format(", {} of them without their experts,", part.withoutExperts);
+    if (part.expertLayers > 0)
+        text += fmt::format("{}the experts of {} {}", text.empty() ? "" : " and ",
+                            part.expertLayers, part.expertLayers == 1 ? "layer" : "layers");
+    return text;
+}
+
+int32_t mixturesIn(const ModelConfig& config, LayerRange layers) {
+    int32_t count = 0;
+    for (int32_t layer = layers.begin; layer < layers.end; ++layer)
+        count += config.layer(layer).experts;
+    return count;
+}
+
+/// The last layers, of which `mixtures` are mixtures, from such a one on.
+LayerRange lastMixtures(const ModelConfig& config, int32_t mixtures) {
+    LayerRange range{config.layers, config.layers};
+    for (int32_t layer = config.layers; layer-- > 0 && mixtures > 0;)
+        if (config.layer(layer).experts) {
+            range.begin = layer;
+            --mixtures;
+        }
+    return range;
 }
 
 /// Bytes of each tensor under the recipe, counted once for all cuts that are tried.
@@ -50,31 +93,40 @@ struct Planner {
     std::shared_ptr<Backend> device;
     uint64_t deviceFree = 0;
 
-    std::vector<MemoryUse> uses(int32_t gpuLayers) {
-        run.placement = placeLayers(model, gpuLayers, device);
+    std::vector<MemoryUse> uses(Split split) {
+        place(run, model.config, split, device);
         return predictMemory(model, run, [&](TensorKey key) { return bytes.at(key); });
     }
+    bool fits(Split split) { return uses(split).front().total() <= usable(deviceFree); }
     /// The most layers that the device holds. More never take less, so that the cut is found by
     /// halving.
-    int32_t mostLayers() {
-        int32_t fits = 0, above = model.config.layers + 1;
-        while (above - fits > 1) {
-            const int32_t middle = fits + (above - fits) / 2;
-            if (uses(middle).front().total() <= usable(deviceFree))
-                fits = middle;
-            else
-                above = middle;
+    int32_t mostLayers(int32_t cpuExperts) {
+        int32_t most = 0, above = model.config.layers + 1;
+        while (above - most > 1) {
+            const int32_t middle = most + (above - most) / 2;
+            (fits({middle, cpuExperts}) ? most : above) = middle;
         }
-        return fits;
+        return most;
     }
-    /// Weights that a token reads in layers: all but the embedding, of which it reads a row, and of
-    /// experts its share.
-    uint64_t tokenBytes(LayerRange layers) const {
+    /// The fewest mixtures without whose experts the device holds so many layers, or all mixtures.
+    int32_t fewestExperts(int32_t gpuLayers, int32_t mixtures) {
+        int32_t below = -1, fewest = mixtures;
+        while (fewest - below > 1) {
+            const int32_t middle = below + (fewest - below) / 2;
+            (fits({gpuLayers, middle}) ? fewest : below) = middle;
+        }
+        return fewest;
+    }
+    /// Weights that a token reads on a stage: all but the embedding, of which it reads a row, and
+    /// of experts its share.
+    uint64_t tokenBytes(size_t index) const {
+        const StageOptions stage = stageOptions(model.config, run, index);
         uint64_t sum = 0;
         for (const auto& [key, size] : bytes) {
-            const bool head = key == model.headKey() || key.role == Role::OutputNorm;
-            if (head ? layers.end == model.config.layers
-                     : key.layer >= layers.begin && key.layer < layers.end)
+            const bool head = key == model.headKey();
+            const bool embeds =
+                key.role == Role::TokenEmbedding || key.role == Role::PositionEmbedding;
+            if (head ? stage.heads : !embeds && stageHolds(model.config, stage, key))
                 sum += key.expert < 0 ? size
                                       : size * uint64_t(model.config.expertsUsed) /
                                             uint64_t(model.config.experts);
@@ -84,6 +136,13 @@ struct Planner {
 };
 
 } // namespace
+
+int32_t LoadPlan::expertsApart() const {
+    int32_t sum = 0;
+    for (const PlanPart& part : parts)
+        sum += part.expertLayers;
+    return sum;
+}
 
 bool LoadPlan::fits() const {
     return std::ranges::all_of(parts, [](const PlanPart& part) { return part.fits(); });
@@ -102,30 +161,40 @@ std::optional<double> LoadPlan::tokensPerSecond() const {
 std::string LoadPlan::deviceText() const {
     std::string text;
     for (const PlanPart& part : parts)
-        addPlace(text, part.device, part.layers, isSplit());
-    if (parts.size() == 1 && isShort())
+        addPlace(text, part.device, part.layers, part.experts, isSplit());
+    if (automatic && gpuLayers == 0)
         text += fmt::format(", as no layer fits {}", asked);
     return text;
 }
 
-std::string placementText(const std::vector<Placement>& placement) {
+std::string placementText(const RunOptions& run) {
     std::string text;
-    for (const Placement& part : placement)
-        addPlace(text, part.backend->info(), part.layers, placement.size() > 1);
+    const std::string apart = run.expertBackend ? run.expertBackend->info().id : "";
+    bool named = apart.empty();
+    for (const Placement& part : run.placement) {
+        const DeviceInfo device = part.backend->info();
+        const bool both = device.id == apart;
+        addPlace(text, device, part.layers, both ? run.expertLayers : LayerRange{},
+                 run.placement.size() > 1 || !apart.empty());
+        named = named || both;
+    }
+    if (!named)
+        addPlace(text, run.expertBackend->info(), {}, run.expertLayers, true);
     return text;
 }
 
 std::string LoadPlan::text() const {
     std::string text;
     for (const PlanPart& part : parts)
-        text += fmt::format(
-            "{}{} of {} layers on {} ({}): {} of weights, {} of KV cache, {} of scratch; {} free",
-            text.empty() ? "" : ". ", part.layers.end - part.layers.begin, layers, part.device.name,
-            part.device.id, sizeText(part.use.weights), sizeText(part.use.kv),
-            sizeText(part.use.scratch), sizeText(part.free));
+        text +=
+            fmt::format("{}{} on {} ({}): {} of weights, {} of KV cache, {} of scratch; {} free",
+                        text.empty() ? "" : ". ", sharesText(part, layers), part.device.name,
+                        part.device.id, sizeText(part.use.weights), sizeText(part.use.kv),
+                        sizeText(part.use.scratch), sizeText(part.free));
     text += ".";
     if (isShort())
-        text += fmt::format(" {} cannot hold all layers.", asked);
+        text += fmt::format(" {} cannot hold all {}.", asked,
+                            automatic && gpuLayers < layers ? "layers" : "experts");
     if (const auto speed = tokensPerSecond())
         text += fmt::format(" Estimated from memory bandwidth: {}\u00a0tokens/s.",
                             *speed < 10 ? fmt::format("{:.1f}", *speed)
@@ -134,7 +203,9 @@ std::string LoadPlan::text() const {
         if (!part.fits())
             text += fmt::format(" {} is {} short: choose a smaller level or context{}.",
                                 part.device.id, sizeText(part.use.total() - part.free),
-                                part.device.kind == "cpu" ? "" : ", or fewer --gpu-layers");
+                                part.device.kind == "cpu" ? ""
+                                : cpuExperts < mixtures   ? ", or more --cpu-experts"
+                                                          : ", or fewer --gpu-layers");
     return text;
 }
 
@@ -168,16 +239,68 @@ RunOptions runOptionsFor(const Recipe& recipe, const EngineOptions& options,
     return run;
 }
 
-std::vector<Placement> placeLayers(const Model& model, int32_t gpuLayers,
-                                   const std::shared_ptr<Backend>& device) {
-    const int32_t layers = model.config.layers;
-    if (gpuLayers < 0 || gpuLayers >= layers)
-        return {{{0, layers}, device}};
+void place(RunOptions& run, const ModelConfig& config, Split split,
+           const std::shared_ptr<Backend>& device) {
+    const int32_t layers = config.layers;
+    const int32_t own = split.gpuLayers < 0 ? layers : std::min(split.gpuLayers, layers);
     const auto cpu = openCpu();
-    if (gpuLayers == 0)
-        return {{{0, layers}, cpu}};
-    return {{{0, gpuLayers}, device}, {{gpuLayers, layers}, cpu}};
+    run.placement.clear();
+    if (own > 0)
+        run.placement.push_back({{0, own}, device});
+    if (own < layers)
+        run.placement.push_back({{own, layers}, cpu});
+    // Layers that are on the CPU as wholes have their experts there anyway.
+    run.expertLayers = {lastMixtures(config, split.cpuExperts).begin, own};
+    const bool apart = run.expertLayers.begin < own && device->info().id != cpu->info().id;
+    run.expertBackend = apart ? cpu : nullptr;
+    if (!apart)
+        run.expertLayers = {};
 }
+
+namespace {
+
+/// Stages are put together by device, as they share its memory.
+void addPart(LoadPlan& plan, Planner& planner, size_t stage, const MemoryUse& use, uint64_t free) {
+    const RunOptions& run = planner.run;
+    const ModelConfig& config = planner.model.config;
+    const DeviceInfo device = stageBackend(run, stage).info();
+    auto found = std::ranges::find_if(
+        plan.parts, [&](const PlanPart& part) { return part.device.id == device.id; });
+    if (found == plan.parts.end()) {
+        found = plan.parts.insert(found, PlanPart());
+        found->device = device;
+        found->free = free;
+    }
+    if (stage < run.placement.size()) {
+        found->layers = run.placement[stage].layers;
+        for (int32_t layer = found->layers.begin; layer < found->layers.end; ++layer)
+            found->withoutExperts += run.movesExperts(config, layer);
+    } else {
+        found->experts = run.expertLayers;
+        found->expertLayers = mixturesIn(config, run.expertLayers);
+    }
+    found->use.weights += use.weights;
+    found->use.kv += use.kv;
+    found->use.scratch += use.scratch;
+    found->tokenBytes += planner.tokenBytes(stage);
+}
+
+/// The numbers that are asked for, others as few on the CPU as the device's memory asks for.
+Split findSplit(LoadPlan& plan, Planner& planner, const EngineOptions& options) {
+    const bool alone = planner.device->info().kind == "cpu"; // its memory is all there is beside it
+    plan.automatic = options.gpuLayers < 0 && !alone;
+    plan.automaticExperts = options.cpuExperts < 0 && !alone && plan.mixtures > 0;
+    Split split{plan.layers, std::min(std::max(options.cpuExperts, 0), plan.mixtures)};
+    if (options.gpuLayers >= 0)
+        split.gpuLayers = std::min(options.gpuLayers, plan.layers);
+    if (plan.automaticExperts)
+        split.cpuExperts = planner.fewestExperts(split.gpuLayers, plan.mixtures);
+    if (plan.automatic)
+        split.gpuLayers = planner.mostLayers(split.cpuExperts);
+    return split;
+}
+
+} // namespace
 
 LoadPlan planOn(const Model& model, const Recipe& recipe, const EngineOptions& options,
                 const std::shared_ptr<Backend>& backend, uint64_t releasable) {
@@ -192,23 +315,22 @@ LoadPlan planOn(const Model& model, const Recipe& recipe, const EngineOptions& o
                     backend, freeOf(info)};
     LoadPlan plan;
     plan.layers = model.config.layers;
+    plan.mixtures = mixturesIn(model.config, {0, plan.layers});
     plan.asked = info.id;
-    // The processor's own memory is all there is beside it.
-    plan.automatic = options.gpuLayers < 0 && info.kind != "cpu";
-    plan.gpuLayers = plan.automatic          ? planner.mostLayers()
-                     : options.gpuLayers < 0 ? plan.layers
-                                             : std::min(options.gpuLayers, plan.layers);
-    const std::vector<MemoryUse> uses = planner.uses(plan.gpuLayers);
-    for (size_t i = 0; i < uses.size(); ++i) {
-        const Placement& placed = planner.run.placement[i];
-        PlanPart part;
-        part.device = placed.backend->info();
-        part.layers = placed.layers;
-        part.use = uses[i];
-        part.free = freeOf(part.device);
-        part.tokenBytes = planner.tokenBytes(placed.layers);
-        plan.parts.push_back(std::move(part));
-    }
+    if (options.cpuExperts > 0 && plan.mixtures == 0)
+        fail(ErrorKind::Usage,
+             "\"{}\" has no experts that could stay on the CPU; leave whole layers to it instead, "
+             "with fewer --gpu-layers.",
+             printable(model.name));
+    const Split split = findSplit(plan, planner, options);
+    const std::vector<MemoryUse> uses = planner.uses(split);
+    const RunOptions& run = planner.run;
+    for (size_t i = 0; i < uses.size(); ++i)
+        addPart(plan, planner, i, uses[i], freeOf(stageBackend(run, i).info()));
+    plan.gpuLayers = split.gpuLayers;
+    for (int32_t layer = 0; layer < plan.layers; ++layer)
+        plan.cpuExperts += model.config.layer(layer).experts &&
+                           (layer >= split.gpuLayers || run.movesExperts(model.config, layer));
     return plan;
 }
 
