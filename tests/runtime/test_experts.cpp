@@ -326,11 +326,9 @@ private slots:
                 for (size_t i = 0; i < taken.size(); ++i) {
                     weights += taken[i].weights;
                     QCOMPARE(taken[i].kv, predicted[i].kv);
-                    QVERIFY2(taken[i].scratch <= predicted[i].scratch,
-                             qPrintable(QString("%1 %2 of %3")
-                                            .arg(i)
-                                            .arg(taken[i].scratch)
-                                            .arg(predicted[i].scratch)));
+                    // Up to an alignment of a device for each buffer.
+                    constexpr uint64_t kBuffers = 32, kAlignment = 256;
+                    QVERIFY(taken[i].scratch <= predicted[i].scratch + kBuffers * kAlignment);
                     QVERIFY(taken[i].scratch > predicted[i].scratch / 2);
                     const bool onCpu = i > 0 || mixers == cpu;
                     if (onCpu)
