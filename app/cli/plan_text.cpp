@@ -2,6 +2,7 @@
 
 #include "app/cli/interrupt.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -18,6 +19,10 @@ Json describe(const LoadPlan& plan) {
              {"layers", part.layers.end - part.layers.begin},
              {"layers_without_experts", part.withoutExperts},
              {"layers_of_experts", part.expertLayers},
+             {"experts", part.expertBytes},
+             {"experts_in_memory", part.expertBudget > 0
+                                       ? std::min(part.expertBudget, part.expertBytes)
+                                       : part.expertBytes},
              {"weights", part.use.weights},
              {"kv", part.use.kv},
              {"scratch", part.use.scratch},

@@ -94,6 +94,8 @@ void StatusLine::refresh() {
             m_device->setText(tr("%1, experts of %2 on the CPU")
                                   .arg(m_device->text(),
                                        apart == 1 ? tr("1 layer") : tr("%1 layers").arg(apart)));
+        if (plan->expertBudget > 0)
+            m_device->setText(tr("%1, experts on disk").arg(m_device->text()));
         m_device->setToolTip(QString::fromStdString(plan->deviceText()).toHtmlEscaped());
     }
     const auto& used = m_workbench.usedLedger();

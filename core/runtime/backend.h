@@ -4,6 +4,8 @@
 #include "core/tensor/tensor.h"
 #include "core/tokenizer/tokenizer.h"
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -44,6 +46,8 @@ struct Batch {
     bool skipsMixer = false, skipsFeedForward = false;
     /// The stage's call before this one had the same rows, which it need not prepare again.
     bool sameRows = false;
+    /// Looked at where a step may take long, because tensors are loaded: Error{Cancelled} when set.
+    const std::atomic<bool>* cancel = nullptr;
 };
 
 /// Where a tap listens: the input of a matrix product (key = the product's tensor; products that
@@ -77,6 +81,13 @@ struct StepTime {
     double microseconds = 0; ///< of all of them together
 };
 
+/// A tensor that is made when it is needed, and again when it was let go of.
+struct LazyTensor {
+    uint64_t bytes = 0; ///< of its planes
+    const Format* format = nullptr;
+    std::function<Tensor()> make;
+};
+
 /// What a stage holds of a layer: all of it, its mixer with the cache, its feed-forward part, or
 /// nothing.
 enum class LayerPart : uint8_t { Whole, Mixer, FeedForward, None };
@@ -89,6 +100,8 @@ struct StageOptions {
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
     int32_t pages = 0;   ///< KV pages to hold, for all sessions together
     int32_t maxRows = 0; ///< rows of the largest forward call
+    /// Bytes of experts to hold at once, of those that are set lazily; 0 = all.
+    uint64_t expertBudget = 0;
 
     LayerPart part(int32_t layer) const {
         return parts.empty() ? LayerPart::Whole : parts[size_t(layer - layers.begin)];
@@ -118,6 +131,13 @@ public:
     /// kernels is converted to f16 and its path says so. Error{OutOfMemory} when it does not fit.
     virtual void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) = 0;
 
+    /// The same for a tensor that need not be made now. Experts' matrices may be made when a token
+    /// chooses them, within the budget for them.
+    virtual void setLazily(TensorKey key, const LazyTensor& tensor,
+                           const Activations& activations) {
+        setTensor(key, tensor.make(), activations);
+    }
+
     /// Copies a page with the states in it (a fork's partly filled last page before it is written).
     virtual void copyPage(int32_t from, int32_t to) = 0;
 
@@ -143,6 +163,8 @@ public:
 
     virtual MemoryUse memory() const = 0;
     virtual std::vector<PathReport> paths() const = 0;
+    /// How many times an expert was made because a token chose it.
+    virtual uint64_t expertLoads() const { return 0; }
     /// Synchronisations per layer of the last call; 0 where the idea does not apply.
     virtual double barriersPerLayer() const { return 0; }
     /// Whether later calls are timed step by step, which slows them a little. No effect where the
@@ -171,6 +193,8 @@ public:
                                              const StageOptions& options) = 0;
     /// KV and scratch bytes of such a stage before it is made (`weights` is left 0).
     virtual MemoryUse predict(const ModelConfig& config, const StageOptions& options) const;
+    /// Whether its stages keep to a budget for experts.
+    virtual bool loadsExperts() const { return false; }
 };
 
 /// Scalar: the reference for everything else, slow and plain. Simd: chosen at run time.

@@ -24,10 +24,43 @@ Backend& stageBackend(const RunOptions& options, size_t index) {
                                             : *options.expertBackend;
 }
 
+namespace {
+
+LayerRange layersOf(const RunOptions& options, size_t index) {
+    return index == options.placement.size() ? options.expertLayers
+                                             : options.placement[index].layers;
+}
+
+/// Mixtures of stage `index` whose experts it may load; 0 where its backend does not.
+uint64_t loadedMixtures(const ModelConfig& config, const RunOptions& options, size_t index) {
+    if (!stageBackend(options, index).loadsExperts())
+        return 0;
+    const bool ofExperts = index == options.placement.size();
+    const LayerRange layers = layersOf(options, index);
+    uint64_t count = 0;
+    for (int32_t layer = layers.begin; layer < layers.end; ++layer)
+        count += config.layer(layer).experts && options.movesExperts(config, layer) == ofExperts;
+    return count;
+}
+
+/// A stage's share of the budget.
+uint64_t shareOfBudget(const ModelConfig& config, const RunOptions& options, size_t index) {
+    const uint64_t own = loadedMixtures(config, options, index);
+    if (options.expertBudget == 0 || own == 0)
+        return 0;
+    uint64_t all = 0;
+    for (size_t i = 0; i < stageCount(options); ++i)
+        all += loadedMixtures(config, options, i);
+    return std::max<uint64_t>(1, options.expertBudget / all * own);
+}
+
+} // namespace
+
 StageOptions stageOptions(const ModelConfig& config, const RunOptions& options, size_t index) {
     StageOptions stage;
     const bool ofExperts = index == options.placement.size();
-    stage.layers = ofExperts ? options.expertLayers : options.placement[index].layers;
+    stage.layers = layersOf(options, index);
+    stage.expertBudget = shareOfBudget(config, options, index);
     stage.embeds = !ofExperts && stage.layers.begin == 0;
     stage.heads = !ofExperts && stage.layers.end == config.layers;
     for (int32_t layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
@@ -109,9 +142,11 @@ std::vector<MemoryUse> predictMemory(const Model& model, const RunOptions& optio
     for (size_t i = 0; i < stageCount(options); ++i) {
         const StageOptions stage = stageOptions(model.config, options, i);
         MemoryUse use = stageBackend(options, i).predict(model.config, stage);
+        uint64_t experts = 0;
         for (const TensorKey key : model.keys())
             if (stageHolds(model.config, stage, key))
-                use.weights += weightBytes(key);
+                (isExpertMatrix(key) ? experts : use.weights) += weightBytes(key);
+        use.weights += stage.expertBudget > 0 ? std::min(stage.expertBudget, experts) : experts;
         uses.push_back(use);
     }
     return uses;

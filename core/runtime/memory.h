@@ -18,6 +18,11 @@ StageOptions stageOptions(const ModelConfig& config, const RunOptions& options, 
 /// The config with the feed-forward parts alone that a stage holds: of others the widths are 0.
 ModelConfig heldConfig(ModelConfig config, const StageOptions& options);
 
+/// Whether the tensor is what a budget for experts counts.
+inline bool isExpertMatrix(TensorKey key) {
+    return key.expert >= 0 && isMatrix(key.role);
+}
+
 /// Whether a stage keeps a tensor: that of its parts of layers, the embedding where it embeds (or
 /// heads, when tied), norm and head where it heads. RoPE factors are part of the config.
 bool stageHolds(const ModelConfig& config, const StageOptions& options, TensorKey key);

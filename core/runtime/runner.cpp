@@ -105,6 +105,19 @@ void Runner::setTensor(TensorKey key, const Tensor& tensor, const Activations& a
             m_state->stages[i]->setTensor(key, tensor, activations);
 }
 
+void Runner::setLazily(TensorKey key, const LazyTensor& tensor, const Activations& activations) {
+    for (size_t i = 0; i < m_state->stages.size(); ++i)
+        if (stageHolds(m_state->model->config, m_state->stageOptions[i], key))
+            m_state->stages[i]->setLazily(key, tensor, activations);
+}
+
+uint64_t Runner::expertLoads() const {
+    uint64_t sum = 0;
+    for (const auto& stage : m_state->stages)
+        sum += stage->expertLoads();
+    return sum;
+}
+
 Session Runner::newSession() {
     Session session;
     session.m_pool = m_state->pages;
@@ -236,6 +249,7 @@ void Runner::State::runSegment(const Segment& segment, bool sameRows, const Forw
     batch.skipsMixer = segment.skipsMixer;
     batch.skipsFeedForward = segment.skipsFeedForward;
     batch.sameRows = sameRows;
+    batch.cancel = io.cancel;
     if (!enters)
         stage.setHidden(hidden);
     const auto check = [&] {

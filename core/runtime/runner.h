@@ -27,6 +27,8 @@ struct RunOptions {
     /// layer. None where it is null.
     LayerRange expertLayers{};
     std::shared_ptr<Backend> expertBackend = nullptr;
+    /// Bytes of experts that the backends which can load them hold at once, together; 0 = all.
+    uint64_t expertBudget = 0;
 
     bool movesExperts(const ModelConfig& config, int32_t layer) const {
         return expertBackend && layer >= expertLayers.begin && layer < expertLayers.end &&
@@ -96,6 +98,9 @@ public:
     /// embedding.
     void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations = {});
 
+    /// The same for one that a stage may make later; `make` is called for each stage that holds it.
+    void setLazily(TensorKey key, const LazyTensor& tensor, const Activations& activations = {});
+
     Session newSession();
 
     /// Runs rows through layers [begin, end): a prompt chunk, continued sessions, speculated tokens
@@ -114,6 +119,8 @@ public:
     /// The same for each placement, and last for the experts that run apart, where some do.
     std::vector<MemoryUse> stageMemory() const;
     std::vector<PathReport> paths() const;
+    /// How many times experts were made because a token chose them.
+    uint64_t expertLoads() const;
     double barriersPerLayer() const;
     /// Step times of the last call on each stage's own clock, once timed is set; by stage.
     void setTimed(bool timed);

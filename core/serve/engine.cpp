@@ -4,6 +4,7 @@
 #include "core/evaluate/measured.h"
 #include "core/evaluate/score.h"
 #include "core/quant/apply.h"
+#include "core/runtime/memory.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -41,9 +42,8 @@ Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& reci
                    const Progress& progress) {
     const Recipe effective = effectiveRecipe(recipe, options);
     Loaded loaded{planOn(*model, recipe, options, device), nullptr};
-    RunOptions run = runOptionsFor(effective, options, device->info());
-    place(run, model->config, loaded.plan.split(), device);
-    loaded.runner = std::make_unique<Runner>(model, std::move(run));
+    loaded.runner =
+        std::make_unique<Runner>(model, plannedRun(*model, recipe, options, device, loaded.plan));
     applyRecipe(*loaded.runner, effective, nullptr, progress,
                 calibrationFor(model, effective, progress, options.calibration));
     return loaded;
@@ -53,9 +53,7 @@ Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& reci
 
 RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options) {
     const auto device = openDevice(options.device);
-    RunOptions run = runOptionsFor(effectiveRecipe(recipe, options), options, device->info());
-    place(run, model.config, planOn(model, recipe, options, device).split(), device);
-    return run;
+    return plannedRun(model, recipe, options, device, planOn(model, recipe, options, device));
 }
 
 std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, const Recipe& recipe,
@@ -114,9 +112,8 @@ void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
         const auto device = openDevice(options.device);
         const LoadPlan beside = planOn(*base, recipe, options, device);
         const bool same = beside.asked == this->device().id;
-        makeRoom =
-            beside.isShort() && same &&
-            planOn(*base, recipe, options, device, usedMemory().use.total()).hasMoreThan(beside);
+        makeRoom = (beside.isShort() || beside.expertBudget > 0) && same &&
+                   planOn(*base, recipe, options, device, releasable()).hasMoreThan(beside);
     }
     if (!makeRoom)
         return load(std::move(base), recipe, options, progress);
@@ -150,7 +147,18 @@ LoadPlan Engine::planInstead(const Recipe& recipe, const EngineOptions& options)
     const auto& first = state.runner->options().placement.front().backend;
     const bool onDevice = first->info().id == state.plan.asked;
     return planOn(*state.model, recipe, options, onDevice ? first : openDevice(options.device),
-                  onDevice ? usedMemory().use.total() : 0);
+                  onDevice ? releasable() : Releasable());
+}
+
+/// What the runner takes.
+Releasable Engine::releasable() const {
+    const RunOptions& run = m_state->running().options();
+    const std::vector<MemoryUse> uses = m_state->runner->stageMemory();
+    Releasable sum{uses.front().total()};
+    const std::string first = stageBackend(run, 0).info().id;
+    for (size_t i = 1; i < uses.size(); ++i)
+        (stageBackend(run, i).info().id == first ? sum.device : sum.computer) += uses[i].total();
+    return sum;
 }
 
 void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
@@ -161,7 +169,7 @@ void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Pro
         return reopen(recipe, options, progress);
     // A larger or smaller recipe may leave other layers or experts to the CPU.
     LoadPlan plan = planInstead(recipe, options);
-    if (plan.split() != state.plan.split())
+    if (plan.split() != state.plan.split() || plan.expertBudget > 0 || state.plan.expertBudget > 0)
         return reopen(recipe, options, progress);
     // What differs between the two recipes is what may have been replaced; with another calibration
     // also what is made by the same rules.
@@ -330,6 +338,10 @@ Ledger Engine::predictedMemory(const Model& model, const Recipe& recipe,
 
 std::vector<PathReport> Engine::paths() const {
     return m_state->running().paths();
+}
+
+uint64_t Engine::expertLoads() const {
+    return m_state->running().expertLoads();
 }
 
 int32_t Engine::contextUsed() const {

@@ -1,6 +1,7 @@
 #include "core/serve/plan.h"
 
 #include "core/base/error.h"
+#include "core/quant/apply.h"
 #include "core/runtime/memory.h"
 
 #include <algorithm>
@@ -148,10 +149,18 @@ bool LoadPlan::fits() const {
     return std::ranges::all_of(parts, [](const PlanPart& part) { return part.fits(); });
 }
 
+bool LoadPlan::hasMoreThan(const LoadPlan& other) const {
+    if (gpuLayers != other.gpuLayers || cpuExperts != other.cpuExperts)
+        return gpuLayers > other.gpuLayers ||
+               (gpuLayers == other.gpuLayers && cpuExperts < other.cpuExperts);
+    return other.expertBudget > 0 && (expertBudget == 0 || expertBudget > other.expertBudget);
+}
+
+/// Nothing where experts come from the disk, whose speed is not known.
 std::optional<double> LoadPlan::tokensPerSecond() const {
     double seconds = 0;
     for (const PlanPart& part : parts) {
-        if (part.readBandwidth <= 0)
+        if (part.readBandwidth <= 0 || part.expertBudget > 0)
             return std::nullopt;
         seconds += double(part.tokenBytes) / (part.readBandwidth * reachedPart(part.device.kind));
     }
@@ -195,6 +204,15 @@ std::string LoadPlan::text() const {
     if (isShort())
         text += fmt::format(" {} cannot hold all {}.", asked,
                             automatic && gpuLayers < layers ? "layers" : "experts");
+    for (const PlanPart& part : parts)
+        if (part.expertBudget > 0)
+            text += fmt::format(" {} keeps {} of its {} of experts in memory, those used last, and "
+                                "reads the others from the file when a token needs them: how fast "
+                                "that is depends on the disk.",
+                                part.device.id, sizeText(part.expertBudget),
+                                sizeText(part.expertBytes));
+    if (!refusal.empty())
+        text += " " + refusal;
     if (const auto speed = tokensPerSecond())
         text += fmt::format(" Estimated from memory bandwidth: {}\u00a0tokens/s.",
                             *speed < 10 ? fmt::format("{:.1f}", *speed)
@@ -279,10 +297,41 @@ void addPart(LoadPlan& plan, Planner& planner, size_t stage, const MemoryUse& us
         found->experts = run.expertLayers;
         found->expertLayers = mixturesIn(config, run.expertLayers);
     }
+    for (const auto& [key, bytes] : planner.bytes)
+        if (isExpertMatrix(key) && stageHolds(config, stageOptions(config, run, stage), key))
+            found->expertBytes += bytes;
+    found->expertBudget += stageOptions(config, run, stage).expertBudget;
     found->use.weights += use.weights;
     found->use.kv += use.kv;
     found->use.scratch += use.scratch;
     found->tokenBytes += planner.tokenBytes(stage);
+}
+
+/// Where the computer's memory does not hold the experts that it runs: how much of them it keeps,
+/// at the least the largest one for each stage.
+uint64_t findBudget(Planner& planner, Split split, uint64_t free) {
+    const std::vector<MemoryUse> uses = planner.uses(split);
+    uint64_t total = 0, experts = 0, stages = 0;
+    std::map<std::pair<int32_t, int32_t>, uint64_t> each;
+    for (size_t i = 0; i < uses.size(); ++i) {
+        if (!stageBackend(planner.run, i).loadsExperts())
+            continue;
+        const StageOptions stage = stageOptions(planner.model.config, planner.run, i);
+        ++stages;
+        total += uses[i].total();
+        for (const auto& [key, bytes] : planner.bytes)
+            if (isExpertMatrix(key) && stageHolds(planner.model.config, stage, key)) {
+                experts += bytes;
+                each[{key.layer, key.expert}] += bytes;
+            }
+    }
+    if (experts == 0 || total <= usable(free))
+        return 0;
+    uint64_t largest = 0;
+    for (const auto& [id, bytes] : each)
+        largest = std::max(largest, bytes);
+    const uint64_t rest = total - experts;
+    return std::max(stages * largest, usable(free) - std::min(usable(free), rest));
 }
 
 /// The numbers that are asked for, others as few on the CPU as the device's memory asks for.
@@ -303,12 +352,12 @@ Split findSplit(LoadPlan& plan, Planner& planner, const EngineOptions& options) 
 } // namespace
 
 LoadPlan planOn(const Model& model, const Recipe& recipe, const EngineOptions& options,
-                const std::shared_ptr<Backend>& backend, uint64_t releasable) {
+                const std::shared_ptr<Backend>& backend, Releasable releasable) {
     model.requireRunnable();
     const Recipe effective = effectiveRecipe(recipe, options);
     const DeviceInfo info = backend->info();
     const auto freeOf = [&](const DeviceInfo& device) {
-        const uint64_t more = device.id == info.id ? releasable : 0;
+        const uint64_t more = device.id == info.id ? releasable.device : releasable.computer;
         return std::min(device.memoryBytes, device.freeBytes + more);
     };
     Planner planner{model, runOptionsFor(effective, options, info), tensorBytes(model, effective),
@@ -323,6 +372,12 @@ LoadPlan planOn(const Model& model, const Recipe& recipe, const EngineOptions& o
              "with fewer --gpu-layers.",
              printable(model.name));
     const Split split = findSplit(plan, planner, options);
+    if (plan.mixtures > 0) {
+        plan.expertBudget = findBudget(planner, split, freeOf(openCpu()->info()));
+        planner.run.expertBudget = plan.expertBudget;
+    }
+    if (plan.expertBudget > 0)
+        plan.refusal = whyExpertsStay(model, effective);
     const std::vector<MemoryUse> uses = planner.uses(split);
     const RunOptions& run = planner.run;
     for (size_t i = 0; i < uses.size(); ++i)
@@ -338,8 +393,18 @@ LoadPlan planLoad(const Model& model, const Recipe& recipe, const EngineOptions&
     return planLoad(model, recipe, options, openDevice(options.device));
 }
 
+RunOptions plannedRun(const Model& model, const Recipe& recipe, const EngineOptions& options,
+                      const std::shared_ptr<Backend>& device, const LoadPlan& plan) {
+    if (!plan.refusal.empty())
+        throw Error(ErrorKind::OutOfMemory, plan.refusal);
+    RunOptions run = runOptionsFor(effectiveRecipe(recipe, options), options, device->info());
+    place(run, model.config, plan.split(), device);
+    run.expertBudget = plan.expertBudget;
+    return run;
+}
+
 LoadPlan planLoad(const Model& model, const Recipe& recipe, const EngineOptions& options,
-                  const std::shared_ptr<Backend>& device, uint64_t releasable) {
+                  const std::shared_ptr<Backend>& device, Releasable releasable) {
     LoadPlan plan = planOn(model, recipe, options, device, releasable);
     for (PlanPart& part : plan.parts) {
         const bool asked = part.device.id == plan.asked;

@@ -21,6 +21,8 @@ struct PlanPart {
     MemoryUse use;              ///< predicted
     uint64_t free = 0;          ///< what the device can give
     uint64_t tokenBytes = 0;    ///< weights that one token reads
+    uint64_t expertBytes = 0;   ///< of the experts that it runs
+    uint64_t expertBudget = 0;  ///< of these in memory at a time, the others in the file; 0 = all
     double readBandwidth = 0;   ///< bytes a second that its memory is read with; 0 = not measured
 
     bool fits() const { return use.total() <= free; }
@@ -41,7 +43,9 @@ struct LoadPlan {
     int32_t cpuExperts = 0;      ///< mixtures whose experts are not there, but on the CPU
     bool automatic = false;      ///< gpuLayers was found, not asked for
     bool automaticExperts = false;
-    std::string asked; ///< id of the device that was asked for
+    uint64_t expertBudget = 0; ///< RunOptions::expertBudget
+    std::string refusal;       ///< why it cannot be run so: a sentence, or empty
+    std::string asked;         ///< id of the device that was asked for
 
     Split split() const { return {gpuLayers, cpuExperts}; }
     bool isSplit() const { return parts.size() > 1; }
@@ -51,10 +55,8 @@ struct LoadPlan {
         return (automatic && gpuLayers < layers) || (automaticExperts && expertsApart() > 0);
     }
     /// Whether the device that was asked for has more of the model than in another plan for it.
-    bool hasMoreThan(const LoadPlan& other) const {
-        return gpuLayers > other.gpuLayers ||
-               (gpuLayers == other.gpuLayers && cpuExperts < other.cpuExperts);
-    }
+    /// The same with more of the experts in memory counts, too.
+    bool hasMoreThan(const LoadPlan& other) const;
     /// Layers of which the CPU has the experts alone.
     int32_t expertsApart() const;
     /// An estimate from the bytes that a token reads and what devices of each kind reach of their
@@ -67,17 +69,26 @@ struct LoadPlan {
     std::string text() const;
 };
 
+/// Bytes that are taken now and will be free: of the device that is asked for, and of the
+/// computer's memory beside it.
+struct Releasable {
+    Releasable(uint64_t ofDevice = 0, uint64_t ofComputer = 0)
+        : device(ofDevice), computer(ofComputer) {}
+    uint64_t device, computer;
+};
+
 /// The plan for `backend`, on which `releasable` bytes will be free that are taken now. Where no
 /// numbers are asked for, the CPU gets what does not fit: of mixtures first the experts, of as few
-/// layers as need be, which are read sparsely; then whole layers. Error{Usage} where experts of a
-/// model are asked for that has none.
+/// layers as need be, which are read sparsely; then whole layers. Of experts that the computer's
+/// memory does not hold either, as many bytes as fit are kept in it at a time. Error{Usage} where
+/// experts of a model are asked for that has none.
 LoadPlan planOn(const Model& model, const Recipe& recipe, const EngineOptions& options,
-                const std::shared_ptr<Backend>& backend, uint64_t releasable = 0);
+                const std::shared_ptr<Backend>& backend, Releasable releasable = {});
 /// The same for the options' device, with each device's bandwidth: measured once for a device, and
 /// kept in the user's cache. Error{Usage} for a device that is not there.
 LoadPlan planLoad(const Model& model, const Recipe& recipe, const EngineOptions& options);
 LoadPlan planLoad(const Model& model, const Recipe& recipe, const EngineOptions& options,
-                  const std::shared_ptr<Backend>& device, uint64_t releasable = 0);
+                  const std::shared_ptr<Backend>& device, Releasable releasable = {});
 
 /// The recipe with the options' overrides in it: what really runs.
 Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options);
@@ -87,6 +98,10 @@ RunOptions runOptionsFor(const Recipe& recipe, const EngineOptions& options,
 /// "NAME (vulkan:0), layers 1–20; NAME (cpu), layers 21–32 and the experts of layers 9–20"; a
 /// single device without its layers.
 std::string placementText(const RunOptions& run);
+/// The options as a runner takes them, with the model on the devices as planned. Error{OutOfMemory}
+/// for a plan that cannot be run.
+RunOptions plannedRun(const Model& model, const Recipe& recipe, const EngineOptions& options,
+                      const std::shared_ptr<Backend>& device, const LoadPlan& plan);
 /// Shares the model out over one or two devices.
 void place(RunOptions& run, const ModelConfig& config, Split split,
            const std::shared_ptr<Backend>& device);

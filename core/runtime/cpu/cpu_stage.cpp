@@ -36,7 +36,7 @@ size_t slot(const StageOptions& options, int32_t layer) {
 
 CpuStage::CpuStage(const ModelConfig& whole, const StageOptions& options, const CpuKernels& kernels)
     : m_config(heldConfig(whole, options)), m_options(options), m_kernels(kernels),
-      m_layout(whole, options.kFormat, options.vFormat) {
+      m_layout(whole, options.kFormat, options.vFormat), m_experts(options.expertBudget, kernels) {
     const ModelConfig& config = m_config;
     const bool mixes = options.mixesAny(), mixture = config.experts > 0;
     if (mixes)
@@ -129,6 +129,7 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, const Activations&
         if (key.expert < 0)
             m_layerMatrices[at][role] = nullptr;
         m_matrices.erase(key);
+        m_experts.erase(key);
         const auto placed = m_matrices.try_emplace(key, tensor, activations, m_kernels).first;
         if (key.expert < 0)
             m_layerMatrices[at][role] = &placed->second;
@@ -137,6 +138,13 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, const Activations&
         fail(ErrorKind::OutOfMemory, "Tensor \"{}\" does not fit into this computer's memory.",
              tensorName(key));
     }
+}
+
+void CpuStage::setLazily(TensorKey key, const LazyTensor& tensor, const Activations& activations) {
+    if (!m_experts.isUsed() || !isExpertMatrix(key))
+        return setTensor(key, tensor.make(), activations);
+    m_matrices.erase(key);
+    m_experts.set(key, tensor, activations);
 }
 
 /// Room for inputs in the column orders of a step's matrices; the first is also that of `down`.
@@ -509,6 +517,7 @@ MemoryUse CpuStage::memory() const {
     MemoryUse use;
     for (const auto& [key, weights] : m_matrices)
         use.weights += weights.bytes();
+    use.weights += m_experts.bytes();
     for (const auto& [key, values] : m_vectors)
         use.weights += values.size() * sizeof(float);
     use.kv = m_kv.bytes();
@@ -526,6 +535,7 @@ std::vector<PathReport> CpuStage::paths() const {
     std::vector<PathReport> all;
     for (const auto& [key, weights] : m_matrices)
         all.push_back({key, weights.format().name, "cpu", weights.path()});
+    m_experts.addPaths(all);
     return all;
 }
 
