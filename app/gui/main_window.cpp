@@ -162,16 +162,6 @@ void MainWindow::openFolder() {
         m_workbench.openModel(path);
 }
 
-void MainWindow::exportVariant() {
-    const QString path = QFileDialog::getSaveFileName(
-        this, tr("Export the variant"),
-        QStringLiteral("%1-%2.gguf")
-            .arg(m_workbench.modelName(), QString::fromStdString(m_workbench.recipe().name)),
-        tr("GGUF file (*.gguf)"));
-    if (!path.isEmpty())
-        m_workbench.exportGguf(path);
-}
-
 void MainWindow::remember(const QString& path) {
     QStringList recent = recentModels();
     recent.removeAll(path);

@@ -66,7 +66,6 @@ private:
     void refreshCommands();
     Plot* shownPlot() const;
     void showProblem(Concern concern, const QString& sentence);
-    void exportVariant();
     void askQuestions();
     void remember(const QString& path);
 

@@ -1,4 +1,6 @@
 #include "app/gui/main_window.h"
+
+#include "app/gui/export_menu.h"
 #include "app/gui/panel_focus.h"
 #include "app/gui/panels/calibration_chooser.h"
 #include "app/gui/rail.h"
@@ -66,8 +68,13 @@ void MainWindow::makeFileMenu() {
     add(file, {"close", tr("&Close model"), QKeySequence(tr("Ctrl+W")),
                [this] { m_workbench.closeModel(); }, true});
     file->addSeparator();
-    add(file, {"export", tr("&Export variant as GGUF…"), QKeySequence(tr("Ctrl+E")),
-               [this] { exportVariant(); }, true});
+    QMenu* exports = file->addMenu(tr("&Export variant"));
+    for (const ExportKind& kind : exportKinds()) {
+        const bool usual = kind.container == exportKinds().front().container;
+        add(exports, {usual ? "export" : kind.container, kind.title,
+                      usual ? QKeySequence(tr("Ctrl+E")) : QKeySequence(),
+                      [this, kind] { exportVariant(m_workbench, kind.container, this); }, true});
+    }
     add(file, {"new-chat", tr("&New chat"), QKeySequence(tr("Ctrl+N")),
                [this] { perform(QStringLiteral("chat"), QStringLiteral("new-chat")); }, true});
     file->addSeparator();

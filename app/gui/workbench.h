@@ -212,8 +212,11 @@ public slots:
     void runDoctor(const QString& deviceId = {});
     void stopAnswer();
     void cancelAll() { m_jobs.cancelAll(); }
-    /// Writes the edited recipe's variant as a GGUF file; exported() or problem() follows.
-    void exportGguf(const QString& path);
+    /// Writes the edited recipe's variant as a GGUF file or one of the folders of exportTargets();
+    /// exported() or problem() follows.
+    void exportVariant(const QString& path, const char* container);
+    /// Why such a file cannot hold the edited recipe, in a sentence; empty where it can.
+    QString whyNotExported(const char* container) const;
 
 signals:
     void modelChanged();

@@ -3,6 +3,8 @@
 #include "core/calibrate/calibrate.h"
 #include "core/evaluate/measured.h"
 #include "core/evaluate/mixed.h"
+#include "core/quant/export_fits.h"
+#include "core/quant/folder_groups.h"
 
 #include <QFileInfo>
 
@@ -237,16 +239,51 @@ void Workbench::requestStoredDetail(size_t index) {
         });
 }
 
-void Workbench::exportGguf(const QString& path) {
+namespace {
+
+bool isFile(std::string_view container) {
+    return container == "gguf";
+}
+
+/// As this kind of file can hold it; Error{Usage} where it cannot.
+Recipe fitted(const Model& model, const Recipe& recipe, std::string_view container) {
+    const Recipe fits =
+        isFile(container) ? recipe : withOneGroup(model, recipe, getExportTarget(container)).recipe;
+    requireFits(model, fits, container);
+    return fits;
+}
+
+} // namespace
+
+QString Workbench::whyNotExported(const char* container) const {
+    if (!m_model)
+        return tr("Open a model first.");
+    try {
+        fitted(*m_model, m_recipe, container);
+    } catch (const Error& error) {
+        return QString::fromUtf8(error.what());
+    }
+    return {};
+}
+
+void Workbench::exportVariant(const QString& path, const char* container) {
     if (!m_model)
         return;
+    if (const QString why = whyNotExported(container); !why.isEmpty()) {
+        emit problem(Concern::Tune, why);
+        return;
+    }
     m_jobs.onPool<int>(
         QStringLiteral("export"), tr("Exporting %1").arg(QFileInfo(path).fileName()), this,
-        [model = m_model, recipe = m_recipe, calibration = m_options.calibration,
-         file = path.toStdString()](const Progress& p) {
+        [model = m_model, recipe = fitted(*m_model, m_recipe, container),
+         calibration = m_options.calibration, file = path.toStdString(),
+         container](const Progress& p) {
             const auto used = calibrationFor(model, recipe, p, calibration);
-            nibble::exportGguf(*model, recipe, file, p, used,
-                               keptNotes(*model, recipe, used.get()));
+            const ExportNotes notes = keptNotes(*model, recipe, used.get());
+            if (isFile(container))
+                exportGguf(*model, recipe, file, p, used, notes);
+            else
+                exportFolder(*model, recipe, container, file, p, used, notes);
             return 0;
         },
         [this, path](int) {

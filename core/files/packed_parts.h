@@ -4,6 +4,8 @@
 #include "core/base/half.h"
 #include "core/files/packings.h"
 
+#include <fmt/format.h>
+
 #include <cstring>
 #include <initializer_list>
 #include <memory>
@@ -29,7 +31,7 @@ public:
 
     const std::string& stem() const { return m_stem; }
     const Metadata& metadata() const { return m_checkpoint.metadata; }
-    std::string key(const char* name) const { return std::string(kQuantizerConfig) + name; }
+    std::string key(const char* name) const { return fmt::format("{}{}", kQuantizerConfig, name); }
 
     /// The tensor stem + suffix, which becomes a part of the weight, or null.
     const TensorInfo* find(const std::string& suffix);

@@ -3,6 +3,8 @@
 #include "core/template/numbers.h"
 #include "core/template/unicode.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace nibble::jinja {
@@ -274,8 +276,8 @@ private:
         while (end < m_source.size() && m_source[end] != quote)
             end += m_source[end] == '\\' ? 2 : 1;
         if (end >= m_source.size())
-            fail(std::string("unexpected char ") + (quote == '"' ? "'\"'" : "\"'\"") + " at " +
-                 std::to_string(countCharacters(std::string_view(m_source).substr(0, m_at))));
+            fail(fmt::format("unexpected char {} at {}", quote == '"' ? "'\"'" : "\"'\"",
+                             countCharacters(std::string_view(m_source).substr(0, m_at))));
         push(Kind::String, unescaped(std::string_view(m_source).substr(m_at + 1, end - m_at - 1)));
         moveTo(end + 1);
     }

@@ -45,7 +45,7 @@ protected:
     /// Called at the end of a subclass's constructor; `matchings` lists the tokens that are not
     /// just found wherever they stand.
     void finish(const Matchings& matchings);
-    void warn(std::string sentence) { m_info.warnings.push_back(std::move(sentence)); }
+    void warn(std::string_view sentence) { m_info.warnings.emplace_back(sentence); }
 
     Vocabulary m_vocabulary;
     SpacePrefix m_prefix;

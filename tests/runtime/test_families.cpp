@@ -709,10 +709,14 @@ void checkStates(const Family& f, const PlainTensors& tensors,
         Session stopped = runner->newSession();
         runner->append(stopped, all.first(40));
         const std::atomic<bool> cancel = true;
-        QVERIFY_EXCEPTION_THROWN(
-            runner->append(stopped, all.subspan(40, 8), false, nullptr, &cancel), Error);
-        QCOMPARE(stopped.length(), 32);
-        QVERIFY(same(runner->append(stopped, all.subspan(32)), expected));
+        try { // what is recorded already on a GPU runs through
+            runner->append(stopped, all.subspan(40, 8), false, nullptr, &cancel);
+            QVERIFY(backend->info().kind != "cpu");
+        } catch (const Error& error) {
+            QCOMPARE(error.kind(), ErrorKind::Cancelled);
+            QCOMPARE(stopped.length(), 32);
+        }
+        QVERIFY(same(runner->append(stopped, all.subspan(size_t(stopped.length()))), expected));
     }
     // Whole layers on another device.
     const auto split = makeRunner(model, {{{0, 1}, openCpu()}, {{1, 4}, backend}});

@@ -1,3 +1,4 @@
+#include "app/gui/export_menu.h"
 #include "app/gui/modes/mode.h"
 
 #include "app/gui/panels/budget_row.h"
@@ -11,7 +12,6 @@
 #include "app/gui/workbench.h"
 
 #include <QComboBox>
-#include <QFileDialog>
 #include <QResizeEvent>
 #include <QScrollArea>
 #include <QSignalBlocker>
@@ -78,7 +78,6 @@ private:
     void arrange(bool force);
     void arrangeTop(bool narrow);
     void refreshFigures();
-    void exportVariant();
     QWidget* makeTop();
 
     Workbench& m_workbench;
@@ -193,7 +192,7 @@ QWidget* TuneMode::makeTop() {
     m_buttons->setSpacing(space::xs());
     m_apply = makeButton(tr("Apply"), ButtonKind::Primary);
     m_measure = makeButton(tr("Measure"));
-    m_export = makeButton(tr("Export…"), ButtonKind::Plain, QStringLiteral("export"));
+    m_export = makeButton(tr("Export"), ButtonKind::Plain, QStringLiteral("export"));
     for (QPushButton* button : {m_apply, m_measure, m_export})
         m_buttons->addWidget(button);
     panel->body()->addLayout(m_top);
@@ -203,7 +202,7 @@ QWidget* TuneMode::makeTop() {
     connect(m_level, &QComboBox::activated, this,
             [this] { m_workbench.setLevel(m_level->currentData().toString()); });
     connect(m_apply, &QPushButton::clicked, &m_workbench, &Workbench::apply);
-    connect(m_export, &QPushButton::clicked, this, &TuneMode::exportVariant);
+    m_export->setMenu(makeExportMenu(m_workbench, this));
     connect(m_measure, &QPushButton::clicked, this, [this] {
         m_workbench.measureLadder();
         m_workbench.measureTensors();
@@ -323,16 +322,6 @@ void TuneMode::refreshFigures() {
                          : tr("reads %1 tokens/s").arg(units::number(level->promptTps)));
     else
         m_speed->set(QStringLiteral("–"), tr("tokens/s"), tr("not measured"));
-}
-
-void TuneMode::exportVariant() {
-    const QString path = QFileDialog::getSaveFileName(
-        this, tr("Export as GGUF"),
-        QStringLiteral("%1-%2.gguf")
-            .arg(m_workbench.modelName(), QString::fromStdString(m_workbench.recipe().name)),
-        tr("GGUF model (*.gguf)"));
-    if (!path.isEmpty())
-        m_workbench.exportGguf(path);
 }
 
 } // namespace

@@ -6,7 +6,7 @@ namespace nibble {
 
 void ExpertCache::set(TensorKey key, LazyTensor tensor, const Activations& activations) {
     Expert& expert = m_experts[{key.layer, key.expert}];
-    letGo(expert);
+    letGo({key.layer, key.expert}, expert);
     expert.sources.insert_or_assign(key.role, Source{std::move(tensor), activations, {}});
 }
 
@@ -14,7 +14,7 @@ void ExpertCache::erase(TensorKey key) {
     const auto found = m_experts.find({key.layer, key.expert});
     if (found == m_experts.end())
         return;
-    letGo(found->second);
+    letGo(found->first, found->second);
     found->second.sources.erase(key.role);
     if (found->second.sources.empty())
         m_experts.erase(found);
@@ -25,10 +25,11 @@ const CpuMatrix* ExpertCache::get(TensorKey key) {
     if (found == m_experts.end() || !found->second.sources.contains(key.role))
         return nullptr;
     Expert& expert = found->second;
+    std::list<Id>& used = m_layers[key.layer].used;
     if (expert.made.empty())
         load(found->first, expert);
     else
-        m_used.splice(m_used.begin(), m_used, expert.used);
+        used.splice(used.begin(), used, expert.used);
     return &expert.made.at(key.role);
 }
 
@@ -37,7 +38,7 @@ void ExpertCache::load(const Id& id, Expert& expert) {
     uint64_t bytes = 0;
     for (const auto& [role, source] : expert.sources)
         bytes += source.tensor.bytes;
-    makeRoom(bytes);
+    makeRoom(id.first, bytes);
     std::map<Role, CpuMatrix> made;
     bytes = 0;
     for (auto& [role, source] : expert.sources) {
@@ -47,27 +48,44 @@ void ExpertCache::load(const Id& id, Expert& expert) {
         source.path = matrix.path();
         bytes += matrix.bytes();
     }
-    makeRoom(bytes); // tiles may take more than the planes that they are made of
-    m_used.push_front(id);
-    expert.used = m_used.begin();
+    makeRoom(id.first, bytes); // tiles may take more than the planes that they are made of
+    Layer& layer = m_layers[id.first];
+    layer.used.push_front(id);
+    expert.used = layer.used.begin();
     expert.made = std::move(made);
+    layer.bytes += bytes;
     m_bytes += bytes;
     ++m_loads;
 }
 
-void ExpertCache::letGo(Expert& expert) {
+void ExpertCache::letGo(const Id& id, Expert& expert) {
     if (expert.made.empty())
         return;
-    for (const auto& [role, matrix] : expert.made)
+    Layer& layer = m_layers[id.first];
+    for (const auto& [role, matrix] : expert.made) {
         m_bytes -= matrix.bytes();
+        layer.bytes -= matrix.bytes();
+    }
     expert.made.clear();
-    m_used.erase(expert.used);
+    layer.used.erase(expert.used);
 }
 
-/// For an expert that is not in memory yet.
-void ExpertCache::makeRoom(uint64_t bytes) {
-    while (!m_used.empty() && m_bytes + bytes > m_budget)
-        letGo(m_experts.at(m_used.back()));
+/// For an expert of `wanting` that is not in memory yet. Where layers would have as much, its own
+/// gives way.
+void ExpertCache::makeRoom(int32_t wanting, uint64_t bytes) {
+    while (m_bytes > 0 && m_bytes + bytes > m_budget) {
+        Layer* most = nullptr;
+        uint64_t held = 0;
+        for (auto& [layer, has] : m_layers) {
+            const uint64_t would = has.bytes + (layer == wanting ? bytes : 0);
+            if (!has.used.empty() && (would > held || (would == held && layer == wanting))) {
+                most = &has;
+                held = would;
+            }
+        }
+        const Id last = most->used.back();
+        letGo(last, m_experts.at(last));
+    }
 }
 
 void ExpertCache::addPaths(std::vector<PathReport>& paths) const {

@@ -7,8 +7,11 @@
 
 namespace nibble {
 
-/// The experts of a stage that are made when a token chooses them: those that were used last stay,
-/// within a budget of bytes. The one that is used stays in any case.
+/// The experts of a stage that are made when a token chooses them: of each layer those that were
+/// used last stay, within a budget of bytes for all. The layer that has most gives way, as a pass
+/// goes through all layers: were the expert to go that was used longest ago in any layer, a budget
+/// for less than a token's experts would keep none until the next token wants it. The one that is
+/// used stays in any case.
 class ExpertCache {
 public:
     ExpertCache(uint64_t budget, const CpuKernels& kernels)
@@ -42,14 +45,18 @@ private:
         std::map<Role, CpuMatrix> made;
         std::list<Id>::iterator used; ///< valid while made is not empty
     };
+    struct Layer {
+        std::list<Id> used; ///< those in memory, the last used first
+        uint64_t bytes = 0;
+    };
     void load(const Id& id, Expert& expert);
-    void letGo(Expert& expert);
-    void makeRoom(uint64_t bytes);
+    void letGo(const Id& id, Expert& expert);
+    void makeRoom(int32_t wanting, uint64_t bytes);
 
     uint64_t m_budget;
     const CpuKernels& m_kernels;
     std::map<Id, Expert> m_experts;
-    std::list<Id> m_used; ///< those in memory, the last used first
+    std::map<int32_t, Layer> m_layers;
     uint64_t m_bytes = 0, m_loads = 0;
 };
 
