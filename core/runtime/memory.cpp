@@ -51,7 +51,9 @@ uint64_t shareOfBudget(const ModelConfig& config, const RunOptions& options, siz
     uint64_t all = 0;
     for (size_t i = 0; i < stageCount(options); ++i)
         all += loadedMixtures(config, options, i);
-    return std::max<uint64_t>(1, options.expertBudget / all * own);
+    const uint64_t share =
+        options.expertBudget / all * own + options.expertBudget % all * own / all;
+    return std::max<uint64_t>(1, share);
 }
 
 } // namespace

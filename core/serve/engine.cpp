@@ -108,7 +108,7 @@ void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
     base->requireRunnable();
     State& state = *m_state;
     bool makeRoom = false;
-    if (state.runner && !state.deviceLost && (options.gpuLayers < 0 || options.cpuExperts < 0)) {
+    if (state.runner && !state.deviceLost) {
         const auto device = openDevice(options.device);
         const LoadPlan beside = planOn(*base, recipe, options, device);
         const bool same = beside.asked == this->device().id;

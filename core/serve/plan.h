@@ -26,6 +26,8 @@ struct PlanPart {
     double readBandwidth = 0;   ///< bytes a second that its memory is read with; 0 = not measured
 
     bool fits() const { return use.total() <= free; }
+    /// What it would take with all of its experts in memory.
+    MemoryUse wholeUse() const;
 };
 
 /// How a model is shared out between a device and the CPU.

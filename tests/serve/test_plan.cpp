@@ -140,7 +140,7 @@ private slots:
         says(plan.text(), fmt::format("24 of 24 layers, {} of them without their experts, on Paper "
                                       "(vulkan:9): ",
                                       apart));
-        says(plan.text(), fmt::format(". the experts of {} layers on ", apart));
+        says(plan.text(), fmt::format(". The experts of {} layers on ", apart));
         says(plan.text(), "vulkan:9 cannot hold all experts.");
         says(plan.deviceText(), "Paper (vulkan:9), layers 1–24; ");
         says(plan.deviceText(), fmt::format("(cpu), the experts of layers {}–24", 25 - apart));

@@ -34,7 +34,7 @@ void describeNeeds(const Model& model, EngineOptions options,
     options.gpuLayers = model.config.layers; // what it needs is of the whole
     options.cpuExperts = 0;
     const PlanPart all = planOn(model, Recipe{}, options, device, releasable).parts.front();
-    found.needs = Ledger{all.use, all.device.memoryBytes - all.free, all.device.memoryBytes};
+    found.needs = Ledger{all.wholeUse(), all.device.memoryBytes - all.free, all.device.memoryBytes};
 }
 
 } // namespace
