@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Of this file's content: raised when what is measured changes.
-constexpr int kVersion = 6;
+constexpr int kVersion = 7;
 
 /// What the sum leaves out (losses are not quite independent, nor quite in proportion to errors),
 /// as a standard deviation: a share of the prediction, more where the loss is so large that errors
@@ -187,7 +187,7 @@ const OutputError* LossPredictor::findError(const Recipe& recipe, TensorKey key)
     const auto made = m_known.errors.find(choiceName(recipe, key));
     if (made == m_known.errors.end())
         return nullptr;
-    const auto at = made->second.find(key);
+    const auto at = made->second.find(measuredWith(*m_model, key).front());
     return at == made->second.end() ? nullptr : &at->second;
 }
 
@@ -209,8 +209,8 @@ void LossPredictor::estimateAll(std::span<const Recipe> recipes, const Progress&
             if (!quantizers[i])
                 quantizers[i] = std::make_unique<Quantizer>(*m_model, recipes[i],
                                                             calibration(quiet), m_feedback);
-            m_known.errors[made][key] = outputError(*quantizers[i], *m_model, recipes[i],
-                                                    *calibration(quiet), key, 64, quiet);
+            m_known.errors[made][key] = errorTogether(*quantizers[i], *m_model, recipes[i],
+                                                      *calibration(quiet), key, quiet);
             changed = true;
         }
         if (changed && (t + 1 == tensors.size() || tensors[t + 1].key.layer != key.layer))

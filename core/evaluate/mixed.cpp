@@ -61,11 +61,25 @@ MixedPlanner::MixedPlanner(LossPredictor& predictor, const Progress& progress)
         auto& rules = m_rules[place->second];
         auto& inFile = file[place->second];
         auto& inMemory = memory[place->second];
-        const uint64_t stored = recipeFileBytes(model, recipes.front(), key);
+        // All experts' where the key stands for them.
+        const std::vector<TensorKey> all = measuredWith(model, key);
+        const auto fileBytes = [&](const Recipe& recipe) {
+            uint64_t bytes = 0;
+            for (const TensorKey each : all)
+                bytes += recipeFileBytes(model, recipe, each);
+            return bytes;
+        };
+        const auto memoryBytes = [&](const Recipe& recipe) {
+            uint64_t bytes = 0;
+            for (const TensorKey each : all)
+                bytes += recipeBytes(model, recipe, each);
+            return bytes;
+        };
+        const uint64_t stored = fileBytes(recipes.front());
         std::vector<std::string> taken;
         for (const Recipe& recipe : recipes) {
             const TensorChoice choice = recipe.choose(model, key);
-            const uint64_t bytes = recipeFileBytes(model, recipe, key);
+            const uint64_t bytes = fileBytes(recipe);
             const std::string made = choice.format ? choice.format->name : "";
             // Several options may fall back to one format where rows are short; and what is no
             // smaller than the stored tensor gains nothing.
@@ -83,7 +97,7 @@ MixedPlanner::MixedPlanner(LossPredictor& predictor, const Progress& progress)
             const double variance = loss.error * loss.error / 4;
             for (auto* options : {&inFile, &inMemory}) {
                 StorageOption& sum = (*options)[option];
-                sum.bytes += options == &inFile ? bytes : recipeBytes(model, recipe, key);
+                sum.bytes += options == &inFile ? bytes : memoryBytes(recipe);
                 sum.loss += loss.kld;
                 sum.variance += variance;
             }

@@ -26,6 +26,9 @@ struct Whole {
 constexpr std::array kWholes = {Whole{"rtn", "int6_g128"}, Whole{"rtn", "int4_g128"},
                                 Whole{"rtn", "int3_g128"}, Whole{"gptq", "q2_k"},
                                 Whole{"gptq", "iq4_xs"},   Whole{"gptq", "q6_k"}};
+/// Experts that stand for all of a layer: those with the most tokens.
+constexpr size_t kMostExperts = 8;
+constexpr int64_t kErrorRows = 64;
 /// Of the base's logits kept.
 constexpr uint64_t kLogitBytes = 1ull << 30;
 
@@ -163,7 +166,7 @@ constexpr int64_t kUsualCols = 4096;
 std::vector<TensorKey> matrices(const Model& model) {
     std::vector<TensorKey> keys;
     for (const TensorKey key : model.keys())
-        if (isMatrix(key.role))
+        if (isMatrix(key.role) && key.expert <= 0)
             keys.push_back(key);
     return keys;
 }
@@ -198,7 +201,8 @@ public:
                       windows, progress));
         for (auto each = probes.rbegin(); each != probes.rend(); ++each)
             found.points.push_back({found.errorOf(each->error), each->kld.value});
-        m_runner.setTensor(key, m_model->load(key));
+        for (const TensorKey each : measuredWith(*m_model, key))
+            m_runner.setTensor(each, m_model->load(each));
         return found;
     }
 
@@ -212,13 +216,15 @@ public:
         for (const TensorSensitivity& tensor : known.tensors) {
             if (tensor.key.layer < 0)
                 continue;
-            m_runner.setTensor(tensor.key, quantizer.tensor(tensor.key, progress));
-            sum += tensor.kld(tensor.errorOf(outputError(
-                quantizer, *m_model, recipe, *m_calibration, tensor.key, 64, progress)));
+            for (const TensorKey each : measuredWith(*m_model, tensor.key))
+                m_runner.setTensor(each, quantizer.tensor(each, progress));
+            sum += tensor.kld(tensor.errorOf(errorTogether(quantizer, *m_model, recipe,
+                                                           *m_calibration, tensor.key, progress)));
         }
         const double kld = windows.kld(0, progress).value;
         for (const TensorSensitivity& tensor : known.tensors)
-            m_runner.setTensor(tensor.key, m_model->load(tensor.key));
+            for (const TensorKey each : measuredWith(*m_model, tensor.key))
+                m_runner.setTensor(each, m_model->load(each));
         return {whole.method, whole.format, sum, kld};
     }
 
@@ -231,9 +237,10 @@ private:
         Recipe recipe;
         recipe.rules.push_back(std::move(rule));
         Quantizer quantizer(*m_model, recipe, m_calibration);
-        m_runner.setTensor(key, quantizer.tensor(key, progress));
+        for (const TensorKey each : measuredWith(*m_model, key))
+            m_runner.setTensor(each, quantizer.tensor(each, progress));
         return {windows.kld(firstLayer(*m_model, key), progress),
-                outputError(quantizer, *m_model, recipe, *m_calibration, key, 64, progress)};
+                errorTogether(quantizer, *m_model, recipe, *m_calibration, key, progress)};
     }
 
     /// Two unknowns, what the product's and the look-up's error cost, take two probes in which they
@@ -258,6 +265,42 @@ private:
 
 } // namespace
 
+std::vector<TensorKey> measuredWith(const Model& model, TensorKey key) {
+    std::vector<TensorKey> keys;
+    for (int32_t expert = 0; key.expert >= 0 && expert < model.config.experts; ++expert)
+        keys.push_back({key.role, key.layer, expert});
+    if (keys.empty())
+        keys.push_back(key);
+    return keys;
+}
+
+OutputError errorTogether(Quantizer& quantizer, const Model& model, const Recipe& recipe,
+                          const Calibration& calibration, TensorKey key,
+                          const Progress& progress) {
+    std::vector<TensorKey> keys = measuredWith(model, key);
+    const auto tokensOf = [&](TensorKey each) {
+        const InputStatistics* seen = calibration.find(each);
+        return seen ? seen->tokens : 0;
+    };
+    if (keys.size() > 1) { // those that no token chose say nothing
+        std::ranges::stable_sort(keys, std::greater(), tokensOf);
+        keys.resize(std::min(keys.size(), kMostExperts));
+        while (keys.size() > 1 && tokensOf(keys.back()) == 0)
+            keys.pop_back();
+    }
+    OutputError sum;
+    double tokens = 0;
+    for (const TensorKey each : keys) {
+        const double weight = keys.size() > 1 ? static_cast<double>(tokensOf(each)) : 1;
+        const OutputError error =
+            outputError(quantizer, model, recipe, calibration, each, kErrorRows, progress);
+        sum.product += weight * error.product;
+        sum.lookup += weight * error.lookup;
+        tokens += weight;
+    }
+    return {sum.product / tokens, sum.lookup / tokens};
+}
+
 double TensorSensitivity::kld(double error) const {
     if (error <= points.front().error || points.size() == 1)
         return points.front().error > 0 ? points.front().kld * error / points.front().error : 0;
@@ -274,8 +317,10 @@ double TensorSensitivity::kld(double error) const {
 }
 
 const TensorSensitivity* Sensitivities::find(TensorKey key) const {
-    const auto at = std::find_if(tensors.begin(), tensors.end(),
-                                 [&](const TensorSensitivity& t) { return t.key == key; });
+    const auto at = std::find_if(tensors.begin(), tensors.end(), [&](const TensorSensitivity& t) {
+        return t.key.role == key.role && t.key.layer == key.layer &&
+               (t.key.expert < 0) == (key.expert < 0);
+    });
     return at == tensors.end() ? nullptr : &*at;
 }
 

@@ -12,6 +12,16 @@
 
 namespace nibble {
 
+/// The matrices that are measured as one: the same matrix of all experts of a layer, which have one
+/// format; any other by itself. The first stands for all.
+std::vector<TensorKey> measuredWith(const Model& model, TensorKey key);
+
+/// What a recipe does to such matrices together: of experts, the mean over those that the
+/// calibration's tokens chose most, by tokens.
+OutputError errorTogether(Quantizer& quantizer, const Model& model, const Recipe& recipe,
+                          const Calibration& calibration, TensorKey key,
+                          const Progress& progress = {});
+
 /// How much the output suffers from one matrix, measured by rounding this matrix alone. KLD grows
 /// with the square of a small disturbance, and so in proportion to relative output errors, which
 /// are squares themselves; matrices that lose much are measured at several errors.
@@ -46,7 +56,8 @@ struct SensitivityTexts {
     EvaluationText tensors, wholes;
 };
 
-/// The sensitivities of a model's matrices, in the order of Model::keys().
+/// The sensitivities of a model's matrices, in the order of Model::keys(); of a layer's experts the
+/// first ones'.
 struct Sensitivities {
     std::string text; ///< label
     int32_t windows = 0, context = 0;
@@ -54,6 +65,7 @@ struct Sensitivities {
     std::vector<TensorSensitivity> tensors;
     std::vector<Together> together;
 
+    /// Of experts, any one finds what all have.
     const TensorSensitivity* find(TensorKey key) const;
     /// Real over predicted loss of what `method` makes of `format`, where the whole recipe is
     /// predicted to lose `predicted`: plain rounding's, measured at several losses, times the
