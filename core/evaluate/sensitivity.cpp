@@ -218,8 +218,8 @@ public:
                 continue;
             for (const TensorKey each : measuredWith(*m_model, tensor.key))
                 m_runner.setTensor(each, quantizer.tensor(each, progress));
-            sum += tensor.kld(tensor.errorOf(errorTogether(quantizer, *m_model, recipe,
-                                                           *m_calibration, tensor.key, progress)));
+            sum += tensor.kld(tensor.errorOf(
+                errorTogether(quantizer, *m_model, recipe, *m_calibration, tensor.key, progress)));
         }
         const double kld = windows.kld(0, progress).value;
         for (const TensorSensitivity& tensor : known.tensors)
@@ -275,8 +275,7 @@ std::vector<TensorKey> measuredWith(const Model& model, TensorKey key) {
 }
 
 OutputError errorTogether(Quantizer& quantizer, const Model& model, const Recipe& recipe,
-                          const Calibration& calibration, TensorKey key,
-                          const Progress& progress) {
+                          const Calibration& calibration, TensorKey key, const Progress& progress) {
     std::vector<TensorKey> keys = measuredWith(model, key);
     const auto tokensOf = [&](TensorKey each) {
         const InputStatistics* seen = calibration.find(each);

@@ -37,10 +37,10 @@ uint64_t TensorInfo::storedBytes() const {
 
 std::string TensorInfo::storedText() const {
     const Format* runs = format();
-    if (packed)
-        return fmt::format("{} ({})", runs->name, type->name);
     if (!runs || std::string_view(runs->name) == type->name)
         return type->name;
+    if (packed)
+        return fmt::format("{} ({})", runs->name, type->name);
     return fmt::format("{}, runs as {}", type->name, runs->name);
 }
 

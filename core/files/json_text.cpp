@@ -75,4 +75,62 @@ Json readJson(const std::string& path, int depth) {
     return parseJson(readTextFile(path, limits::kJsonBytes), path, depth);
 }
 
+namespace {
+
+/// An array of one kind as a metadata array; nothing for empty, mixed or nested ones.
+bool arrayValue(const Json& array, MetadataValue& out) {
+    const auto all = [&](auto is) {
+        return !array.empty() && std::all_of(array.begin(), array.end(), is);
+    };
+    const auto isInteger = [](const Json& v) {
+        return v.is_number_integer() && !(v.is_number_unsigned() && v.get<uint64_t>() > INT64_MAX);
+    };
+    if (all([](const Json& v) { return v.is_string(); }))
+        out.value = array.get<MetadataValue::Strings>();
+    else if (all([](const Json& v) { return v.is_boolean(); }))
+        out.value = array.get<MetadataValue::Booleans>();
+    else if (all(isInteger))
+        out.value = array.get<MetadataValue::Integers>();
+    else if (all([](const Json& v) { return v.is_number(); }))
+        out.value = array.get<MetadataValue::Floats>();
+    else
+        return false;
+    return true;
+}
+
+} // namespace
+
+void putJson(Metadata& out, const std::string& key, const Json& json) {
+    const auto under = [&](const std::string& part) {
+        return key.empty() ? part : key + "." + part;
+    };
+    MetadataValue value;
+    if (json.is_object()) {
+        for (const auto& [name, child] : json.items())
+            putJson(out, under(name), child);
+        return;
+    }
+    if (json.is_array()) {
+        if (arrayValue(json, value))
+            out.entries[key] = std::move(value);
+        else
+            for (size_t i = 0; i < json.size(); ++i)
+                putJson(out, under(std::to_string(i)), json[i]);
+        return;
+    }
+    if (json.is_null())
+        return;
+    if (json.is_boolean())
+        value.value = json.get<bool>();
+    else if (json.is_string())
+        value.value = json.get<std::string>();
+    else if (json.is_number_float())
+        value.value = json.get<double>();
+    else if (json.is_number_unsigned() && json.get<uint64_t>() > INT64_MAX)
+        value.value = json.get<uint64_t>();
+    else
+        value.value = json.get<int64_t>();
+    out.entries[key] = std::move(value);
+}
+
 } // namespace nibble

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "core/files/metadata.h"
+
 #include <nlohmann/json.hpp>
 
 #include <string>
@@ -15,5 +17,9 @@ nlohmann::json parseJson(std::string_view text, const std::string& file, int dep
 
 /// readTextFile (at most limits::kJsonBytes) and parseJson.
 nlohmann::json readJson(const std::string& path, int depth);
+
+/// A document as entries whose keys are `key` and the names of its objects, with dots. Nulls and
+/// empty arrays are left out.
+void putJson(Metadata& metadata, const std::string& key, const nlohmann::json& json);
 
 } // namespace nibble

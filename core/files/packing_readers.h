@@ -12,5 +12,6 @@ PackedWeight readIntQuantized(PackedParts& parts);
 PackedWeight readNf4(PackedParts& parts);
 PackedWeight readFp4(PackedParts& parts);
 PackedWeight readLlmInt8(PackedParts& parts);
+PackedWeight readMxfp4(PackedParts& parts);
 
 } // namespace nibble

@@ -79,11 +79,13 @@ void unpackBy(Checkpoint& checkpoint, const std::string& method) {
             PackedParts found(checkpoint,
                               name.substr(0, name.size() - std::strlen(packing.marker)));
             TensorInfo weight;
-            weight.name = found.stem() + ".weight";
+            weight.name = found.stem() + packing.suffix;
             weight.type = &packing.type;
             auto packed = std::make_shared<PackedWeight>(packing.read(found));
             packed->bytes = found.bytes();
-            weight.dims = {packed->rows, packed->cols};
+            weight.dims = {packed->rows / packed->experts, packed->cols};
+            if (packed->experts > 1)
+                weight.dims.insert(weight.dims.begin(), packed->experts);
             weight.packed = std::move(packed);
             for (const std::string& part : found.used())
                 parts.insert(checkpoint.byName.find(part)->second);
@@ -109,6 +111,8 @@ std::span<const Packing> packings() {
         {"bitsandbytes", ".weight.quant_state.bitsandbytes__fp4", storedAs("bitsandbytes fp4"),
          readFp4},
         {"bitsandbytes", ".SCB", storedAs("bitsandbytes int8"), readLlmInt8},
+        {"mxfp4", "_blocks", storedAs("gpt-oss blocks"), readMxfp4, ""},
+        {"mxfp4", "_scales", storedAs("gpt-oss blocks"), readMxfp4, ""}, // names missing blocks
     };
     return rows;
 }

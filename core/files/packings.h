@@ -19,7 +19,8 @@ inline constexpr char kQuantizerConfig[] = "quantization_config.";
 /// opened; `load` checks what only the values tell (zero points, order of columns).
 struct PackedWeight {
     const Format* format = nullptr;
-    int64_t rows = 0, cols = 0;
+    int64_t rows = 0, cols = 0; ///< of all experts
+    int64_t experts = 1;
     uint64_t bytes = 0; ///< of all its tensors
     Bytes codes;        ///< as they are stored, for what tells files apart
     /// The folder was made for activations of 8 bits with one scale a token, or with one scale that
@@ -28,6 +29,9 @@ struct PackedWeight {
     /// A sentence on what of the folder is not used; empty as a rule.
     std::string note;
     std::function<Tensor(const std::string& name)> load;
+    /// Rows first, first + step, … (`count` of them) alone, where that spares loading all; or null.
+    std::function<Tensor(const std::string& name, int64_t first, int64_t count, int64_t step)>
+        loadRows = {};
 };
 
 class PackedParts;
@@ -39,11 +43,12 @@ struct Packing {
     BlockType type;     ///< what lists call the stored form
     /// Shape and planes of one weight; Error{BadInput} naming file, tensor and field.
     PackedWeight (*read)(PackedParts& parts);
+    const char* suffix = ".weight"; ///< of the weight's name
 };
 std::span<const Packing> packings();
 
-/// Puts one tensor "P.weight" in the place of each packed weight's tensors. What cannot be run is
-/// left as it is, and Checkpoint::unsupported says why.
+/// Puts one tensor ("P.weight" as a rule) in the place of each packed weight's tensors. What cannot
+/// be run is left as it is, and Checkpoint::unsupported says why.
 void unpackWeights(Checkpoint& checkpoint);
 
 /// A tensor of a packed weight to be written: "P" + suffix.

@@ -24,62 +24,6 @@ bool present(const fs::path& path) {
     return fs::exists(path, ignored);
 }
 
-/// An array of one kind as a metadata array; nothing for empty, mixed or nested ones.
-bool arrayValue(const Json& array, MetadataValue& out) {
-    const auto all = [&](auto is) {
-        return !array.empty() && std::all_of(array.begin(), array.end(), is);
-    };
-    const auto isInteger = [](const Json& v) {
-        return v.is_number_integer() && !(v.is_number_unsigned() && v.get<uint64_t>() > INT64_MAX);
-    };
-    if (all([](const Json& v) { return v.is_string(); }))
-        out.value = array.get<MetadataValue::Strings>();
-    else if (all([](const Json& v) { return v.is_boolean(); }))
-        out.value = array.get<MetadataValue::Booleans>();
-    else if (all(isInteger))
-        out.value = array.get<MetadataValue::Integers>();
-    else if (all([](const Json& v) { return v.is_number(); }))
-        out.value = array.get<MetadataValue::Floats>();
-    else
-        return false;
-    return true;
-}
-
-/// config.json as keys with dots; nulls and empty arrays are left out. The depth was limited on
-/// parsing.
-void flatten(const Json& json, const std::string& key, Metadata& out) {
-    const auto under = [&](const std::string& part) {
-        return key.empty() ? part : key + "." + part;
-    };
-    MetadataValue value;
-    if (json.is_object()) {
-        for (const auto& [name, child] : json.items())
-            flatten(child, under(name), out);
-        return;
-    }
-    if (json.is_array()) {
-        if (arrayValue(json, value))
-            out.entries[key] = std::move(value);
-        else
-            for (size_t i = 0; i < json.size(); ++i)
-                flatten(json[i], under(std::to_string(i)), out);
-        return;
-    }
-    if (json.is_null())
-        return;
-    if (json.is_boolean())
-        value.value = json.get<bool>();
-    else if (json.is_string())
-        value.value = json.get<std::string>();
-    else if (json.is_number_float())
-        value.value = json.get<double>();
-    else if (json.is_number_unsigned() && json.get<uint64_t>() > INT64_MAX)
-        value.value = json.get<uint64_t>();
-    else
-        value.value = json.get<int64_t>();
-    out.entries[key] = std::move(value);
-}
-
 /// Older quantizers left their configuration in a file of its own.
 void addQuantizerConfig(Checkpoint& checkpoint, const fs::path& folder) {
     constexpr std::pair<const char*, const char*> kFiles[] = {{"quantize_config.json", "gptq"},
@@ -89,9 +33,9 @@ void addQuantizerConfig(Checkpoint& checkpoint, const fs::path& folder) {
     for (const auto& [file, implied] : kFiles) {
         if (metadata.has(method) || !present(folder / file))
             continue;
-        flatten(readJson((folder / file).string(), limits::kJsonDepth),
+        putJson(metadata,
                 std::string(kQuantizerConfig, std::string_view(kQuantizerConfig).size() - 1),
-                metadata);
+                readJson((folder / file).string(), limits::kJsonDepth));
         if (!metadata.has(method))
             metadata.entries[method].value = std::string(implied);
     }
@@ -101,7 +45,7 @@ void addConfig(Checkpoint& checkpoint, const fs::path& folder) {
     const fs::path config = folder / "config.json";
     checkpoint.metadata.source = config.filename().string();
     if (present(config))
-        flatten(readJson(config.string(), limits::kJsonDepth), "", checkpoint.metadata);
+        putJson(checkpoint.metadata, "", readJson(config.string(), limits::kJsonDepth));
     addQuantizerConfig(checkpoint, folder);
     checkpoint.tokenizerFile = findTokenizerFile(folder);
 }

@@ -34,6 +34,9 @@ struct ConfigReader {
     [[noreturn]] void refuse(std::string_view what) const;
 };
 
+/// A config.json whose settings of rotation stand where transformers had them before version 5,
+/// which keeps them in "rope_parameters": of all layers, or of each kind.
+Metadata withRopeSettings(const Metadata& metadata);
 /// Mixtures of config.json: how many experts (`count` names the key) and how many are used, and
 /// which layers have them ("decoder_sparse_step", "mlp_only_layers"; all, where it does not say).
 void readExperts(const ConfigReader& read, ModelConfig& config, const char* count);
@@ -41,9 +44,6 @@ void readExperts(const ConfigReader& read, ModelConfig& config, const char* coun
 /// families have them.
 void readUpperWindows(const ConfigReader& read, ModelConfig& config);
 
-/// A config.json that says all of RoPE in "rope_parameters", as newer exporters write it, with the
-/// keys that older ones have; any other as it is.
-Metadata withRopeScaling(const Metadata& metadata);
 YarnSettings ggufYarn(const ConfigReader& read);
 YarnSettings huggingFaceYarn(const ConfigReader& read, const ModelConfig& config);
 /// Puts the divisors and the magnitude into config.rope.

@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 #include <cmath>
 
@@ -22,6 +23,12 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    refuseBiases(model, true);
+    out["hidden_activation"] = out["hidden_act"];
+    out["attention_bias"] = false;
+}
+
 } // namespace
 
 const Architecture kGemma{.name = "gemma",
@@ -31,6 +38,7 @@ const Architecture kGemma{.name = "gemma",
                           .readGguf = fromGguf,
                           .readHuggingFace = fromHuggingFace,
                           .names = llamaNames(),
-                          .folderNormOffset = 1};
+                          .folderNormOffset = 1,
+                          .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

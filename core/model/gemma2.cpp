@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 #include <cmath>
 
@@ -67,6 +68,15 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    out["hidden_activation"] = out["hidden_act"];
+    out["attention_bias"] = false;
+    out["attn_logit_softcapping"] = capOrNull(model.config.attentionCap);
+    out["final_logit_softcapping"] = capOrNull(model.config.logitCap);
+    writeQueryScalar(model, out);
+    writeLayerTypes(model, out);
+}
+
 } // namespace
 
 const Architecture kGemma2{.name = "gemma2",
@@ -76,6 +86,7 @@ const Architecture kGemma2{.name = "gemma2",
                            .readGguf = fromGguf,
                            .readHuggingFace = fromHuggingFace,
                            .names = kNames,
-                           .folderNormOffset = 1};
+                           .folderNormOffset = 1,
+                           .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

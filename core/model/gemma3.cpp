@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 #include <cmath>
 
@@ -81,6 +82,17 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    out["model_type"] = "gemma3_text";
+    out["hidden_activation"] = out["hidden_act"];
+    out["attention_bias"] = false;
+    out["attn_logit_softcapping"] = capOrNull(model.config.attentionCap);
+    out["final_logit_softcapping"] = capOrNull(model.config.logitCap);
+    out["rope_local_base_freq"] = shortest(model.config.localRope.base);
+    writeQueryScalar(model, out);
+    writeLayerTypes(model, out);
+}
+
 } // namespace
 
 const Architecture kGemma3{.name = "gemma3",
@@ -90,6 +102,7 @@ const Architecture kGemma3{.name = "gemma3",
                            .readGguf = fromGguf,
                            .readHuggingFace = fromHuggingFace,
                            .names = kNames,
-                           .folderNormOffset = 1};
+                           .folderNormOffset = 1,
+                           .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

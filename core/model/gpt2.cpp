@@ -1,5 +1,6 @@
 #include "core/base/limits.h"
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -59,6 +60,22 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return completed(c);
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    const ModelConfig& c = model.config;
+    for (const char* key :
+         {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+          "num_key_value_heads", "head_dim", "max_position_embeddings", "hidden_act",
+          "rms_norm_eps", "rope_theta", "rope_scaling", "partial_rotary_factor"})
+        out.erase(key);
+    out["n_layer"] = c.layers;
+    out["n_embd"] = c.width;
+    out["n_head"] = c.heads;
+    out["n_inner"] = c.feedForward;
+    out["n_positions"] = out["n_ctx"] = c.contextLength;
+    out["activation_function"] = "gelu_new";
+    out["layer_norm_epsilon"] = shortest(c.normEpsilon);
+}
+
 } // namespace
 
 const Architecture kGpt2{.name = "gpt2",
@@ -69,6 +86,7 @@ const Architecture kGpt2{.name = "gpt2",
                          .readHuggingFace = fromHuggingFace,
                          .names = kNames,
                          .optionalPrefix = "transformer.",
-                         .folderTransposes = true};
+                         .folderTransposes = true,
+                         .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -1,5 +1,7 @@
 #include "core/model/config_reader.h"
 
+#include <fmt/format.h>
+
 namespace nibble {
 namespace {
 
@@ -19,12 +21,17 @@ constexpr RoleName kNames[] = {
      "model.layers.{}.post_attention_layernorm.weight"},
     {Role::Router, "blk.{}.ffn_gate_inp.weight", "model.layers.{}.mlp.router.weight", true, true},
     {Role::RouterBias, "blk.{}.ffn_gate_inp.bias", "model.layers.{}.mlp.router.bias", true, true},
-    {Role::Gate, "blk.{}.ffn_gate_exps.weight", nullptr, true, true},
-    {Role::GateBias, "blk.{}.ffn_gate_exps.bias", nullptr, true, true},
-    {Role::Up, "blk.{}.ffn_up_exps.weight", nullptr, true, true},
-    {Role::UpBias, "blk.{}.ffn_up_exps.bias", nullptr, true, true},
-    {Role::Down, "blk.{}.ffn_down_exps.weight", nullptr, true, true},
-    {Role::DownBias, "blk.{}.ffn_down_exps.bias", nullptr, true, true},
+    {Role::Gate, "blk.{}.ffn_gate_exps.weight", "model.layers.{}.mlp.experts.gate_up_proj", true,
+     true},
+    {Role::GateBias, "blk.{}.ffn_gate_exps.bias", "model.layers.{}.mlp.experts.gate_up_proj_bias",
+     true, true},
+    {Role::Up, "blk.{}.ffn_up_exps.weight", "model.layers.{}.mlp.experts.gate_up_proj", true, true},
+    {Role::UpBias, "blk.{}.ffn_up_exps.bias", "model.layers.{}.mlp.experts.gate_up_proj_bias", true,
+     true},
+    {Role::Down, "blk.{}.ffn_down_exps.weight", "model.layers.{}.mlp.experts.down_proj", true,
+     true},
+    {Role::DownBias, "blk.{}.ffn_down_exps.bias", "model.layers.{}.mlp.experts.down_proj_bias",
+     true, true},
     {Role::OutputNorm, "output_norm.weight", "model.norm.weight"},
     {Role::Output, "output.weight", "lm_head.weight", false},
 };
@@ -45,12 +52,20 @@ ModelConfig fromGguf(const Metadata& metadata) {
     const ConfigReader read{metadata, "gpt-oss."};
     ModelConfig config = readGgufConfig(metadata, "gpt-oss");
     alternate(config, read.countOrNone("attention.sliding_window", INT32_MAX));
+    if (config.yarn) { // its bounds are not rounded, which GGUF files cannot say
+        config.yarn->wholePairs = false;
+        applyYarn(config, YarnSettings(*config.yarn));
+    }
     return completed(config);
 }
 
 ModelConfig fromHuggingFace(const Metadata& metadata) {
     const ConfigReader read{metadata, ""};
     ModelConfig config = readHuggingFaceConfig(metadata, "gpt-oss");
+    config.normEpsilon = read.positive("rms_norm_eps", 1e-5);
+    for (const auto& [key, known] : {std::pair{"swiglu_limit", 7.0f}, {"swiglu_alpha", 1.702f}})
+        if (const float found = read.positive(key, double(known)); found != known)
+            read.refuse(fmt::format("a \"{}\" of {} ({} is known)", key, found, known));
     readExperts(read, config, "num_local_experts");
     config.expertFeedForward = config.feedForward;
     const int32_t window = read.countOrNone("sliding_window", INT32_MAX);
@@ -67,6 +82,7 @@ const Architecture kGptOss{.name = "gpt-oss",
                            .ggufRope = RopeStyle::Halves,
                            .readGguf = fromGguf,
                            .readHuggingFace = fromHuggingFace,
-                           .names = kNames};
+                           .names = kNames,
+                           .folderStacksExperts = true};
 
 } // namespace nibble

@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -23,6 +24,15 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    const ModelConfig& c = model.config;
+    writeBiases(model, out);
+    out["embedding_multiplier"] = shortest(c.embeddingScale);
+    out["residual_multiplier"] = shortest(c.residualScale);
+    out["attention_multiplier"] = shortest(c.queryScale());
+    out["logits_scaling"] = shortest(reciprocalOf(c.logitScale));
+}
+
 } // namespace
 
 const Architecture kGranite{.name = "granite",
@@ -31,6 +41,7 @@ const Architecture kGranite{.name = "granite",
                             .ggufRope = RopeStyle::Interleaved,
                             .readGguf = fromGguf,
                             .readHuggingFace = fromHuggingFace,
-                            .names = llamaNames()};
+                            .names = llamaNames(),
+                            .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -1,67 +1,51 @@
 #include "core/base/limits.h"
 #include "core/files/json_text.h"
-#include "core/model/architectures.h"
+#include "core/model/config_writer.h"
 #include "core/model/model.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace nibble {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// The "rope_scaling" whose factors these are. GGUF files keep the factors alone, so the published
-/// settings are tried: Llama 3.1 and 3.2.
-Json ropeScaling(const ModelConfig& config) {
-    if (config.rope.factors.empty()) {
-        if (config.rope.scale == 1)
-            return nullptr;
-        return {{"rope_type", "linear"}, {"factor", 1 / double(config.rope.scale)}};
-    }
-    for (const double factor : {8.0, 32.0, 16.0, 4.0})
-        for (const double context : {8192.0, 4096.0, 16384.0, 32768.0}) {
-            const auto factors = llama3RopeFactors(config, factor, 1, 4, context);
-            const bool same =
-                std::ranges::equal(factors, config.rope.factors,
-                                   [](float a, float b) { return std::fabs(a - b) <= 1e-4f * b; });
-            if (same)
-                return {{"rope_type", "llama3"},
-                        {"factor", factor},
-                        {"low_freq_factor", 1.0},
-                        {"high_freq_factor", 4.0},
-                        {"original_max_position_embeddings", int64_t(context)}};
-        }
-    fail(ErrorKind::Usage,
-         "The rotary factors of this model are not those of a published setting, so no config.json "
-         "can say them; export gguf.");
+const char* activationName(Activation activation) {
+    return activation == Activation::GeluTanh ? "gelu_pytorch_tanh"
+           : activation == Activation::Gelu   ? "gelu"
+                                              : "silu";
 }
 
-Json configOf(const Model& model, const Architecture& architecture) {
+/// The family whose folders hold such a model: GGUF files call three of them "llama".
+const Architecture& folderFamily(const Model& model, const Architecture& architecture) {
     const ModelConfig& c = model.config;
-    Json out = {{"architectures", {architecture.huggingFaceClass}},
-                {"model_type", architecture.name},
+    if (&architecture != &kLlama)
+        return architecture;
+    if (c.experts > 0)
+        return kMixtral;
+    const auto windowed = [](const LayerConfig& layer) { return layer.window > 0; };
+    return std::ranges::any_of(c.perLayer, windowed) ? kMistral : kLlama;
+}
+
+Json configOf(const Model& model, const Architecture& family) {
+    const ModelConfig& c = model.config;
+    Json out = {{"architectures", {family.huggingFaceClass}},
+                {"model_type", family.name},
                 {"hidden_size", c.width},
                 {"intermediate_size", c.feedForward},
                 {"num_hidden_layers", c.layers},
                 {"num_attention_heads", c.heads},
-                {"num_key_value_heads", c.kvHeads}};
-    if (c.headSize * c.heads != c.width)
-        out["head_dim"] = c.headSize;
-    out["vocab_size"] = c.vocabulary;
-    out["max_position_embeddings"] = c.contextLength;
-    out["hidden_act"] = "silu";
-    // The shortest decimals that are these floats.
-    out["rms_norm_eps"] = std::stod(fmt::format("{}", c.normEpsilon));
-    out["rope_theta"] = std::stod(fmt::format("{}", c.rope.base));
-    out["rope_scaling"] = ropeScaling(c);
+                {"num_key_value_heads", c.kvHeads},
+                // Not all families fall back to hidden_size / num_attention_heads.
+                {"head_dim", c.headSize},
+                {"vocab_size", c.vocabulary},
+                {"max_position_embeddings", c.contextLength},
+                {"hidden_act", activationName(c.activation)},
+                {"rms_norm_eps", shortest(c.normEpsilon)}};
+    writeRope(model, out);
     out["tie_word_embeddings"] = c.tiedEmbedding;
-    if (architecture.name == std::string_view("llama")) {
-        out["attention_bias"] = model.find({Role::QueryBias, 0}) != nullptr;
-        out["mlp_bias"] = false;
-    }
     out["initializer_range"] = 0.02;
     out["use_cache"] = true;
     if (model.tokenizer) {
@@ -71,7 +55,23 @@ Json configOf(const Model& model, const Architecture& architecture) {
         if (info.eos >= 0)
             out["eos_token_id"] = info.eos;
     }
+    family.writeHuggingFace(model, out);
     return out;
+}
+
+/// Refuses what would be another model when it is read again.
+void requireSaid(const Model& model, const Architecture& family, const Json& config) {
+    Metadata metadata;
+    metadata.source = "config.json";
+    putJson(metadata, "", nlohmann::json::parse(config.dump()));
+    ModelConfig said;
+    try {
+        said = family.readHuggingFace(metadata);
+    } catch (const Error& error) {
+        fail(ErrorKind::Usage, "No config.json can be made of this model: {}", error.what());
+    }
+    if (const std::string what = configDifference(model.config, said); !what.empty())
+        cannotSay(model, what);
 }
 
 } // namespace
@@ -90,15 +90,15 @@ std::string huggingFaceConfig(const Model& model) {
         fail(ErrorKind::Usage, "Folders of the architecture \"{}\" cannot be written.",
              printable(model.config.architecture));
     if (model.checkpoint->container != Checkpoint::Container::Safetensors) {
-        // Of these all that config.json has to say is known from a GGUF file.
-        static constexpr std::string_view kSaid[] = {"llama", "qwen2", "qwen3", "olmo2"};
-        if (model.config.experts > 0 ||
-            std::ranges::find(kSaid, architecture->name) == std::end(kSaid))
+        const Architecture& family = folderFamily(model, *architecture);
+        if (!family.writeHuggingFace)
             fail(ErrorKind::Usage,
                  "No config.json of the family \"{}\" can be made from a GGUF file yet; start from "
                  "the model's folder, or export gguf.",
-                 architecture->name);
-        return configOf(model, *architecture).dump(2);
+                 family.name);
+        const Json config = configOf(model, family);
+        requireSaid(model, family, config);
+        return config.dump(2);
     }
     std::error_code ignored;
     const auto& path = model.checkpoint->path;

@@ -1,5 +1,6 @@
 #include "core/base/limits.h"
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -78,6 +79,18 @@ ModelConfig fromHuggingFace(const Metadata& published) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    nlohmann::ordered_json types = nlohmann::ordered_json::array();
+    for (const LayerConfig& layer : model.config.perLayer)
+        types.push_back(layer.mixer == Mixer::Convolution ? "conv" : "full_attention");
+    out["layer_types"] = std::move(types);
+    out["conv_L_cache"] = model.config.convolutionTaps;
+    out["conv_bias"] = false;
+    out["block_auto_adjust_ff_dim"] = false; // the width is the one that results
+    out["norm_eps"] = out["rms_norm_eps"];
+    out.erase("rms_norm_eps");
+}
+
 } // namespace
 
 const Architecture kLfm2{.name = "lfm2",
@@ -86,6 +99,7 @@ const Architecture kLfm2{.name = "lfm2",
                          .ggufRope = RopeStyle::Halves,
                          .readGguf = fromGguf,
                          .readHuggingFace = fromHuggingFace,
-                         .names = kNames};
+                         .names = kNames,
+                         .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

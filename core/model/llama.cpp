@@ -1,5 +1,6 @@
 #include "core/base/limits.h"
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -45,6 +46,10 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return readHuggingFaceConfig(metadata, "llama");
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    writeBiases(model, out);
+}
+
 } // namespace
 
 std::span<const RoleName> llamaNames() {
@@ -57,6 +62,7 @@ const Architecture kLlama{.name = "llama",
                           .ggufRope = RopeStyle::Interleaved,
                           .readGguf = fromGguf,
                           .readHuggingFace = fromHuggingFace,
-                          .names = kNames};
+                          .names = kNames,
+                          .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -16,6 +17,11 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    refuseBiases(model, true);
+    writeWindow(model, out);
+}
+
 } // namespace
 
 const Architecture kMistral{.name = "mistral",
@@ -24,6 +30,7 @@ const Architecture kMistral{.name = "mistral",
                             .ggufRope = RopeStyle::Interleaved,
                             .readGguf = fromGguf,
                             .readHuggingFace = fromHuggingFace,
-                            .names = llamaNames()};
+                            .names = llamaNames(),
+                            .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -188,7 +188,7 @@ std::shared_ptr<const Model> understand(std::shared_ptr<const Checkpoint> checkp
     try {
         ModelConfig& config = model->config;
         config.architecture = architecture->name;
-        config = folder ? architecture->readHuggingFace(withRopeScaling(checkpoint->metadata))
+        config = folder ? architecture->readHuggingFace(withRopeSettings(checkpoint->metadata))
                         : architecture->readGguf(checkpoint->metadata);
         config.ropeStyle = folder ? RopeStyle::Halves : architecture->ggufRope;
         if (!folder)

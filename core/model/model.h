@@ -4,6 +4,8 @@
 #include "core/model/config.h"
 #include "core/tokenizer/tokenizer.h"
 
+#include <nlohmann/json_fwd.hpp>
+
 #include <functional>
 #include <memory>
 #include <optional>
@@ -16,7 +18,7 @@ namespace nibble {
 /// Where a role's tensor stands in each container; the first "{}" is the layer, a second one the
 /// expert. Null = the container has none. Roles whose rows have the same name lie behind each other
 /// in one stored tensor, in the order of the rows (phi-3's q, k and v); experts without a "{}" of
-/// their own are stacked in one.
+/// their own are stacked in one (of "…_exps" in GGUF files, older ones may have one tensor each).
 struct RoleName {
     Role role;
     const char* gguf;
@@ -29,6 +31,8 @@ struct RoleName {
         return role == key.role && isOfOneExpert() == (key.expert >= 0);
     }
 };
+
+class Model;
 
 /// One family: its names in the containers, how its config is read, and its tensor names. Adding a
 /// family is one file and one row in architectures().
@@ -48,6 +52,13 @@ struct Architecture {
     float folderNormOffset = 0;
     /// Folders keep the layers' matrices as [inputs][outputs] (gpt-2).
     bool folderTransposes = false;
+    /// Folders stack the experts as [experts][inputs][outputs], or packed as
+    /// [experts][outputs][inputs]; where several roles lie in one tensor, their outputs take turns
+    /// (gpt-oss).
+    bool folderStacksExperts = false;
+    /// Puts what only this family has into a config.json, which has what all share; Error{Usage}
+    /// for what it cannot say. Null = no config.json can be made from a GGUF file.
+    void (*writeHuggingFace)(const Model& model, nlohmann::ordered_json& config) = nullptr;
 };
 std::span<const Architecture* const> architectures();
 

@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -36,6 +37,10 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return completed(readHuggingFaceConfig(metadata, "olmo2"));
 }
 
+void writeHuggingFace(const Model&, nlohmann::ordered_json& out) {
+    out["attention_bias"] = false;
+}
+
 } // namespace
 
 const Architecture kOlmo2{.name = "olmo2",
@@ -44,6 +49,7 @@ const Architecture kOlmo2{.name = "olmo2",
                           .ggufRope = RopeStyle::Halves,
                           .readGguf = fromGguf,
                           .readHuggingFace = fromHuggingFace,
-                          .names = kNames};
+                          .names = kNames,
+                          .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

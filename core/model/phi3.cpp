@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -38,6 +39,12 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    writeWindow(model, out);
+    out["attention_dropout"] = 0.0;
+    out["pad_token_id"] = nullptr; // which is one beyond small vocabularies where it is not said
+}
+
 } // namespace
 
 const Architecture kPhi3{.name = "phi3",
@@ -46,6 +53,7 @@ const Architecture kPhi3{.name = "phi3",
                          .ggufRope = RopeStyle::Halves,
                          .readGguf = fromGguf,
                          .readHuggingFace = fromHuggingFace,
-                         .names = kNames};
+                         .names = kNames,
+                         .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

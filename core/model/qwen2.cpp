@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -13,6 +14,11 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    refuseBiases(model, false);
+    writeUpperWindows(model, out);
+}
+
 } // namespace
 
 const Architecture kQwen2{.name = "qwen2",
@@ -21,6 +27,7 @@ const Architecture kQwen2{.name = "qwen2",
                           .ggufRope = RopeStyle::Halves,
                           .readGguf = fromGguf,
                           .readHuggingFace = fromHuggingFace,
-                          .names = llamaNames()};
+                          .names = llamaNames(),
+                          .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -1,5 +1,6 @@
 #include "core/base/limits.h"
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -58,6 +59,13 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    out["model_type"] = "qwen2_moe";
+    writeUpperWindows(model, out);
+    writeQwenExperts(model, out);
+    out["shared_expert_intermediate_size"] = model.config.sharedFeedForward;
+}
+
 } // namespace
 
 const Architecture kQwen2Moe{.name = "qwen2moe",
@@ -66,6 +74,7 @@ const Architecture kQwen2Moe{.name = "qwen2moe",
                              .ggufRope = RopeStyle::Halves,
                              .readGguf = fromGguf,
                              .readHuggingFace = fromHuggingFace,
-                             .names = kNames};
+                             .names = kNames,
+                             .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -34,6 +35,11 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    out["attention_bias"] = false;
+    writeUpperWindows(model, out);
+}
+
 } // namespace
 
 const Architecture kQwen3{.name = "qwen3",
@@ -42,6 +48,7 @@ const Architecture kQwen3{.name = "qwen3",
                           .ggufRope = RopeStyle::Halves,
                           .readGguf = fromGguf,
                           .readHuggingFace = fromHuggingFace,
-                          .names = kNames};
+                          .names = kNames,
+                          .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -1,5 +1,6 @@
 #include "core/base/limits.h"
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -46,6 +47,13 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    out["model_type"] = "qwen3_moe";
+    out["attention_bias"] = false;
+    writeUpperWindows(model, out);
+    writeQwenExperts(model, out);
+}
+
 } // namespace
 
 const Architecture kQwen3Moe{.name = "qwen3moe",
@@ -54,6 +62,7 @@ const Architecture kQwen3Moe{.name = "qwen3moe",
                              .ggufRope = RopeStyle::Halves,
                              .readGguf = fromGguf,
                              .readHuggingFace = fromHuggingFace,
-                             .names = kNames};
+                             .names = kNames,
+                             .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

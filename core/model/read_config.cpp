@@ -122,6 +122,34 @@ void readExperts(const ConfigReader& read, ModelConfig& config, const char* coun
             (i + 1) % step == 0 && !(dense && std::ranges::find(*dense, i) != dense->end());
 }
 
+Metadata withRopeSettings(const Metadata& metadata) {
+    constexpr std::string_view kNew = "rope_parameters.", kFull = "full_attention.",
+                               kWindowed = "sliding_attention.";
+    Metadata out = metadata;
+    const auto hasOld = metadata.entries.lower_bound("rope_scaling.");
+    const bool scaled =
+        hasOld != metadata.entries.end() && hasOld->first.starts_with("rope_scaling.");
+    for (auto at = metadata.entries.lower_bound(kNew);
+         at != metadata.entries.end() && at->first.starts_with(kNew); ++at) {
+        std::string_view name = std::string_view(at->first).substr(kNew.size());
+        if (name.starts_with(kWindowed)) {
+            name.remove_prefix(kWindowed.size());
+            if (name == "rope_theta")
+                out.entries["rope_local_base_freq"] = at->second;
+            else if (name == "rope_type" && metadata.stringOr(at->first, "default") != "default")
+                ConfigReader{metadata, ""}.refuse("scaling of positions in its windows");
+            continue;
+        }
+        if (name.starts_with(kFull))
+            name.remove_prefix(kFull.size());
+        if (name == "rope_theta" || name == "partial_rotary_factor")
+            out.entries[std::string(name)] = at->second;
+        else if (!scaled)
+            out.entries["rope_scaling." + std::string(name)] = at->second;
+    }
+    return out;
+}
+
 void readUpperWindows(const ConfigReader& read, ModelConfig& config) {
     if (!read.metadata.booleanOr("use_sliding_window", false))
         return;

@@ -26,28 +26,6 @@ std::vector<float> llama3RopeFactors(const ModelConfig& config, double factor, d
     return factors;
 }
 
-Metadata withRopeScaling(const Metadata& metadata) {
-    constexpr std::string_view kNew = "rope_parameters.", kGlobal = "full_attention.",
-                               kLocal = "sliding_attention.";
-    Metadata known = metadata;
-    for (const auto& [key, value] : metadata.entries) {
-        if (!key.starts_with(kNew))
-            continue;
-        std::string_view name = std::string_view(key).substr(kNew.size());
-        if (name.starts_with(kLocal)) { // of which older files say the base alone
-            if (name.substr(kLocal.size()) == "rope_theta")
-                known.entries.try_emplace("rope_local_base_freq", value);
-            continue;
-        }
-        if (name.starts_with(kGlobal))
-            name.remove_prefix(kGlobal.size());
-        const bool own = name == "rope_theta" || name == "partial_rotary_factor";
-        known.entries.try_emplace(own ? std::string(name) : "rope_scaling." + std::string(name),
-                                  value);
-    }
-    return known;
-}
-
 YarnSettings huggingFaceYarn(const ConfigReader& read, const ModelConfig& config) {
     YarnSettings yarn;
     yarn.factor = double(read.positive("rope_scaling.factor", 1));

@@ -1,4 +1,5 @@
 #include "core/model/config_reader.h"
+#include "core/model/config_writer.h"
 
 namespace nibble {
 namespace {
@@ -30,6 +31,16 @@ ModelConfig fromHuggingFace(const Metadata& metadata) {
     return config;
 }
 
+void writeHuggingFace(const Model& model, nlohmann::ordered_json& out) {
+    writeBiases(model, out);
+    nlohmann::ordered_json turned = nlohmann::ordered_json::array();
+    for (const LayerConfig& layer : model.config.perLayer)
+        turned.push_back(layer.positions == LayerConfig::Positions::None ? 0 : 1);
+    out["no_rope_layers"] = std::move(turned);
+    out["use_sliding_window"] = false;
+    out["pad_token_id"] = nullptr; // which is one beyond small vocabularies where it is not said
+}
+
 } // namespace
 
 const Architecture kSmollm3{.name = "smollm3",
@@ -38,6 +49,7 @@ const Architecture kSmollm3{.name = "smollm3",
                             .ggufRope = RopeStyle::Interleaved,
                             .readGguf = fromGguf,
                             .readHuggingFace = fromHuggingFace,
-                            .names = llamaNames()};
+                            .names = llamaNames(),
+                            .writeHuggingFace = writeHuggingFace};
 
 } // namespace nibble

@@ -1,14 +1,13 @@
 #include "core/model/tensor_index.h"
 
 #include "core/base/limits.h"
-#include "core/files/packings.h"
 #include "core/model/names.h"
+#include "core/model/tensor_parts.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 
 namespace nibble {
 namespace {
@@ -39,6 +38,15 @@ const char* nameIn(const RoleName& row, Checkpoint::Container container) {
     return container == Checkpoint::Container::Safetensors ? row.huggingFace : row.gguf;
 }
 
+/// What GGUF files called one expert's tensor before they stacked them:
+/// "blk.{}.ffn_gate.{}.weight". Empty where there was none.
+std::string unstackedName(const RoleName& row) {
+    constexpr std::string_view kStacked = "_exps";
+    std::string name = row.gguf && row.isOfOneExpert() ? row.gguf : "";
+    const size_t at = name.find(kStacked);
+    return at == std::string::npos ? "" : name.replace(at, kStacked.size(), ".{}");
+}
+
 /// The name that a table has for what is stored under `name`.
 std::string fullName(const Architecture& architecture, const Checkpoint& checkpoint,
                      const std::string& name) {
@@ -52,10 +60,6 @@ bool inLayers(const RoleName& row) {
     return std::string_view(row.gguf ? row.gguf : row.huggingFace).find("{}") !=
            std::string_view::npos;
 }
-
-struct Shape {
-    int64_t rows, cols;
-};
 
 /// Of one expert for the roles that experts have.
 Shape expectedShape(const ModelConfig& c, Role role, bool ofExpert) {
@@ -134,59 +138,6 @@ bool isHarmless(std::string_view name) {
            name.ends_with(".attn.masked_bias") || name.ends_with(".attn.bias");
 }
 
-/// `rows` rows of a stored tensor from row `first` on. What is packed or has factors is loaded
-/// whole and then cut.
-TensorInfo rowsOf(const TensorInfo& stored, int64_t first, Shape shape) {
-    TensorInfo part;
-    part.name = stored.name;
-    part.dims = shape.rows == 1 ? std::vector{shape.cols} : std::vector{shape.rows, shape.cols};
-    part.type = stored.type;
-    part.mapped = stored.mapped;
-    const bool plain = !stored.packed && stored.factors.empty();
-    if (plain) {
-        const auto rowBytes = stored.storedBytes() / static_cast<uint64_t>(stored.rows());
-        if (!stored.bytes.empty())
-            part.bytes = stored.bytes.slice(static_cast<uint64_t>(first) * rowBytes,
-                                            static_cast<uint64_t>(shape.rows) * rowBytes);
-        return part;
-    }
-    PackedWeight cut = stored.packed ? *stored.packed : PackedWeight{};
-    cut.format = stored.format();
-    cut.rows = shape.rows;
-    cut.cols = shape.cols;
-    cut.bytes = stored.storedBytes() / static_cast<uint64_t>(stored.rows()) *
-                static_cast<uint64_t>(shape.rows);
-    cut.load = [stored, first, shape](const std::string&) {
-        std::vector<int64_t> order(static_cast<size_t>(shape.rows));
-        std::iota(order.begin(), order.end(), first);
-        return gatherRows(loadTensor(stored), order);
-    };
-    part.packed = std::make_shared<const PackedWeight>(std::move(cut));
-    return part;
-}
-
-/// A tensor that is not what the file holds: its values are made when it is loaded.
-TensorInfo derived(const TensorInfo& stored, std::vector<int64_t> dims,
-                   std::function<std::vector<float>(const std::vector<float>&)> change) {
-    TensorInfo info;
-    info.name = stored.name;
-    info.dims = std::move(dims);
-    info.type = stored.type;
-    PackedWeight made;
-    const Format* own = stored.format();
-    made.format = own && own->isFloat() && own->code != CodeKind::Float32 ? own : &getFormat("f32");
-    made.rows = info.rows();
-    made.cols = info.cols();
-    made.bytes = stored.storedBytes();
-    made.codes = stored.bytes;
-    made.load = [stored, rows = made.rows, cols = made.cols, format = made.format,
-                 change = std::move(change)](const std::string& name) {
-        return makeFloatTensor(name, *format, rows, cols, change(decode(loadTensor(stored))));
-    };
-    info.packed = std::make_shared<const PackedWeight>(std::move(made));
-    return info;
-}
-
 } // namespace
 
 TensorIndex::TensorIndex(const Checkpoint& checkpoint, const Architecture& architecture,
@@ -202,6 +153,14 @@ void TensorIndex::read() {
                 "cannot be run; it can be inspected.",
                 printable(m_checkpoint.path.filename().string()), printable(info.name),
                 m_architecture.name));
+    for (const auto& [key, info] : tensors)
+        if (const auto first = tensors.find({key.role, key.layer, 0});
+            key.expert > 0 && first != tensors.end() && first->second.format() != info.format())
+            throw UnsupportedModel(fmt::format(
+                "\"{}\" keeps expert {} of \"{}\" as {} and the first as {}; experts of one layer "
+                "that differ cannot be run. It can be inspected.",
+                printable(m_checkpoint.path.filename().string()), key.expert,
+                tensorName({key.role, key.layer}), info.storedText(), first->second.storedText()));
 }
 
 std::vector<TensorKey> TensorIndex::orderedKeys() const {
@@ -278,8 +237,10 @@ std::vector<TensorIndex::Part> TensorIndex::partsOf(const TensorInfo& info) cons
     const std::string name = fullName(m_architecture, m_checkpoint, info.name);
     for (const RoleName& row : m_architecture.names) {
         const char* pattern = nameIn(row, m_checkpoint.container);
-        const auto holes = pattern ? matchName(pattern, name) : std::nullopt;
-        if (!holes || !applies(row, holes->layer))
+        auto holes = pattern ? matchName(pattern, name) : std::nullopt;
+        if (const std::string older = m_folder ? "" : unstackedName(row); !holes && !older.empty())
+            holes = matchName(older, name);
+        if (!holes || !applies(row, holes->layer) || holes->expert >= std::max(m_config.experts, 1))
             continue;
         const Shape shape = expectedShape(m_config, row.role, row.ofExperts);
         const bool stacked = row.isOfOneExpert() && holes->expert < 0;
@@ -296,8 +257,13 @@ bool TensorIndex::add(const TensorInfo& info) {
     if (parts.empty())
         return false;
     const Part& one = parts.front();
-    const bool turned =
-        m_folder && m_architecture.folderTransposes && isMatrix(one.key.role) && one.key.layer >= 0;
+    if (m_folder && m_architecture.folderStacksExperts && one.key.expert >= 0) {
+        addStack(info, parts);
+        return true;
+    }
+    // What other quantizers packed, they have turned around.
+    const bool turned = m_folder && m_architecture.folderTransposes && !info.packed &&
+                        isMatrix(one.key.role) && one.key.layer >= 0;
     const int64_t rows = turned ? info.cols() : info.rows();
     const int64_t cols = turned ? info.rows() : info.cols();
     // Several vectors in one tensor lie behind each other in its one row, matrices row by row.
@@ -319,6 +285,26 @@ bool TensorIndex::add(const TensorInfo& info) {
         keys.push_back(part.key);
     }
     return true;
+}
+
+/// A folder's stack of experts, whose parts follow each other role by role.
+void TensorIndex::addStack(const TensorInfo& info, const std::vector<Part>& parts) {
+    const auto turns = static_cast<int64_t>(parts.size()) / m_config.experts;
+    const Shape shape{parts.front().rows, parts.front().cols};
+    const auto wanted = stackDims(info, m_config.experts, shape, turns);
+    if (info.dims != wanted)
+        fail(ErrorKind::BadInput,
+             "{}: tensor \"{}\" is [{}], but the model's configuration asks for [{}]. The file is "
+             "damaged or mixed from two models.",
+             printable(m_checkpoint.path.filename().string()), printable(info.name),
+             fmt::join(info.dims, ", "), fmt::join(wanted, ", "));
+    std::vector<TensorKey>& keys = stored[info.name];
+    for (size_t i = 0; i < parts.size(); ++i) {
+        const auto at = static_cast<int64_t>(i);
+        tensors[parts[i].key] =
+            stackPart(info, at % m_config.experts, shape, at / m_config.experts, turns);
+        keys.push_back(parts[i].key);
+    }
 }
 
 TensorInfo TensorIndex::cut(const TensorInfo& info, const Part& part, int64_t first, bool turned,
@@ -379,7 +365,9 @@ void findMixtures(const Checkpoint& checkpoint, const Architecture& architecture
     for (const RoleName& row : architecture.names)
         for (int32_t i = 0; i < config.layers && row.isOfOneExpert() && row.role == Role::Down; ++i)
             config.perLayer[static_cast<size_t>(i)].experts =
-                config.experts > 0 && checkpoint.find(fmt::format(fmt::runtime(row.gguf), i));
+                config.experts > 0 &&
+                (checkpoint.find(fmt::format(fmt::runtime(row.gguf), i)) ||
+                 checkpoint.find(fmt::format(fmt::runtime(unstackedName(row)), i, 0)));
 }
 
 } // namespace nibble

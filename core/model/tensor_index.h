@@ -33,6 +33,7 @@ private:
     std::string storedName(const RoleName& row, TensorKey key) const;
     std::vector<Part> partsOf(const TensorInfo& info) const;
     bool add(const TensorInfo& info);
+    void addStack(const TensorInfo& info, const std::vector<Part>& parts);
     TensorInfo cut(const TensorInfo& info, const Part& part, int64_t first, bool turned,
                    bool vectors, bool whole) const;
 

@@ -7,6 +7,7 @@
 #include "core/quant/export_fits.h"
 #include "core/quant/folder_files.h"
 #include "core/quant/folder_groups.h"
+#include "core/quant/folder_tensors.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/receipt.h"
 #include "core/tokenizer/tokenizer_files.h"
@@ -47,9 +48,10 @@ uint64_t bytesOf(const PackedPart& part) {
     return bytes;
 }
 
-/// One tensor of the model, and the file's tensors that it becomes.
+/// One tensor of the model (several where the folder keeps them in one), and the file's tensors
+/// that it becomes.
 struct Item {
-    TensorKey key;
+    std::vector<TensorKey> keys;
     std::string name; ///< without ".weight" where a packing adds its own
     const PackingWriter* writer = nullptr;
     std::vector<PackedPart> parts;
@@ -74,15 +76,13 @@ public:
         : m_model(model), m_recipe(recipe), m_target(target),
           m_quantizer(model, recipe, std::move(calibration)),
           m_architecture(findArchitecture(model.config.architecture)) {
-        if (m_architecture && m_architecture->folderTransposes)
-            fail(ErrorKind::Usage,
-                 "Folders of the family \"{}\" keep matrices as [inputs][outputs], which no "
-                 "quantized "
-                 "folder can say; export gguf.",
-                 m_architecture->name);
+        requireMatrices();
         for (const TensorKey key : model.keys())
-            if (key.role != Role::RopeFactors)
-                add(key);
+            if (key.role != Role::RopeFactors && key.role != Role::RopeFactorsLong &&
+                key.role != Role::RopeFactorsShort)
+                place(key);
+        for (Item& item : m_items)
+            complete(item);
         if (!m_scheme.format)
             fail(ErrorKind::Usage,
                  "This recipe quantizes no linear layer, so there is nothing for {} to hold; "
@@ -91,10 +91,12 @@ public:
         // The head is a linear layer too, for engines that look at all of them.
         m_scheme.floatModules.push_back("lm_head");
         requireFusable();
+        m_config = huggingFaceConfig(model);
         std::ranges::stable_partition(m_items, &Item::keepsAlignment);
     }
 
     const FolderScheme& scheme() const { return m_scheme; }
+    const std::string& config() const { return m_config; }
     bool storesBfloat() const {
         const TensorKey key{Role::TokenEmbedding, -1};
         return formatOf(m_model, m_recipe.choose(m_model, key), key)->code == CodeKind::BFloat16;
@@ -118,15 +120,10 @@ public:
     }
 
     std::vector<Bytes> produce(const Item& item, const Progress& progress) {
-        Tensor tensor = m_quantizer.tensor(item.key, progress);
-        if (m_architecture && m_architecture->folderNormOffset != 0 && isNorm(item.key.role)) {
-            std::vector<float> values = decode(tensor);
-            for (float& value : values)
-                value -= m_architecture->folderNormOffset;
-            tensor = makeFloatTensor(tensor.name, *tensor.format, 1, tensor.cols, values);
-        }
-        if (const auto order = headOrder(item.key, tensor); !order.empty())
-            tensor = tensor.rows == 1 ? permutedVector(tensor, order) : gatherRows(tensor, order);
+        std::vector<Tensor> made;
+        for (const TensorKey key : item.keys)
+            made.push_back(asInFolder(m_model, key, m_quantizer.tensor(key, progress)));
+        const Tensor tensor = joined(made);
         if (item.writer)
             return item.writer->pack(tensor);
         return {tensor.codes};
@@ -135,22 +132,52 @@ public:
     ExportReport report() const { return exportReport(m_quantizer); }
 
 private:
-    void add(TensorKey key) {
-        const TensorInfo& info = m_model.get(key);
-        const TensorChoice choice = m_recipe.choose(m_model, key);
-        const Format& format = *formatOf(m_model, choice, key);
-        Item item;
-        item.key = key;
-        item.name = huggingFaceName(m_model, key);
-        if (item.name.empty())
+    /// What folders do not keep as [outputs][inputs] is packed by few tools.
+    void requireMatrices() const {
+        const char* what = !m_architecture                       ? nullptr
+                           : m_architecture->folderStacksExperts ? "stacks of experts"
+                           : m_architecture->folderTransposes && !m_target.turnsMatrices
+                               ? "matrices as [inputs][outputs]"
+                               : nullptr;
+        if (what)
+            fail(ErrorKind::Usage,
+                 "Folders of the family \"{}\" keep {}, which engines that load {} cannot read "
+                 "quantized; export gguf.",
+                 m_architecture->name, what, m_target.folder);
+    }
+    /// Puts a key into the item of its tensor's name.
+    void place(TensorKey key) {
+        const std::string name = huggingFaceName(m_model, key);
+        if (name.empty())
             fail(ErrorKind::Usage, "Folders of the architecture \"{}\" have no tensor \"{}\".",
                  printable(m_model.config.architecture), tensorName(key));
-        if (const auto [other, isNew] = m_names.try_emplace(item.name, key); !isNew)
-            fail(ErrorKind::Usage,
-                 "Folders of the family \"{}\" keep \"{}\" and \"{}\" in one tensor, which is "
-                 "not written yet; export gguf.",
-                 printable(m_model.config.architecture), tensorName(other->second),
-                 tensorName(key));
+        const auto [at, isNew] = m_names.try_emplace(name, m_items.size());
+        if (isNew)
+            m_items.push_back({{}, name, nullptr, {}});
+        m_items[at->second].keys.push_back(key);
+    }
+    /// Of all that lie in a folder's tensor.
+    std::vector<int64_t> dimsOf(const Item& item) const {
+        const TensorKey first = item.keys.front();
+        std::vector<int64_t> dims = m_model.get(first).dims;
+        for (size_t i = 1; i < item.keys.size(); ++i)
+            dims.front() += m_model.get(item.keys[i]).dims.front();
+        if (first.role == Role::SharedRouter) // a linear layer of one output
+            dims = {1, dims.back()};
+        if (first.role == Role::Convolution) // a filter of one channel in for each out
+            dims.insert(dims.begin() + 1, 1);
+        return dims;
+    }
+    void complete(Item& item) {
+        const TensorKey key = item.keys.front();
+        const TensorChoice choice = m_recipe.choose(m_model, key);
+        const Format& format = *formatOf(m_model, choice, key);
+        for (const TensorKey other : item.keys)
+            if (const Format* its = formatOf(m_model, m_recipe.choose(m_model, other), other);
+                its != &format)
+                refuse(other, *its,
+                       fmt::format("it lies in one tensor with \"{}\"", tensorName(key)),
+                       format.name);
         // Routers are linear layers, too, that nobody quantizes.
         if (key.role == Role::Router || key.role == Role::SharedRouter)
             m_scheme.floatModules.push_back(stem(item.name));
@@ -161,19 +188,17 @@ private:
                 refuse(key, format, "all its linear layers are quantized", m_target.fits);
             if (isLinearLayer(key))
                 m_scheme.floatModules.push_back(stem(item.name));
-            item.parts.push_back({"", floatDtype(format), info.dims});
-            if (key.role == Role::Convolution)
-                item.parts.back().dims.insert(item.parts.back().dims.begin() + 1, 1);
+            item.parts.push_back({"", floatDtype(format), dimsOf(item)});
         } else {
             addQuantized(item, choice, format);
         }
-        m_items.push_back(std::move(item));
     }
     void addQuantized(Item& item, const TensorChoice& choice, const Format& format) {
-        const TensorInfo& info = m_model.get(item.key);
+        const TensorKey key = item.keys.front();
+        const TensorInfo& info = m_model.get(key);
         if (choice.format && choice.method && choice.method->keepsOutliers())
             refuse(
-                item.key, format,
+                key, format,
                 fmt::format("it has no place for the outlier columns of {}", choice.method->title),
                 "the method rtn");
         TensorChoice actual = choice;
@@ -182,21 +207,22 @@ private:
         item.name = stem(item.name);
         // Only what the base already has can have an order of columns.
         const bool ordered =
-            info.packed && info.format() == &format && m_model.load(item.key).columnOrder;
+            info.packed && info.format() == &format && m_model.load(key).columnOrder;
         m_scheme.ordered = m_scheme.ordered || ordered;
-        const std::string why = item.writer->refuses(format, info.rows(), info.cols(), ordered);
+        const int64_t rows = dimsOf(item).front();
+        const std::string why = item.writer->refuses(format, rows, info.cols(), ordered);
         if (!why.empty())
-            refuse(item.key, format, why, m_target.fits);
+            refuse(key, format, why, m_target.fits);
         if (!m_scheme.format) {
             m_scheme.format = &format;
             m_scheme.writer = item.writer;
         }
         if (m_scheme.writer != item.writer || m_scheme.format != &format)
-            refuse(item.key, format,
+            refuse(key, format,
                    fmt::format("its engines want all linear layers alike, and others are {}",
                                m_scheme.format->name),
                    m_scheme.format->name);
-        item.parts = item.writer->parts(format, info.rows(), info.cols(), ordered);
+        item.parts = item.writer->parts(format, rows, info.cols(), ordered);
     }
     [[noreturn]] void refuse(TensorKey key, const Format& format, std::string_view why,
                              std::string_view fits) const {
@@ -212,7 +238,7 @@ private:
     void requireFusable() const {
         std::map<TensorKey, bool> isPacked;
         for (const Item& item : m_items)
-            isPacked[item.key] = item.writer != nullptr;
+            isPacked[item.keys.front()] = item.writer != nullptr;
         for (const auto& [key, packed] : isPacked) {
             const Role first = key.role == Role::Key || key.role == Role::Value ? Role::Query
                                : key.role == Role::Up                           ? Role::Gate
@@ -226,38 +252,14 @@ private:
         }
     }
 
-    /// Rows of q and k from neighbours that rotate together, as GGUF files of the llama family have
-    /// them, to halves; empty where they lie so already.
-    std::vector<int64_t> headOrder(TensorKey key, const Tensor& tensor) const {
-        const bool isQuery = key.role == Role::Query || key.role == Role::QueryBias;
-        const bool isKey = key.role == Role::Key || key.role == Role::KeyBias;
-        if (m_model.config.ropeStyle != RopeStyle::Interleaved || (!isQuery && !isKey))
-            return {};
-        const int64_t heads = isQuery ? m_model.config.heads : m_model.config.kvHeads;
-        const int64_t count = tensor.rows == 1 ? tensor.cols : tensor.rows;
-        const int64_t headRows = count / heads, half = headRows / 2;
-        std::vector<int64_t> order(static_cast<size_t>(count));
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t at = i % headRows;
-            order[static_cast<size_t>(i)] = i - at + (at < half ? 2 * at : 2 * (at - half) + 1);
-        }
-        return order;
-    }
-    static Tensor permutedVector(const Tensor& tensor, const std::vector<int64_t>& order) {
-        const std::vector<float> values = decode(tensor);
-        std::vector<float> out(values.size());
-        for (size_t i = 0; i < out.size(); ++i)
-            out[i] = values[static_cast<size_t>(order[i])];
-        return makeFloatTensor(tensor.name, *tensor.format, 1, tensor.cols, out);
-    }
-
     const Model& m_model;
     const Recipe& m_recipe;
     const ExportTarget& m_target;
     Quantizer m_quantizer;
     const Architecture* m_architecture;
-    std::map<std::string, TensorKey> m_names; ///< of the items, as folders call them
+    std::map<std::string, size_t> m_names; ///< items by what folders call their tensors
     FolderScheme m_scheme;
+    std::string m_config; ///< config.json without the quantizer's part
     std::vector<Item> m_items;
 };
 
@@ -280,9 +282,8 @@ void writeTokenizer(const Model& model, const fs::path& folder) {
         writeFileAtomically(folder / name, text);
 }
 
-void writeConfig(const Model& model, const FolderExport& out, const ExportTarget& target,
-                 const fs::path& folder) {
-    Json config = Json::parse(huggingFaceConfig(model));
+void writeConfig(const FolderExport& out, const ExportTarget& target, const fs::path& folder) {
+    Json config = Json::parse(out.config());
     const char* dtype = out.storesBfloat() ? "bfloat16" : "float16";
     config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype;
     const Json quantizer = target.config(out.scheme());
@@ -398,7 +399,7 @@ ExportReport exportFolder(const Model& model, const Recipe& recipe, std::string_
     AtomicFolder folder(path, kFolderReceipt, exportedFiles);
     WeightWriter(out, folder.temporary(), receipt, progress).write(shardBytes);
     writeTokenizer(model, folder.temporary());
-    writeConfig(model, out, target, folder.temporary());
+    writeConfig(out, target, folder.temporary());
     writeFileAtomically(folder.temporary() / kFolderReceipt,
                         receiptWithFiles(receiptText(receipt, out.report()), folder.temporary()));
     folder.commit();

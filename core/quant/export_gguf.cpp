@@ -100,6 +100,7 @@ struct Entry {
     std::string name;
     std::vector<TensorKey> keys;
     const TensorInfo* source = nullptr; ///< what is copied, and where the values come from
+    bool joined = false;                ///< every key has a stored tensor of its own
     std::vector<float> values = {};
 };
 
@@ -110,7 +111,9 @@ public:
         if (model.checkpoint->container != Checkpoint::Container::Safetensors)
             for (const TensorInfo& info : model.checkpoint->tensors) {
                 const auto keys = model.keysOf(info.name);
-                if (info.owner.empty() || isKept(model.keysOf(info.owner)))
+                if (keys.size() == 1 && keys.front().expert >= 0 && model.config.experts > 1)
+                    addStacked(info, keys.front());
+                else if (info.owner.empty() || isKept(model.keysOf(info.owner)))
                     add({info.name, {keys.begin(), keys.end()}, &info});
             }
         else
@@ -118,7 +121,7 @@ public:
                 if (const auto group = model.storedWith(key); group.front() == key)
                     add({ggufName(model, key), {group.begin(), group.end()}, &model.get(key)});
         for (auto& [name, values] : ggufRopeFactors(model))
-            add({std::move(name), {}, nullptr, std::move(values)});
+            add({std::move(name), {}, nullptr, false, std::move(values)});
     }
 
     ExportReport report() const { return exportReport(m_quantizer); }
@@ -147,7 +150,10 @@ public:
         if (!entry.source)
             return Bytes::of(entry.values);
         const bool isGguf = m_model.checkpoint->container == Checkpoint::Container::Gguf;
-        if (entry.keys.empty() || (isGguf && isKept(entry.keys)))
+        const bool kept = isGguf && isKept(entry.keys);
+        if (kept && entry.joined)
+            return join(entry.keys, put);
+        if (entry.keys.empty() || kept)
             return entry.source->bytes;
         uint64_t offset = 0;
         for (const TensorKey key : entry.keys) {
@@ -190,6 +196,16 @@ private:
             return bytes;
         }
     }
+    Bytes join(std::span<const TensorKey> keys, const PutBytes& put) const {
+        uint64_t offset = 0;
+        for (const TensorKey key : keys) {
+            const Bytes& bytes = m_model.get(key).bytes;
+            put(offset, bytes.view());
+            offset += bytes.size();
+            releasePages(bytes.view());
+        }
+        return {};
+    }
     /// Writes rows as soon as they are made; false where that cannot be.
     bool putInParts(TensorKey key, size_t index, uint64_t offset, const PutBytes& put,
                     const Progress& progress) {
@@ -222,6 +238,13 @@ private:
             for (size_t i = 1; i < entry.keys.size(); ++i)
                 dims.front() += m_model.get(entry.keys[i]).dims.front();
         return dims;
+    }
+    /// Experts that files from before experts were stacked keep apart: engines of today want one
+    /// tensor.
+    void addStacked(const TensorInfo& info, TensorKey key) {
+        const auto all = m_model.storedWith(key);
+        if (all.front() == key)
+            add({ggufName(m_model, key), {all.begin(), all.end()}, &info, true});
     }
     void add(Entry entry) {
         if (!entry.source) {

@@ -90,7 +90,7 @@ constexpr ExportTarget kTargets[] = {
     {"gptq", "GPTQ", "a GPTQ folder",
      "int4_g128, int4_g64, int4_g32 or int4 (also of 2, 3 and 8 bits, and with z for zero points)",
      false, [](const TensorChoice&) -> const PackingWriter& { return kGptqWriter; }, gptqConfig,
-     "quantize_config.json"},
+     "quantize_config.json", true},
     {"awq", "AWQ", "an AWQ folder", "int4_g128, int4_g64 or int4_g32 (also with z for zero points)",
      true, [](const TensorChoice&) -> const PackingWriter& { return kAwqWriter; }, awqConfig,
      nullptr},

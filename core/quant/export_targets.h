@@ -32,6 +32,8 @@ struct ExportTarget {
     nlohmann::ordered_json (*config)(const FolderScheme& scheme);
     /// The file that the same goes into as well, or null.
     const char* configFile;
+    /// Layers whose folders keep them as [inputs][outputs] are quantized like others.
+    bool turnsMatrices = false;
 };
 std::span<const ExportTarget> exportTargets();
 /// Error{Usage} that lists the known names.

@@ -1,5 +1,5 @@
 #include "core/base/error.h"
-#include "core/model/config_reader.h"
+#include "core/model/architectures.h"
 #include "core/model/names.h"
 #include "tests/support/shared_data.h"
 
@@ -190,50 +190,30 @@ private slots:
                 8 * 0x1p-24f);
     }
 
-    /// Newer exporters say all of RoPE in one place.
-    void newRopeParametersMeanTheSame() {
-        const Metadata old = llama3Config();
-        Metadata moved = old;
-        moved.entries.clear();
-        for (const auto& [key, value] : old.entries) {
-            const bool isRope = key.starts_with("rope_");
-            const bool scales = key.starts_with("rope_scaling.");
-            moved.entries[!isRope  ? key
-                          : scales ? "rope_parameters." + key.substr(key.find('.') + 1)
-                                   : "rope_parameters." + key] = value;
+    /// The first of LFM2's configurations name the width before two thirds of it are rounded up,
+    /// and the layers that attend by number. Widths are those of the published models.
+    void lfm2AsPublished() {
+        for (const auto& [said, inner] : {std::pair{6656, 4608}, {10240, 6912}, {12288, 8192}}) {
+            Metadata m = llama3Config();
+            std::erase_if(m.entries, [](const auto& entry) {
+                return entry.first.starts_with("rope") || entry.first == "intermediate_size";
+            });
+            m.entries["num_hidden_layers"].value = int64_t(4);
+            m.entries["block_ff_dim"].value = int64_t(said);
+            m.entries["full_attn_idxs"].value = MetadataValue::Integers{1, 2};
+            ModelConfig config = kLfm2.readHuggingFace(m);
+            QCOMPARE(config.feedForward, inner);
+            QCOMPARE(config.rope.base, 1e6f);
+            QCOMPARE(config.normEpsilon, 1e-5f);
+            QCOMPARE(config.convolutionTaps, 3);
+            QVERIFY(config.tiedEmbedding);
+            for (const int32_t layer : {0, 1, 2, 3})
+                QCOMPARE(config.layer(layer).mixer == Mixer::Attention, layer == 1 || layer == 2);
+            m.entries["block_auto_adjust_ff_dim"].value = false;
+            QCOMPARE(kLfm2.readHuggingFace(m).feedForward, said);
+            m.entries["conv_bias"].value = true;
+            QVERIFY_EXCEPTION_THROWN(kLfm2.readHuggingFace(m), UnsupportedModel);
         }
-        QVERIFY(!moved.has("rope_theta") && moved.has("rope_parameters.rope_theta"));
-        const ModelConfig before = kLlama.readHuggingFace(withRopeScaling(old));
-        const ModelConfig after = kLlama.readHuggingFace(withRopeScaling(moved));
-        QVERIFY(before.rope == after.rope);
-        QVERIFY(!after.rope.factors.empty());
-        QVERIFY(after.rope.base != Rope().base);
-
-        // Gemma 3 says it for each kind of layer.
-        Metadata gemma = old;
-        std::erase_if(gemma.entries,
-                      [](const auto& entry) { return entry.first.starts_with("rope_"); });
-        Metadata each = gemma;
-        const auto number = [](double value) { return MetadataValue{.value = value}; };
-        const auto text = [](const char* value) {
-            return MetadataValue{.value = std::string(value)};
-        };
-        gemma.entries["rope_theta"] = number(2e6);
-        gemma.entries["rope_local_base_freq"] = number(3e4);
-        gemma.entries["rope_scaling.rope_type"] = text("linear");
-        gemma.entries["rope_scaling.factor"] = number(8);
-        const std::string full = "rope_parameters.full_attention.",
-                          local = "rope_parameters.sliding_attention.";
-        each.entries[full + "rope_theta"] = number(2e6);
-        each.entries[full + "rope_type"] = text("linear");
-        each.entries[full + "factor"] = number(8);
-        each.entries[local + "rope_theta"] = number(3e4);
-        each.entries[local + "rope_type"] = text("default");
-        const ModelConfig was = kGemma3.readHuggingFace(withRopeScaling(gemma));
-        const ModelConfig is = kGemma3.readHuggingFace(withRopeScaling(each));
-        QVERIFY(was.rope == is.rope && was.localRope == is.localRope);
-        QCOMPARE(is.rope.scale, 0.125f);
-        QCOMPARE(is.localRope.base, 3e4f);
     }
 
     void linearScalingOfPositions() {

@@ -211,6 +211,34 @@ private slots:
         const double error = test::relativeError(logits(back, asItIs), logits(model, recipe));
         QVERIFY2(error < 1e-5, qPrintable(QString::number(error)));
     }
+    /// Files that llama.cpp's converter wrote, of every family that there is one of: the folder is
+    /// the same model.
+    void filesOfOtherConverters_data() {
+        QTest::addColumn<QString>("name");
+        for (const char* name :
+             {"llama-gqa", "llama-rope-scaled", "qwen2-bias", "qwen3-qknorm", "gemma-1",
+              "gemma2-softcap", "gemma3-swa", "phi3-fused", "granite-multipliers", "olmo2-postnorm",
+              "smollm3-nope", "mixtral-moe", "qwen3moe"})
+            QTest::addRow("%s", name) << QString(name);
+    }
+    void filesOfOtherConverters() {
+        QFETCH(QString, name);
+        const std::string path = "oracles/architectures/" + name.toStdString() + ".gguf";
+        NIBBLE_NEED_SHARED(path.c_str());
+        const auto model = openModel(test::sharedPath(path.c_str()));
+        const Recipe recipe = linear("int4_g32");
+        if (name == "llama-rope-scaled") { // factors that nobody published
+            refuses([&] { exportFolder(*model, recipe, "compressed-tensors", at("out")); },
+                    ErrorKind::Usage, {"config.json", "rotary factors"});
+            QCOMPARE(filesIn(at("")), int64_t(0));
+            return;
+        }
+        exportFolder(*model, recipe, "compressed-tensors", at("out"));
+        const auto back = openModel(at("out"));
+        back->requireRunnable();
+        const double error = test::relativeError(logits(back, {}), logits(model, recipe));
+        QVERIFY2(error < 1e-5, qPrintable(QString::number(error)));
+    }
     void wordsAreThePublishedOnes() {
         const auto model = sample();
         const TensorKey key{Role::Down, 3};

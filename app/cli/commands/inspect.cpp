@@ -100,15 +100,19 @@ Json describe(const TensorStatistics& s) {
             {"outlier_columns", lines(s.outlierCols)}};
 }
 
-/// "q", "q, k, v" of a fused tensor, "gate of 8 experts" of a stack.
+/// "q", "q, k, v" of a fused tensor, "gate of 8 experts" or "gate, up of 4 experts" of a stack.
 std::string rolesText(std::span<const TensorKey> keys) {
-    if (keys.front().expert >= 0)
-        return fmt::format("{} of {} expert{}", shortName(keys.front().role), keys.size(),
-                           keys.size() == 1 ? "" : "s");
     std::string text;
-    for (const TensorKey key : keys)
-        text += (text.empty() ? "" : ", ") + std::string(shortName(key.role));
-    return text;
+    size_t roles = 0;
+    for (size_t i = 0; i < keys.size(); ++i)
+        if (i == 0 || keys[i].role != keys[i - 1].role) {
+            text += (i == 0 ? "" : ", ") + std::string(shortName(keys[i].role));
+            ++roles;
+        }
+    if (keys.front().expert < 0)
+        return text;
+    const size_t experts = keys.size() / roles;
+    return fmt::format("{} of {} expert{}", text, experts, experts == 1 ? "" : "s");
 }
 
 Json describeMetadata(const Metadata& metadata, const std::string& pattern) {

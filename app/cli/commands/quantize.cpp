@@ -100,7 +100,9 @@ void sayQuantizedAlready(const Model& model, const Recipe& recipe) {
     for (const TensorKey key : model.keys()) {
         const TensorInfo& info = model.get(key);
         const Format* format = recipe.choose(model, key).format;
-        const bool isQuantized = info.packed || info.type->blockValues > 1;
+        // Floats that folders keep in another order are made when they are loaded, too.
+        const bool isQuantized =
+            info.packed ? !info.format()->isFloat() : info.type->blockValues > 1;
         if (!isQuantized || !format || format->isFloat() || format == info.format())
             continue;
         fmt::print(stderr,
