@@ -152,6 +152,10 @@ void RunArguments::addTo(CLI::App& app) {
         "--gpu-layers", gpuLayers,
         "Run the first so many layers on the Vulkan device, the rest on the CPU (default: as "
         "many as fit there)");
+    app.add_option("--cpu-experts", cpuExperts,
+                   "Of a mixture of experts: keep the experts of the last so many layers on the "
+                   "CPU and the rest of these layers on the Vulkan device (default: as few as "
+                   "memory asks for)");
 }
 
 EngineOptions RunArguments::options(int32_t context) const {
@@ -163,6 +167,7 @@ EngineOptions RunArguments::options(int32_t context) const {
     if (!kv.empty())
         options.kv = kvFormat(kv);
     options.gpuLayers = gpuLayers;
+    options.cpuExperts = cpuExperts;
     if (gpuLayers == 0)
         options.device = "cpu";
     else if (gpuLayers > 0 && device == "auto")

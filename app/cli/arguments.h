@@ -44,10 +44,10 @@ void addOutlierThreshold(CLI::App& app, std::optional<float>& threshold);
 /// The recipe's name, or "base" for the model as it is stored.
 std::string levelName(const Recipe& recipe);
 
-/// --device, --activations, --kv, --gpu-layers: wherever a model runs.
+/// --device, --activations, --kv, --gpu-layers, --cpu-experts: wherever a model runs.
 struct RunArguments {
     std::string device = "auto", activations, kv;
-    int32_t gpuLayers = -1;
+    int32_t gpuLayers = -1, cpuExperts = -1;
 
     void addTo(CLI::App& app);
     EngineOptions options(int32_t context) const;

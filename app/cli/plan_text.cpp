@@ -2,6 +2,7 @@
 
 #include "app/cli/interrupt.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -16,6 +17,12 @@ Json describe(const LoadPlan& plan) {
              {"name", part.device.name},
              {"first_layer", part.layers.begin},
              {"layers", part.layers.end - part.layers.begin},
+             {"layers_without_experts", part.withoutExperts},
+             {"layers_of_experts", part.expertLayers},
+             {"experts", part.expertBytes},
+             {"experts_in_memory", part.expertBudget > 0
+                                       ? std::min(part.expertBudget, part.expertBytes)
+                                       : part.expertBytes},
              {"weights", part.use.weights},
              {"kv", part.use.kv},
              {"scratch", part.use.scratch},
@@ -27,11 +34,31 @@ Json describe(const LoadPlan& plan) {
     return {{"layers", plan.layers},
             {"gpu_layers", plan.gpuLayers},
             {"automatic", plan.automatic},
+            {"expert_layers", plan.mixtures},
+            {"cpu_experts", plan.cpuExperts},
+            {"automatic_experts", plan.automaticExperts},
             {"fits", plan.fits()},
             {"estimated_tps", orNull(plan.tokensPerSecond())},
             {"text", plan.text()},
             {"parts", parts}};
 }
+
+namespace {
+
+/// "1–32 of 32, 12 without experts"; "experts of 21–32".
+std::string layersText(const PlanPart& part, int32_t layers) {
+    std::string text;
+    if (part.layers.begin < part.layers.end)
+        text = fmt::format("{}–{} of {}", part.layers.begin + 1, part.layers.end, layers);
+    if (part.withoutExperts > 0)
+        text += fmt::format(", {} without experts", part.withoutExperts);
+    if (part.expertLayers > 0)
+        text += fmt::format("{}experts of {}–{}", text.empty() ? "" : ", ", part.experts.begin + 1,
+                            part.experts.end);
+    return text;
+}
+
+} // namespace
 
 std::string planTable(const LoadPlan& plan) {
     using enum Table::Align;
@@ -45,9 +72,9 @@ std::string planTable(const LoadPlan& plan) {
                  {"bandwidth", Right}});
     for (const PlanPart& part : plan.parts)
         table.add({fmt::format("{} ({})", part.device.name, part.device.id),
-                   fmt::format("{}–{} of {}", part.layers.begin + 1, part.layers.end, plan.layers),
-                   bytesText(part.use.weights), bytesText(part.use.kv), bytesText(part.use.scratch),
-                   bytesText(part.free), bytesText(part.tokenBytes),
+                   layersText(part, plan.layers), bytesText(part.use.weights),
+                   bytesText(part.use.kv), bytesText(part.use.scratch), bytesText(part.free),
+                   bytesText(part.tokenBytes),
                    part.readBandwidth > 0 ? fmt::format("{:.0f} GB/s", part.readBandwidth / 1e9)
                                           : "not measured"});
     return table.text() + plan.text() + "\n";

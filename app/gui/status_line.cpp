@@ -84,12 +84,18 @@ void StatusLine::refresh() {
                 : QString::fromStdString(device->name).section(QLatin1Char('('), 0, 0).trimmed() +
                       tr(", Vulkan"));
     if (const auto& plan = m_workbench.plan(); plan && m_workbench.isRunning()) {
-        if (plan->isSplit())
+        if (plan->gpuLayers > 0 && plan->gpuLayers < plan->layers)
             m_device->setText(tr("%1, %2 of %3 layers; CPU %4")
                                   .arg(m_device->text())
                                   .arg(plan->gpuLayers)
                                   .arg(plan->layers)
                                   .arg(plan->layers - plan->gpuLayers));
+        if (const int apart = plan->expertsApart())
+            m_device->setText(tr("%1, experts of %2 on the CPU")
+                                  .arg(m_device->text(),
+                                       apart == 1 ? tr("1 layer") : tr("%1 layers").arg(apart)));
+        if (plan->expertBudget > 0)
+            m_device->setText(tr("%1, experts on disk").arg(m_device->text()));
         m_device->setToolTip(QString::fromStdString(plan->deviceText()).toHtmlEscaped());
     }
     const auto& used = m_workbench.usedLedger();

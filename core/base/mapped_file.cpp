@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace nibble {
@@ -99,6 +100,36 @@ void prefetchPages(std::span<const std::byte> view) {
     const auto end = reinterpret_cast<uintptr_t>(view.data()) + view.size();
     if (begin < end)
         madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+}
+
+void requireReadable(std::span<const std::byte> view, std::string_view what) {
+    if (view.empty())
+        return;
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<uintptr_t>(view.data()) / page * page;
+    const auto end = reinterpret_cast<uintptr_t>(view.data()) + view.size();
+    const auto refuse = [&] {
+        fail(ErrorKind::BadInput,
+             "{} can no longer be read from its file: it was cut or replaced, or its disk fails. "
+             "Open the model again.",
+             printable(what));
+    };
+    constexpr int kPopulateRead = 22; // MADV_POPULATE_READ, which C libraries name since 2021
+    int done;
+    do
+        done = madvise(reinterpret_cast<void*>(begin), end - begin, kPopulateRead);
+    while (done != 0 && errno == EINTR);
+    if (done == 0)
+        return;
+    if (errno != EINVAL)
+        return refuse();
+    // Kernels before 5.14: a byte of each page, by a call that fails where a touch would be fatal.
+    for (uintptr_t at = begin; at < end; at += page) {
+        char byte;
+        const iovec to{&byte, 1}, from{reinterpret_cast<void*>(at), 1};
+        if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != 1 && errno == EFAULT)
+            refuse();
+    }
 }
 
 std::string inflateText(std::span<const std::byte> compressed, uint64_t limit) {

@@ -23,6 +23,10 @@ void releasePages(std::span<const std::byte> view);
 /// on.
 void prefetchPages(std::span<const std::byte> view);
 
+/// Reads the pages of `view` into memory. Error{BadInput} naming `what` where that is not possible,
+/// because the file was cut or its disk fails, which would end the process on a first touch.
+void requireReadable(std::span<const std::byte> view, std::string_view what);
+
 /// zlib-compressed bytes to text; Error{BadInput} when damaged or larger than `limit`.
 std::string inflateText(std::span<const std::byte> compressed, uint64_t limit);
 

@@ -51,11 +51,15 @@ void summarize(QualityReport& report, const std::vector<Scored>& scored) {
 
 std::string deviceName(const Runner& runner) {
     std::string text;
-    for (const Placement& placement : runner.options().placement) {
-        const std::string id = placement.backend->info().id;
+    const auto add = [&](const Backend& backend) {
+        const std::string id = backend.info().id;
         if (text.find(id) == std::string::npos)
             text += (text.empty() ? "" : " + ") + id;
-    }
+    };
+    for (const Placement& placement : runner.options().placement)
+        add(*placement.backend);
+    if (runner.options().expertBackend)
+        add(*runner.options().expertBackend);
     return text;
 }
 

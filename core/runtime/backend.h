@@ -4,6 +4,8 @@
 #include "core/tensor/tensor.h"
 #include "core/tokenizer/tokenizer.h"
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -36,8 +38,16 @@ struct Batch {
     std::vector<std::vector<int32_t>> sequences;
     /// Rows whose logits are wanted, ascending; may be empty (the head is then not run).
     std::vector<int32_t> logitRows;
-    /// The layers of this stage that the call runs: all of them, or a part in a partial pass.
+    /// The layers of this stage that the call runs: all of them, or a part in a partial pass; none
+    /// where it only computes logits.
     LayerRange layers;
+    /// Whether the first layer's mixer ran elsewhere before, and the last one's feed-forward part
+    /// will run elsewhere.
+    bool skipsMixer = false, skipsFeedForward = false;
+    /// The stage's call before this one had the same rows, which it need not prepare again.
+    bool sameRows = false;
+    /// Looked at where a step may take long, because tensors are loaded: Error{Cancelled} when set.
+    const std::atomic<bool>* cancel = nullptr;
 };
 
 /// Where a tap listens: the input of a matrix product (key = the product's tensor; products that
@@ -71,13 +81,38 @@ struct StepTime {
     double microseconds = 0; ///< of all of them together
 };
 
+/// A tensor that is made when it is needed, and again when it was let go of.
+struct LazyTensor {
+    uint64_t bytes = 0; ///< of its planes
+    const Format* format = nullptr;
+    std::function<Tensor()> make;
+};
+
+/// What a stage holds of a layer: all of it, its mixer with the cache, its feed-forward part, or
+/// nothing.
+enum class LayerPart : uint8_t { Whole, Mixer, FeedForward, None };
+
 struct StageOptions {
     LayerRange layers;
-    bool embeds = true; ///< holds the token embedding and turns tokens into rows
-    bool heads = true;  ///< holds the output norm and head and computes logits
+    std::vector<LayerPart> parts; ///< of each of these layers; empty = all are whole
+    bool embeds = true;           ///< holds the token embedding and turns tokens into rows
+    bool heads = true;            ///< holds the output norm and head and computes logits
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
     int32_t pages = 0;   ///< KV pages to hold, for all sessions together
     int32_t maxRows = 0; ///< rows of the largest forward call
+    /// Bytes of experts to hold at once, of those that are set lazily; 0 = all.
+    uint64_t expertBudget = 0;
+
+    LayerPart part(int32_t layer) const {
+        return parts.empty() ? LayerPart::Whole : parts[size_t(layer - layers.begin)];
+    }
+    bool mixes(int32_t layer) const {
+        return part(layer) == LayerPart::Whole || part(layer) == LayerPart::Mixer;
+    }
+    bool feeds(int32_t layer) const {
+        return part(layer) == LayerPart::Whole || part(layer) == LayerPart::FeedForward;
+    }
+    bool mixesAny() const;
 };
 
 /// One backend's part of a running model: a range of layers with its weights, KV pages and scratch.
@@ -86,6 +121,8 @@ struct StageOptions {
 ///
 ///   if (stage.begin(batch, tap)) { embed | setHidden; per layer: qkv, attention, attentionOutput
 ///   | convolution, gateUp, down; logits }   stage.end();   readLogits | readHidden
+///
+/// Of a layer that a stage holds in part, it runs its part's steps.
 class Stage {
 public:
     virtual ~Stage() = default;
@@ -93,6 +130,13 @@ public:
     /// Uploads or replaces one tensor. Norms, biases and RoPE factors are f32. A format without
     /// kernels is converted to f16 and its path says so. Error{OutOfMemory} when it does not fit.
     virtual void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) = 0;
+
+    /// The same for a tensor that need not be made now. Experts' matrices may be made when a token
+    /// chooses them, within the budget for them.
+    virtual void setLazily(TensorKey key, const LazyTensor& tensor,
+                           const Activations& activations) {
+        setTensor(key, tensor.make(), activations);
+    }
 
     /// Copies a page with the states in it (a fork's partly filled last page before it is written).
     virtual void copyPage(int32_t from, int32_t to) = 0;
@@ -119,6 +163,8 @@ public:
 
     virtual MemoryUse memory() const = 0;
     virtual std::vector<PathReport> paths() const = 0;
+    /// How many times an expert was made because a token chose it.
+    virtual uint64_t expertLoads() const { return 0; }
     /// Synchronisations per layer of the last call; 0 where the idea does not apply.
     virtual double barriersPerLayer() const { return 0; }
     /// Whether later calls are timed step by step, which slows them a little. No effect where the
@@ -147,6 +193,8 @@ public:
                                              const StageOptions& options) = 0;
     /// KV and scratch bytes of such a stage before it is made (`weights` is left 0).
     virtual MemoryUse predict(const ModelConfig& config, const StageOptions& options) const;
+    /// Whether its stages keep to a budget for experts.
+    virtual bool loadsExperts() const { return false; }
 };
 
 /// Scalar: the reference for everything else, slow and plain. Simd: chosen at run time.

@@ -9,22 +9,33 @@
 
 namespace nibble {
 
+/// A stage's share of a pass: layers one after the other, or parts of them.
+struct Segment {
+    size_t stage = 0;
+    LayerRange layers;
+    bool skipsMixer = false, skipsFeedForward = false;
+};
+
 struct Runner::State {
     std::shared_ptr<const Model> model;
     RunOptions options;
     std::vector<StageOptions> stageOptions;
     std::vector<std::unique_ptr<Stage>> stages;
+    std::vector<size_t> mixers, feeds; // by layer: the stage that holds the part
+    std::vector<Segment> segments;     // of the call
     std::shared_ptr<Session::Pages> pages;
     Batch batch;               // reused from call to call
     std::vector<float> hidden; // rows on their way between stages
 
     void checkPlacement() const;
+    void checkExperts() const;
+    void cut(LayerRange layers);
     void makeWritable(Session& session, int32_t from, int32_t to);
     void check(std::span<const ForwardRow> rows, bool whole) const;
     void addRows(std::span<const ForwardRow> rows);
     void forget(std::span<const ForwardRow> rows);
     void runStages(LayerRange layers, std::span<const float> hiddenIn, const ForwardIo& io);
-    void runStage(size_t index, LayerRange layers, bool enters, const ForwardIo& io);
+    void runSegment(const Segment& segment, bool sameRows, const ForwardIo& io);
 };
 
 std::vector<Placement> placeAll(const Model& model, std::shared_ptr<Backend> backend) {
@@ -43,8 +54,21 @@ void Runner::State::checkPlacement() const {
     if (next != model->config.layers)
         fail(ErrorKind::Usage, "{} of {} layers have a device to run on.", next,
              model->config.layers);
+    if (options.expertBackend)
+        checkExperts();
     if (options.context < 1 || options.sessions < 1 || options.maxRows < 1)
         fail(ErrorKind::Usage, "A runner needs a context, sessions and rows of at least 1.");
+}
+
+void Runner::State::checkExperts() const {
+    const LayerRange range = options.expertLayers;
+    bool any = false;
+    for (int32_t layer = std::max(range.begin, 0);
+         layer < std::min(range.end, model->config.layers); ++layer)
+        any = any || model->config.layer(layer).experts;
+    if (range.begin < 0 || range.end > model->config.layers || !any)
+        fail(ErrorKind::Usage, "Layers {} to {} of {} have no experts that could run apart.",
+             range.begin, range.end, model->config.layers);
 }
 
 Runner::Runner(std::shared_ptr<const Model> model, RunOptions options)
@@ -57,10 +81,18 @@ Runner::Runner(std::shared_ptr<const Model> model, RunOptions options)
     s.pages =
         std::make_shared<Session::Pages>(pageCount(s.options), s.model->config.hasConvolutions());
     const ModelConfig config = s.model->config.inContext(s.options.context);
-    for (size_t i = 0; i < s.options.placement.size(); ++i) {
-        s.stageOptions.push_back(nibble::stageOptions(s.model->config, s.options, i));
-        s.stages.push_back(
-            s.options.placement[i].backend->makeStage(config, s.stageOptions.back()));
+    s.mixers.resize(size_t(config.layers));
+    s.feeds.resize(size_t(config.layers));
+    for (size_t i = 0; i < stageCount(s.options); ++i) {
+        const StageOptions stage = nibble::stageOptions(s.model->config, s.options, i);
+        s.stages.push_back(stageBackend(s.options, i).makeStage(config, stage));
+        for (int32_t layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
+            if (stage.mixes(layer))
+                s.mixers[size_t(layer)] = i;
+            if (stage.feeds(layer))
+                s.feeds[size_t(layer)] = i;
+        }
+        s.stageOptions.push_back(stage);
     }
     s.batch.rows.reserve(static_cast<size_t>(s.options.maxRows));
 }
@@ -71,6 +103,19 @@ void Runner::setTensor(TensorKey key, const Tensor& tensor, const Activations& a
     for (size_t i = 0; i < m_state->stages.size(); ++i)
         if (stageHolds(m_state->model->config, m_state->stageOptions[i], key))
             m_state->stages[i]->setTensor(key, tensor, activations);
+}
+
+void Runner::setLazily(TensorKey key, const LazyTensor& tensor, const Activations& activations) {
+    for (size_t i = 0; i < m_state->stages.size(); ++i)
+        if (stageHolds(m_state->model->config, m_state->stageOptions[i], key))
+            m_state->stages[i]->setLazily(key, tensor, activations);
+}
+
+uint64_t Runner::expertLoads() const {
+    uint64_t sum = 0;
+    for (const auto& stage : m_state->stages)
+        sum += stage->expertLoads();
+    return sum;
 }
 
 Session Runner::newSession() {
@@ -173,11 +218,38 @@ void Runner::State::forget(std::span<const ForwardRow> rows) {
             rows[i].session->m_length = pages->rewound(batch.rows[i].position);
 }
 
-/// The forward pass of every architecture, over the layers that one stage holds.
-void Runner::State::runStage(size_t index, LayerRange layers, bool enters, const ForwardIo& io) {
-    Stage& stage = *stages[index];
-    const bool heads = layers.end == model->config.layers && !batch.logitRows.empty();
+/// Fills `segments`: as few as the stages allow, since rows are copied between them.
+void Runner::State::cut(LayerRange layers) {
+    segments.clear();
+    const auto add = [&](size_t stage, int32_t layer, bool mixes) {
+        if (segments.empty() || segments.back().stage != stage)
+            segments.push_back({stage, {layer, layer}, !mixes, false});
+        segments.back().layers.end = layer + 1;
+        segments.back().skipsFeedForward = mixes;
+    };
+    for (int32_t layer = layers.begin; layer < layers.end; ++layer) {
+        add(mixers[size_t(layer)], layer, true);
+        add(feeds[size_t(layer)], layer, false);
+    }
+    // The head may follow experts that run apart.
+    const int32_t end = model->config.layers;
+    if (const size_t heads = options.placement.size() - 1;
+        layers.end == end && !batch.logitRows.empty() && segments.back().stage != heads)
+        segments.push_back({heads, {end, end}, false, false});
+}
+
+/// The forward pass of every architecture, over what one stage holds of the layers.
+void Runner::State::runSegment(const Segment& segment, bool sameRows, const ForwardIo& io) {
+    Stage& stage = *stages[segment.stage];
+    const LayerRange layers = segment.layers;
+    const bool enters = layers.begin == 0 && !segment.skipsMixer;
+    const bool heads = layers.end == model->config.layers && !batch.logitRows.empty() &&
+                       stageOptions[segment.stage].heads && !segment.skipsFeedForward;
     batch.layers = layers;
+    batch.skipsMixer = segment.skipsMixer;
+    batch.skipsFeedForward = segment.skipsFeedForward;
+    batch.sameRows = sameRows;
+    batch.cancel = io.cancel;
     if (!enters)
         stage.setHidden(hidden);
     const auto check = [&] {
@@ -188,18 +260,22 @@ void Runner::State::runStage(size_t index, LayerRange layers, bool enters, const
         if (enters)
             stage.embed();
         for (int32_t layer = layers.begin; layer < layers.end; ++layer) {
-            if (model->config.layer(layer).mixer == Mixer::Convolution) {
-                stage.convolution(layer);
-            } else {
-                stage.qkv(layer);
+            if (layer > layers.begin || !segment.skipsMixer) {
+                if (model->config.layer(layer).mixer == Mixer::Convolution) {
+                    stage.convolution(layer);
+                } else {
+                    stage.qkv(layer);
+                    check();
+                    stage.attention(layer);
+                    stage.attentionOutput(layer);
+                }
                 check();
-                stage.attention(layer);
-                stage.attentionOutput(layer);
             }
-            check();
-            stage.gateUp(layer);
-            check();
-            stage.down(layer);
+            if (layer + 1 < layers.end || !segment.skipsFeedForward) {
+                stage.gateUp(layer);
+                check();
+                stage.down(layer);
+            }
         }
         if (heads)
             stage.logits();
@@ -213,23 +289,27 @@ void Runner::State::runStages(LayerRange layers, std::span<const float> hiddenIn
     const ModelConfig& config = model->config;
     const size_t values = batch.rows.size() * static_cast<size_t>(config.width);
     hidden.assign(hiddenIn.begin(), hiddenIn.end());
-    for (size_t i = 0; i < stages.size(); ++i) {
-        const LayerRange part{std::max(layers.begin, stageOptions[i].layers.begin),
-                              std::min(layers.end, stageOptions[i].layers.end)};
-        if (part.begin >= part.end)
-            continue;
-        runStage(i, part, part.begin == 0, io);
-        const bool last = part.end == layers.end;
-        if (!last || io.hiddenOut) {
+    cut(layers);
+    for (const Segment& segment : segments) {
+        // Between segments, as the steps of those that are replayed are not gone through.
+        if (io.cancel && io.cancel->load(std::memory_order_relaxed))
+            fail(ErrorKind::Cancelled, "Cancelled.");
+        const bool sameRows =
+            std::any_of(segments.cbegin(), segments.cbegin() + (&segment - segments.data()),
+                        [&](const Segment& before) { return before.stage == segment.stage; });
+        runSegment(segment, sameRows, io);
+        const bool last = &segment == &segments.back();
+        const bool changes = segment.layers.begin < segment.layers.end;
+        if (changes && (!last || io.hiddenOut)) {
             hidden.resize(values);
-            stages[i]->readHidden(hidden);
+            stages[segment.stage]->readHidden(hidden);
         }
         if (last && io.hiddenOut)
             io.hiddenOut->insert(io.hiddenOut->end(), hidden.begin(), hidden.end());
-        if (last && io.logits && part.end == config.layers && !batch.logitRows.empty()) {
+        if (last && io.logits && layers.end == config.layers && !batch.logitRows.empty()) {
             const size_t at = io.logits->size();
             io.logits->resize(at + batch.logitRows.size() * static_cast<size_t>(config.vocabulary));
-            stages[i]->readLogits(std::span(*io.logits).subspan(at));
+            stages[segment.stage]->readLogits(std::span(*io.logits).subspan(at));
         }
     }
 }

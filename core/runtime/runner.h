@@ -23,6 +23,17 @@ struct RunOptions {
     int32_t sessions = 1;   ///< how many full sessions the KV pages must suffice for
     int32_t maxRows = 128;  ///< rows of one forward call; longer prompts run in chunks
     KvFormat kFormat = KvFormat::F16, vFormat = KvFormat::F16;
+    /// Of these layers' mixtures the feed-forward parts run on another backend than the rest of the
+    /// layer. None where it is null.
+    LayerRange expertLayers{};
+    std::shared_ptr<Backend> expertBackend = nullptr;
+    /// Bytes of experts that the backends which can load them hold at once, together; 0 = all.
+    uint64_t expertBudget = 0;
+
+    bool movesExperts(const ModelConfig& config, int32_t layer) const {
+        return expertBackend && layer >= expertLayers.begin && layer < expertLayers.end &&
+               config.layer(layer).experts;
+    }
 };
 
 /// All layers on one backend.
@@ -87,6 +98,9 @@ public:
     /// embedding.
     void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations = {});
 
+    /// The same for one that a stage may make later; `make` is called for each stage that holds it.
+    void setLazily(TensorKey key, const LazyTensor& tensor, const Activations& activations = {});
+
     Session newSession();
 
     /// Runs rows through layers [begin, end): a prompt chunk, continued sessions, speculated tokens
@@ -102,8 +116,11 @@ public:
     const Model& model() const;
     const RunOptions& options() const;
     MemoryUse memory() const;
-    std::vector<MemoryUse> stageMemory() const; ///< the same for each placement
+    /// The same for each placement, and last for the experts that run apart, where some do.
+    std::vector<MemoryUse> stageMemory() const;
     std::vector<PathReport> paths() const;
+    /// How many times experts were made because a token chose them.
+    uint64_t expertLoads() const;
     double barriersPerLayer() const;
     /// Step times of the last call on each stage's own clock, once timed is set; by stage.
     void setTimed(bool timed);
@@ -114,8 +131,8 @@ private:
     std::unique_ptr<State> m_state;
 };
 
-/// What a runner with these options would take on each placement's device, before anything is
-/// loaded; `weightBytes(key)` gives a tensor's plane bytes in the intended format.
+/// What a runner with these options would take, as Runner::stageMemory() tells it, before anything
+/// is loaded; `weightBytes(key)` gives a tensor's plane bytes in the intended format.
 std::vector<MemoryUse> predictMemory(const Model& model, const RunOptions& options,
                                      const std::function<uint64_t(TensorKey)>& weightBytes);
 

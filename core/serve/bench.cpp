@@ -49,7 +49,7 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
                 calibrationFor(model, effective, progress, options.calibration));
     report.loadSeconds = std::chrono::duration<double>(Clock::now() - begin).count();
     report.device = run.placement.front().backend->info();
-    report.placement = placementText(run.placement);
+    report.placement = placementText(run);
 
     // Once with nothing counted: pipelines are made and shapes recorded on first use.
     benchRunner(runner, std::min(bench.prompt, run.maxRows), 2, 1, progress);
@@ -72,7 +72,7 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
     benchRunner(runner, 0, 4, 1, progress);
     report.steps = runner.stepTimes();
     runner.setTimed(false);
-    if (!report.steps.empty() && run.placement.size() == 1) {
+    if (!report.steps.empty() && run.placement.size() == 1 && !run.expertBackend) {
         double all = 0;
         for (const StepTime& step : report.steps)
             all += step.microseconds;

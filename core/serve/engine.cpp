@@ -4,6 +4,7 @@
 #include "core/evaluate/measured.h"
 #include "core/evaluate/score.h"
 #include "core/quant/apply.h"
+#include "core/runtime/memory.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -23,7 +24,7 @@ Progress undisturbed(const Progress& progress) {
 /// Whether a runner made for one can go on under the other by replacing tensors alone.
 bool sameRunner(const Recipe& a, const EngineOptions& x, const Recipe& b, const EngineOptions& y) {
     return a.kFormat == b.kFormat && a.vFormat == b.vFormat && x.device == y.device &&
-           x.context == y.context && x.gpuLayers == y.gpuLayers;
+           x.context == y.context && x.gpuLayers == y.gpuLayers && x.cpuExperts == y.cpuExperts;
 }
 
 } // namespace
@@ -41,9 +42,8 @@ Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& reci
                    const Progress& progress) {
     const Recipe effective = effectiveRecipe(recipe, options);
     Loaded loaded{planOn(*model, recipe, options, device), nullptr};
-    RunOptions run = runOptionsFor(effective, options, device->info());
-    run.placement = placeLayers(*model, loaded.plan.gpuLayers, device);
-    loaded.runner = std::make_unique<Runner>(model, std::move(run));
+    loaded.runner =
+        std::make_unique<Runner>(model, plannedRun(*model, recipe, options, device, loaded.plan));
     applyRecipe(*loaded.runner, effective, nullptr, progress,
                 calibrationFor(model, effective, progress, options.calibration));
     return loaded;
@@ -53,9 +53,7 @@ Loaded loadPlanned(const std::shared_ptr<const Model>& model, const Recipe& reci
 
 RunOptions runOptions(const Model& model, const Recipe& recipe, const EngineOptions& options) {
     const auto device = openDevice(options.device);
-    RunOptions run = runOptionsFor(effectiveRecipe(recipe, options), options, device->info());
-    run.placement = placeLayers(model, planOn(model, recipe, options, device).gpuLayers, device);
-    return run;
+    return plannedRun(model, recipe, options, device, planOn(model, recipe, options, device));
 }
 
 std::unique_ptr<Runner> loadRunner(const std::shared_ptr<const Model>& model, const Recipe& recipe,
@@ -110,13 +108,12 @@ void Engine::open(std::shared_ptr<const Model> base, const Recipe& recipe,
     base->requireRunnable();
     State& state = *m_state;
     bool makeRoom = false;
-    if (state.runner && !state.deviceLost && options.gpuLayers < 0) {
+    if (state.runner && !state.deviceLost) {
         const auto device = openDevice(options.device);
         const LoadPlan beside = planOn(*base, recipe, options, device);
         const bool same = beside.asked == this->device().id;
-        makeRoom = beside.isShort() && same &&
-                   planOn(*base, recipe, options, device, usedMemory().use.total()).gpuLayers >
-                       beside.gpuLayers;
+        makeRoom = (beside.isShort() || beside.expertBudget > 0) && same &&
+                   planOn(*base, recipe, options, device, releasable()).hasMoreThan(beside);
     }
     if (!makeRoom)
         return load(std::move(base), recipe, options, progress);
@@ -150,7 +147,18 @@ LoadPlan Engine::planInstead(const Recipe& recipe, const EngineOptions& options)
     const auto& first = state.runner->options().placement.front().backend;
     const bool onDevice = first->info().id == state.plan.asked;
     return planOn(*state.model, recipe, options, onDevice ? first : openDevice(options.device),
-                  onDevice ? usedMemory().use.total() : 0);
+                  onDevice ? releasable() : Releasable());
+}
+
+/// What the runner takes.
+Releasable Engine::releasable() const {
+    const RunOptions& run = m_state->running().options();
+    const std::vector<MemoryUse> uses = m_state->runner->stageMemory();
+    Releasable sum{uses.front().total()};
+    const std::string first = stageBackend(run, 0).info().id;
+    for (size_t i = 1; i < uses.size(); ++i)
+        (stageBackend(run, i).info().id == first ? sum.device : sum.computer) += uses[i].total();
+    return sum;
 }
 
 void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Progress& progress) {
@@ -159,9 +167,9 @@ void Engine::apply(const Recipe& recipe, const EngineOptions& options, const Pro
     const Recipe effective = effectiveRecipe(recipe, options);
     if (state.deviceLost || !sameRunner(state.effective, state.options, effective, options))
         return reopen(recipe, options, progress);
-    // A larger or smaller recipe may leave other layers to the CPU.
+    // A larger or smaller recipe may leave other layers or experts to the CPU.
     LoadPlan plan = planInstead(recipe, options);
-    if (plan.gpuLayers != state.plan.gpuLayers)
+    if (plan.split() != state.plan.split() || plan.expertBudget > 0 || state.plan.expertBudget > 0)
         return reopen(recipe, options, progress);
     // What differs between the two recipes is what may have been replaced; with another calibration
     // also what is made by the same rules.
@@ -317,7 +325,8 @@ Ledger Engine::predictedMemory(const Model& model, const Recipe& recipe,
                                const EngineOptions& options, const DeviceInfo& device) {
     const Recipe effective = effectiveRecipe(recipe, options);
     RunOptions run = runOptionsFor(effective, options, device);
-    run.placement = placeLayers(model, options.gpuLayers, openDevice(device.id));
+    place(run, model.config, {options.gpuLayers, std::max(options.cpuExperts, 0)},
+          openDevice(device.id));
     const auto bytes = [&](TensorKey key) { return recipeBytes(model, effective, key); };
     Ledger ledger;
     ledger.use = predictMemory(model, run, bytes).front();
@@ -329,6 +338,10 @@ Ledger Engine::predictedMemory(const Model& model, const Recipe& recipe,
 
 std::vector<PathReport> Engine::paths() const {
     return m_state->running().paths();
+}
+
+uint64_t Engine::expertLoads() const {
+    return m_state->running().expertLoads();
 }
 
 int32_t Engine::contextUsed() const {

@@ -103,11 +103,14 @@ public:
     static Ledger predictedMemory(const Model& model, const Recipe& recipe,
                                   const EngineOptions& options, const DeviceInfo& device);
     std::vector<PathReport> paths() const;
+    /// How many times experts were read from the file because a token chose them.
+    uint64_t expertLoads() const;
     int32_t contextUsed() const;
 
 private:
     void load(std::shared_ptr<const Model> base, const Recipe& recipe, const EngineOptions& options,
               const Progress& progress);
+    Releasable releasable() const;
     LoadPlan planInstead(const Recipe& recipe, const EngineOptions& options) const;
     void reopen(const Recipe& recipe, const EngineOptions& options, const Progress& progress);
     struct State;

@@ -15,6 +15,9 @@ struct EngineOptions {
     std::optional<KvFormat> kv;                  ///< overrides the recipe's for K and V
     /// The first so many layers on `device`, the rest on the CPU; -1 = as many as fit there.
     int32_t gpuLayers = -1;
+    /// Of the last so many layers that are mixtures the experts on the CPU, whatever lies on
+    /// `device`; -1 = of as few as have to.
+    int32_t cpuExperts = -1;
     /// A text, the user's chats (a folder) or an importance matrix; empty = the text that ships.
     std::filesystem::path calibration;
     friend bool operator==(const EngineOptions&, const EngineOptions&) = default;

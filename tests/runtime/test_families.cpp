@@ -869,6 +869,29 @@ std::vector<float> logitsOf(std::shared_ptr<const Model> model, std::shared_ptr<
     return all;
 }
 
+/// The same with the experts of all but the first layer on another backend.
+std::vector<float> logitsApart(std::shared_ptr<const Model> model, std::shared_ptr<Backend> mixers,
+                               std::shared_ptr<Backend> experts, bool oneByOne = false) {
+    RunOptions options;
+    options.placement = placeAll(*model, std::move(mixers));
+    options.expertLayers = {1, model->config.layers};
+    options.expertBackend = std::move(experts);
+    options.context = 128;
+    options.maxRows = 7;
+    options.kFormat = options.vFormat = KvFormat::F32;
+    Runner runner(model, options);
+    for (const TensorKey key : model->keys())
+        runner.setTensor(key, model->load(key));
+    Session session = runner.newSession();
+    const std::vector<TokenId> tokens = prompt();
+    std::vector<float> all;
+    for (size_t at = 0, each = oneByOne ? 1 : tokens.size(); at < tokens.size(); at += each) {
+        const auto rows = runner.append(session, std::span(tokens).subspan(at, each), true);
+        all.insert(all.end(), rows.begin(), rows.end());
+    }
+    return all;
+}
+
 /// At most 7 layers of 7 products that follow each other, with sums of at most 96 terms in float.
 constexpr double kRounding = 7 * 7 * 96 * 0x1p-24;
 /// What a wrong switch must change at the least.
@@ -881,6 +904,24 @@ void checkBackends(const std::shared_ptr<const Model>& model, const std::vector<
     QVERIFY(logitsOf(model, openCpu(), true) == simd);
     const double plainError = relativeError(logitsOf(model, openCpu(CpuMode::Scalar)), expected);
     QVERIFY2(plainError < kRounding, qPrintable(QString("scalar: %1").arg(plainError)));
+    if (model->config.experts > 0) {
+        QVERIFY(logitsApart(model, openCpu(), openCpu()) == simd);
+        QVERIFY(logitsApart(model, openCpu(), openCpu(), true) == simd);
+    }
+}
+
+/// Experts on the CPU, and on the device alone.
+void checkApart(const std::shared_ptr<const Model>& model, const std::shared_ptr<Backend>& device,
+                const std::vector<float>& expected) {
+    if (model->config.experts == 0)
+        return;
+    for (const bool oneByOne : {false, true})
+        for (const bool mixes : {false, true}) {
+            const auto logits = mixes ? logitsApart(model, device, openCpu(), oneByOne)
+                                      : logitsApart(model, openCpu(), device, oneByOne);
+            const double error = relativeError(logits, expected);
+            QVERIFY2(error < kRounding, qPrintable(QString("apart: %1").arg(error)));
+        }
 }
 
 /// Every switch of the family, turned, must give other logits.
@@ -1180,6 +1221,7 @@ private slots:
         QVERIFY(logitsOf(openModel(path / "again.gguf"), openCpu()) == logitsOf(model, openCpu()));
         NIBBLE_NEED_LAVAPIPE(backend);
         QVERIFY(relativeError(logitsOf(model, backend), expected) < kRounding);
+        checkApart(model, backend, expected);
     }
 
     /// However a text is cut into calls, sessions and forks, a hybrid's states follow.
@@ -1408,6 +1450,7 @@ private slots:
             const double error = relativeError(logitsOf(model, backend, oneByOne), expected);
             QVERIFY2(error < kRounding, qPrintable(QString::number(error)));
         }
+        checkApart(model, backend, expected);
     }
 };
 

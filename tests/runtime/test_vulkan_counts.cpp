@@ -2,10 +2,14 @@
 // driver.
 #include "core/runtime/vulkan/pipelines.h"
 #include "tests/runtime/vulkan_support.h"
+#include "tests/support/mixture_model.h"
 #include "tests/support/vulkan_layer/use_layer.h"
 #include "vulkan_kernels/include/kernel_table.h"
 
+#include <QTemporaryDir>
 #include <QTest>
+
+#include <fstream>
 
 using namespace nibble;
 using namespace nibble::test;
@@ -85,6 +89,38 @@ private slots:
         QCOMPARE(executed("embed"), uint64_t(1));
         QCOMPARE(vulkanLayer().calls[int(VulkanCall::Submit)].load(), uint64_t(1));
         QCOMPARE(vulkanLayer().calls[int(VulkanCall::Allocate)].load(), uint64_t(0));
+    }
+
+    /// However many pieces a pass has: each is recorded once, and waited for once.
+    void piecesOfLayersAreReplayed() {
+        const QTemporaryDir folder;
+        const std::filesystem::path path = folder.filePath("mixture.gguf").toStdString();
+        MixtureShape shape;
+        shape.layers = 30;
+        std::ofstream(path, std::ios::binary) << mixtureModel(shape);
+        const auto model = openModel(path);
+        RunOptions options;
+        options.placement = placeAll(*model, openVulkan(0));
+        options.expertLayers = {2, 30};
+        options.expertBackend = openCpu();
+        options.context = 64;
+        Runner runner(model, options);
+        for (const TensorKey key : model->keys())
+            runner.setTensor(key, model->load(key));
+        Session session = runner.newSession();
+        const std::vector<TokenId> some{1, 5, 9};
+        runner.append(session, some);
+        runner.append(session, {some.data(), 1});
+        vulkanLayer().reset();
+        runner.append(session, {some.data(), 1});
+        runner.append(session, some);
+        QCOMPARE(vulkanLayer().dispatchesRecorded.load(), uint64_t(0));
+        // 28 pieces that end in front of experts, and the head; twice.
+        QCOMPARE(vulkanLayer().calls[int(VulkanCall::Submit)].load(), uint64_t(2 * (28 + 1)));
+        QCOMPARE(vulkanLayer().calls[int(VulkanCall::Allocate)].load(), uint64_t(0));
+        QCOMPARE(executed("attention"), uint64_t(2 * 30));
+        QCOMPARE(executed("embed"), uint64_t(2));
+        QCOMPARE(executed("route"), uint64_t(2 * 2));
     }
 
     void nothingIsAliveAfterwards() {

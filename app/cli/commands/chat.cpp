@@ -117,6 +117,7 @@ public:
                 {"note", noteOf(result).empty() ? Json(nullptr) : Json(noteOf(result))},
                 {"seed", result.seed},
                 {"prompt_tokens", result.promptTokens},
+                {"expert_loads", m_engine.expertLoads()},
                 {"plan", cli::describe(m_engine.plan())}};
     }
 

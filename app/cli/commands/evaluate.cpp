@@ -65,7 +65,7 @@ Measured measure(const Options& options) {
     report.bytes = size.bytes;
     report.bitsPerWeight = size.bitsPerWeight;
     report.level = levelName(recipe);
-    report.device = placementText(runner->options().placement);
+    report.device = placementText(runner->options());
     Measured measured{std::move(report), {}};
     if (!probes.empty())
         measured.probes = measureProbes(*runner, probes, progress);

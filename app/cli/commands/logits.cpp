@@ -48,7 +48,7 @@ int run(const Options& options) {
         loadRunner(model, options.recipe.recipe(model, options.run.device), engine, progress);
     const auto logits = compute(*runner, options.tokens, progress);
     writeNpy(options.out, count, model->config.vocabulary, logits);
-    const std::string device = placementText(runner->options().placement);
+    const std::string device = placementText(runner->options());
     if (options.json)
         printJson({{"path", options.out},
                    {"tokens", count},

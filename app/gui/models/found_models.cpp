@@ -32,8 +32,9 @@ void describeNeeds(const Model& model, EngineOptions options,
     found.plan =
         QString::fromStdString(planLoad(model, Recipe{}, options, device, releasable).text());
     options.gpuLayers = model.config.layers; // what it needs is of the whole
+    options.cpuExperts = 0;
     const PlanPart all = planOn(model, Recipe{}, options, device, releasable).parts.front();
-    found.needs = Ledger{all.use, all.device.memoryBytes - all.free, all.device.memoryBytes};
+    found.needs = Ledger{all.wholeUse(), all.device.memoryBytes - all.free, all.device.memoryBytes};
 }
 
 } // namespace

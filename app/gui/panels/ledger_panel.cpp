@@ -300,8 +300,11 @@ void LedgerPanel::refreshVerdict(uint64_t keep) {
     else if (const auto device = m_workbench.device();
              device && device->kind != "cpu" && m_workbench.options().gpuLayers < 0)
         m_verdict->setText(
-            tr("Needs %1 more: the layers that do not fit run on the CPU, which is slower. A "
-               "smaller level or a shorter context avoids it.")
+            (m_workbench.model() && m_workbench.model()->config.experts > 0
+                 ? tr("Needs %1 more: the experts that do not fit run on the CPU, which is slower, "
+                      "then whole layers. A smaller level or a shorter context avoids it.")
+                 : tr("Needs %1 more: the layers that do not fit run on the CPU, which is slower. "
+                      "A smaller level or a shorter context avoids it."))
                 .arg(units::bytes(after->use.total() + after->other + keep - after->budget)));
     else
         m_verdict->setText(

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <unistd.h>
@@ -19,6 +21,16 @@ std::string procValue(const char* file, std::string_view name) {
                 at != std::string::npos)
                 return line.substr(at);
     return {};
+}
+
+/// As much as NIBBLE_CPU_MEMORY=BYTES in the environment makes the computer have, for trying what
+/// a small one does; 0 where it is not set.
+uint64_t memoryLimit() {
+    static const uint64_t limit = [] {
+        const char* text = std::getenv("NIBBLE_CPU_MEMORY");
+        return text ? std::strtoull(text, nullptr, 10) : 0;
+    }();
+    return limit;
 }
 
 class CpuBackend : public Backend {
@@ -40,6 +52,10 @@ public:
             info.freeBytes = std::stoull(free) * 1024;
             info.freeKnown = true;
         }
+        if (const uint64_t limit = memoryLimit()) {
+            info.memoryBytes = std::min(info.memoryBytes, limit);
+            info.freeBytes = std::min(info.freeBytes, limit);
+        }
         for (const CpuKernels* set : kernelSets())
             if (set->supported() && set != &kScalarKernels)
                 info.features.emplace_back(set->name);
@@ -54,6 +70,7 @@ public:
     MemoryUse predict(const ModelConfig& config, const StageOptions& options) const override {
         return CpuStage::predict(config, options);
     }
+    bool loadsExperts() const override { return true; }
 
 private:
     const CpuKernels& m_kernels;

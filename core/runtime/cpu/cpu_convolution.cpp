@@ -9,6 +9,8 @@
 namespace nibble {
 
 size_t CpuStage::pageBytes(int32_t layer) const {
+    if (!m_options.mixes(layer))
+        return 0;
     return m_config.layer(layer).mixer == Mixer::Convolution ? statePageBytes(m_config)
                                                              : m_layout.pageBytes();
 }

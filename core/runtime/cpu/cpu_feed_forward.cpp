@@ -9,8 +9,13 @@
 
 namespace nibble {
 
-CpuStage::FeedForward CpuStage::feedForward(int32_t layer, int32_t expert) const {
+CpuStage::FeedForward CpuStage::feedForward(int32_t layer, int32_t expert) {
     const auto placed = [&](Role role) -> const CpuMatrix* {
+        if (const CpuMatrix* loaded = expert < 0 ? nullptr : m_experts.get({role, layer, expert})) {
+            if (loaded->needsGather())
+                allowGathers();
+            return loaded;
+        }
         const auto found = m_matrices.find({role, layer, expert});
         return found == m_matrices.end() ? &matrix(role, layer) : &found->second;
     };
@@ -146,8 +151,12 @@ void CpuStage::runExperts(int32_t layer) {
     route(layer);
     std::fill_n(m_added.data(), int64_t(rows()) * m_config.width, 0.0f);
     for (int32_t e = 0; e < m_config.experts; ++e)
-        if (const auto& chosen = m_chosen[size_t(e)]; !chosen.empty())
+        if (const auto& chosen = m_chosen[size_t(e)]; !chosen.empty()) {
+            if (m_experts.isUsed() && m_batch->cancel &&
+                m_batch->cancel->load(std::memory_order_relaxed))
+                fail(ErrorKind::Cancelled, "Cancelled.");
             addExpert(feedForward(layer, e), chosen);
+        }
     if (m_config.sharedFeedForward == 0)
         return;
     const float* router = vector(Role::SharedRouter, layer);

@@ -18,8 +18,8 @@ namespace {
 /// Query rows that one thread attends with, reading each page once for all of them.
 constexpr int32_t kAttendRows = 16;
 
-int64_t innerCols(const ModelConfig& config) {
-    return std::max(config.width, config.queryWidth());
+int64_t innerCols(const ModelConfig& config, const StageOptions& options) {
+    return options.mixesAny() ? std::max(config.width, config.queryWidth()) : config.width;
 }
 
 int32_t innerWidth(const ModelConfig& config) {
@@ -34,12 +34,14 @@ size_t slot(const StageOptions& options, int32_t layer) {
 
 } // namespace
 
-CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
-                   const CpuKernels& kernels)
-    : m_config(config), m_options(options), m_kernels(kernels),
-      m_layout(config, options.kFormat, options.vFormat) {
-    m_turns[0].frequencies = config.ropeFrequencies(config.rope);
-    if (config.hasLocalRope())
+CpuStage::CpuStage(const ModelConfig& whole, const StageOptions& options, const CpuKernels& kernels)
+    : m_config(heldConfig(whole, options)), m_options(options), m_kernels(kernels),
+      m_layout(whole, options.kFormat, options.vFormat), m_experts(options.expertBudget, kernels) {
+    const ModelConfig& config = m_config;
+    const bool mixes = options.mixesAny(), mixture = config.experts > 0;
+    if (mixes)
+        m_turns[0].frequencies = config.ropeFrequencies(config.rope);
+    if (mixes && config.hasLocalRope())
         m_turns[1].frequencies = config.ropeFrequencies(config.localRope);
     const auto maxRows = static_cast<size_t>(options.maxRows);
     const auto layers = static_cast<size_t>(options.layers.end - options.layers.begin);
@@ -55,20 +57,22 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
         m_hidden = AlignedBuffer<float>(maxRows * size_t(config.width));
         m_product =
             AlignedBuffer<float>(maxRows * size_t(std::max(config.width, innerWidth(config))));
-        m_query = AlignedBuffer<float>(maxRows * size_t(config.queryWidth()));
-        m_key = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
-        m_value = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
-        if (config.hasConvolutions())
+        if (mixes) {
+            m_query = AlignedBuffer<float>(maxRows * size_t(config.queryWidth()));
+            m_key = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
+            m_value = AlignedBuffer<float>(maxRows * size_t(config.kvWidth()));
+        }
+        if (mixes && config.hasConvolutions())
             m_gates = AlignedBuffer<float>(maxRows * 3 * size_t(config.width));
         for (Turn& turn : m_turns) {
             turn.cosines = AlignedBuffer<float>(maxRows * turn.frequencies.size());
             turn.sines = AlignedBuffer<float>(maxRows * turn.frequencies.size());
         }
-        m_input = ActivationRows(options.maxRows, innerCols(config));
+        m_input = ActivationRows(options.maxRows, innerCols(config, options));
         m_inner = ActivationRows(options.maxRows, innerWidth(config));
         m_input.allow(1);
         m_inner.allow(1);
-        if (config.experts > 0) {
+        if (mixture) {
             m_added = AlignedBuffer<float>(maxRows * size_t(config.width));
             m_routed = ActivationRows(options.maxRows, config.width);
             m_routed.allow(1);
@@ -79,7 +83,7 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
              "The conversation cache of {} pages and {} rows of scratch need {:.2f} GB, which this "
              "computer does not have; choose a shorter context.",
              options.pages, options.maxRows,
-             static_cast<double>(predict(config, options).total()) * 1e-9);
+             static_cast<double>(predict(whole, options).total()) * 1e-9);
     }
     m_positions.reserve(maxRows);
     m_allRows.resize(maxRows);
@@ -87,21 +91,24 @@ CpuStage::CpuStage(const ModelConfig& config, const StageOptions& options,
     m_parts.reserve(maxRows);
 }
 
-MemoryUse CpuStage::predict(const ModelConfig& config, const StageOptions& options) {
+MemoryUse CpuStage::predict(const ModelConfig& whole, const StageOptions& options) {
+    const ModelConfig config = heldConfig(whole, options);
     const KvLayout layout(config, options.kFormat, options.vFormat);
-    const bool mixture = config.experts > 0;
-    const auto perRow = static_cast<uint64_t>(
-        config.width * (mixture ? 2 : 1) + std::max(config.width, innerWidth(config)) +
-        config.queryWidth() + 2 * config.kvWidth() +
-        (config.hasConvolutions() ? 3 * config.width : 0) +
-        config.ropeDimensions / 2 * (config.hasLocalRope() ? 4 : 2));
+    const bool mixes = options.mixesAny(), mixture = config.experts > 0;
+    const int32_t mixerWidth = config.queryWidth() + 2 * config.kvWidth() +
+                               (config.hasConvolutions() ? 3 * config.width : 0) +
+                               config.ropeDimensions / 2 * (config.hasLocalRope() ? 4 : 2);
+    const auto perRow = static_cast<uint64_t>(config.width * (mixture ? 2 : 1) +
+                                              std::max(config.width, innerWidth(config)) +
+                                              (mixes ? mixerWidth : 0));
     MemoryUse use;
     for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer)
-        use.kv += uint64_t(options.pages) * (config.layer(layer).mixer == Mixer::Convolution
-                                                 ? statePageBytes(config)
-                                                 : layout.pageBytes());
+        if (options.mixes(layer))
+            use.kv += uint64_t(options.pages) * (config.layer(layer).mixer == Mixer::Convolution
+                                                     ? statePageBytes(config)
+                                                     : layout.pageBytes());
     use.scratch = perRow * sizeof(float) * static_cast<uint64_t>(options.maxRows) +
-                  ActivationRows::bytesFor(options.maxRows, innerCols(config), 1) +
+                  ActivationRows::bytesFor(options.maxRows, innerCols(config, options), 1) +
                   ActivationRows::bytesFor(options.maxRows, innerWidth(config), 1) +
                   (mixture ? ActivationRows::bytesFor(options.maxRows, config.width, 1) : 0);
     return use;
@@ -122,6 +129,7 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, const Activations&
         if (key.expert < 0)
             m_layerMatrices[at][role] = nullptr;
         m_matrices.erase(key);
+        m_experts.erase(key);
         const auto placed = m_matrices.try_emplace(key, tensor, activations, m_kernels).first;
         if (key.expert < 0)
             m_layerMatrices[at][role] = &placed->second;
@@ -132,14 +140,20 @@ void CpuStage::setTensor(TensorKey key, const Tensor& tensor, const Activations&
     }
 }
 
+void CpuStage::setLazily(TensorKey key, const LazyTensor& tensor, const Activations& activations) {
+    if (!m_experts.isUsed() || !isExpertMatrix(key))
+        return setTensor(key, tensor.make(), activations);
+    m_matrices.erase(key);
+    m_experts.set(key, tensor, activations);
+}
+
 /// Room for inputs in the column orders of a step's matrices; the first is also that of `down`.
 void CpuStage::allowGathers() {
     for (size_t i = 0; i < m_gathered.size(); ++i) {
         if (m_gathered[i].bytes() == 0)
-            m_gathered[i] =
-                ActivationRows(m_options.maxRows,
-                               i == 0 ? std::max<int64_t>(innerCols(m_config), innerWidth(m_config))
-                                      : innerCols(m_config));
+            m_gathered[i] = ActivationRows(m_options.maxRows,
+                                           std::max<int64_t>(innerCols(m_config, m_options),
+                                                             i == 0 ? innerWidth(m_config) : 0));
         m_gathered[i].allow(1);
     }
 }
@@ -191,6 +205,8 @@ void CpuStage::copyPage(int32_t from, int32_t to) {
 bool CpuStage::begin(const Batch& batch, Tap* tap) {
     m_batch = &batch;
     m_tap = tap;
+    if (batch.sameRows)
+        return true;
     m_positions.clear();
     m_parts.clear();
     for (int32_t row = 0; row < rows(); ++row) {
@@ -501,6 +517,7 @@ MemoryUse CpuStage::memory() const {
     MemoryUse use;
     for (const auto& [key, weights] : m_matrices)
         use.weights += weights.bytes();
+    use.weights += m_experts.bytes();
     for (const auto& [key, values] : m_vectors)
         use.weights += values.size() * sizeof(float);
     use.kv = m_kv.bytes();
@@ -518,6 +535,7 @@ std::vector<PathReport> CpuStage::paths() const {
     std::vector<PathReport> all;
     for (const auto& [key, weights] : m_matrices)
         all.push_back({key, weights.format().name, "cpu", weights.path()});
+    m_experts.addPaths(all);
     return all;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/runtime/cpu/cpu_matrix.h"
+#include "core/runtime/cpu/expert_cache.h"
 
 #include <array>
 #include <map>
@@ -16,6 +16,8 @@ public:
     static MemoryUse predict(const ModelConfig& config, const StageOptions& options);
 
     void setTensor(TensorKey key, const Tensor& tensor, const Activations& activations) override;
+    void setLazily(TensorKey key, const LazyTensor& tensor,
+                   const Activations& activations) override;
     void copyPage(int32_t from, int32_t to) override;
     bool begin(const Batch& batch, Tap* tap) override;
     void setHidden(std::span<const float> hidden) override;
@@ -32,6 +34,7 @@ public:
     void readLogits(std::span<float> out) override;
     MemoryUse memory() const override;
     std::vector<PathReport> paths() const override;
+    uint64_t expertLoads() const override { return m_experts.loads(); }
 
 private:
     /// Query rows of one sequence, cut so that a prompt keeps every thread busy.
@@ -72,7 +75,7 @@ private:
     void addToHidden(const float* rows, const float* postNorm);
     void rotate(float* heads, int32_t count, int32_t row, const Turn& turn) const;
     void allowForms(int32_t layer);
-    FeedForward feedForward(int32_t layer, int32_t expert) const;
+    FeedForward feedForward(int32_t layer, int32_t expert);
     FeedForward sharedFeedForward(int32_t layer) const;
     void runInner(const FeedForward& part, ActivationRows& input);
     void route(int32_t layer);
@@ -92,6 +95,7 @@ private:
     const CpuKernels& m_kernels;
     KvLayout m_layout;
     std::map<TensorKey, CpuMatrix> m_matrices;
+    ExpertCache m_experts; ///< of those that are not in m_matrices
     std::map<TensorKey, std::vector<float>> m_vectors;
     /// m_matrices and m_vectors of a layer by role, so that a step does not search.
     std::vector<std::array<const CpuMatrix*, kRoleCount>> m_layerMatrices;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "core/model/config.h"
-#include "core/runtime/options.h"
+#include "core/runtime/backend.h"
 #include "core/runtime/vulkan/recording.h"
 
 namespace nibble {
@@ -12,12 +12,12 @@ class DeviceKvCache {
 public:
     DeviceKvCache() = default;
     /// Error{Usage} when heads of this size cannot be kept in the format, Error{OutOfMemory}.
-    DeviceKvCache(const ModelConfig& config, KvFormat format, LayerRange layers, int32_t pages,
+    DeviceKvCache(const ModelConfig& config, KvFormat format, const StageOptions& options,
                   MemoryPool& memory);
 
     static uint64_t layerBytes(const ModelConfig& config, KvFormat format, int32_t pages);
-    static uint64_t bytesOf(const ModelConfig& config, KvFormat format, LayerRange layers,
-                            int32_t pages);
+    static uint64_t bytesOf(const ModelConfig& config, KvFormat format,
+                            const StageOptions& options);
     /// Whether store_kv.comp fills it from rows of floats; else the product that makes them does.
     static bool isQuantized(KvFormat format) {
         return format == KvFormat::Int8 || format == KvFormat::Int4;
@@ -32,7 +32,7 @@ public:
 private:
     KvFormat m_format = KvFormat::F16;
     uint64_t m_pageBytes = 0;
-    std::vector<Allocation> m_layers; ///< none for layers without attention
+    std::vector<Allocation> m_layers; ///< none for layers whose attention is not here
 };
 
 } // namespace nibble

@@ -1,9 +1,12 @@
 #include "core/runtime/vulkan/recording.h"
 
+#include <algorithm>
+
 namespace nibble {
 namespace {
 
-constexpr uint32_t kSetsOfPool = 128;
+/// The first pool of a recording is small, as a call that runs a part of a layer takes few sets.
+constexpr uint32_t kFirstSets = 16, kMostSets = 128;
 constexpr uint64_t kUnusedEach = 256;
 
 } // namespace
@@ -39,18 +42,19 @@ Recording::~Recording() {
 VkDescriptorSet Recording::newSet() {
     const VolkDeviceTable& api = m_device->api();
     if (m_setsLeft == 0) {
-        const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                        kSetsOfPool * kKernelBuffers};
+        const uint32_t sets =
+            std::min(kFirstSets << std::min(m_pools.size(), size_t(3)), kMostSets);
+        const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, sets * kKernelBuffers};
         VkDescriptorPoolCreateInfo info{};
         info.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO;
-        info.maxSets = kSetsOfPool;
+        info.maxSets = sets;
         info.poolSizeCount = 1;
         info.pPoolSizes = &size;
         VkDescriptorPool pool = VK_NULL_HANDLE;
         checkVulkan(api.vkCreateDescriptorPool(m_device->handle(), &info, nullptr, &pool),
                     "vkCreateDescriptorPool");
         m_pools.push_back(pool);
-        m_setsLeft = kSetsOfPool;
+        m_setsLeft = sets;
     }
     const VkDescriptorSetLayout layout = m_pipelines->setLayout();
     VkDescriptorSetAllocateInfo info{};

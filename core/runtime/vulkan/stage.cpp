@@ -14,7 +14,8 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kRecordings = 24;
+/// Shapes of calls whose recordings are kept.
+constexpr size_t kShapes = 24;
 
 int32_t padRows(int32_t rows, int32_t widest) {
     if (rows > widest)
@@ -43,6 +44,14 @@ int32_t innerWidth(const ModelConfig& c) {
 /// Values of a row that a layer's mixer makes.
 int32_t mixedWidth(const ModelConfig& c) {
     return c.hasConvolutions() ? std::max(c.width, c.queryWidth()) : c.queryWidth();
+}
+
+/// Recordings of one shape: one where no layer is cut, else one for each piece.
+size_t piecesOf(const StageOptions& o) {
+    size_t pieces = 1;
+    for (int32_t layer = o.layers.begin; layer < o.layers.end; ++layer)
+        pieces += o.part(layer) == LayerPart::Whole ? 0 : 1;
+    return pieces;
 }
 
 uint64_t floatsBytes(const ModelConfig& c, const StageOptions& o, int32_t rows) {
@@ -88,10 +97,11 @@ VulkanContext::VulkanContext(std::shared_ptr<VulkanDevice> device)
                    Pipelines::hasModule("product_matrix");
 }
 
-VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
+VulkanStage::VulkanStage(const ModelConfig& whole, const StageOptions& options,
                          std::shared_ptr<VulkanContext> context)
-    : m_config(config), m_options(options), m_context(std::move(context)),
+    : m_config(heldConfig(whole, options)), m_options(options), m_context(std::move(context)),
       m_maxRows(padRows(options.maxRows, kWidestRows)) {
+    const ModelConfig& config = m_config;
     m_frequencies[0] = config.ropeFrequencies(config.rope);
     if (config.hasLocalRope())
         m_frequencies[1] = config.ropeFrequencies(config.localRope);
@@ -111,8 +121,10 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
     const auto slotFloats = [&](int32_t width) {
         return device.allocate(uint64_t(slots(m_maxRows)) * uint64_t(width) * 4, "Scratch memory");
     };
-    m_gate = slotFloats(innerWidth(config));
-    m_up = slotFloats(innerWidth(config));
+    if (innerWidth(config) > 0) {
+        m_gate = slotFloats(innerWidth(config));
+        m_up = slotFloats(innerWidth(config));
+    }
     if (config.queryKeyNorm != QueryKeyNorm::None) {
         m_rawQuery = floats(config.queryWidth());
         m_rawKey = floats(config.kvWidth());
@@ -136,10 +148,12 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
     m_step = m_context->uploader.written->allocate(stepWords(config, options, m_maxRows) * 4,
                                                    "Step data");
     m_hiddenHost = host.allocate(m_hidden.size(), "Step data");
-    m_keys = {config, options.kFormat, options.layers, options.pages, device};
-    m_values = {config, options.vFormat, options.layers, options.pages, device};
+    m_keys = {config, options.kFormat, options, device};
+    m_values = {config, options.vFormat, options, device};
     for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer)
-        m_states.push_back(config.layer(layer).mixer == Mixer::Convolution && stateSlots(config) > 0
+        m_states.push_back(options.mixes(layer) &&
+                                   config.layer(layer).mixer == Mixer::Convolution &&
+                                   stateSlots(config) > 0
                                ? device.allocate(statePageBytes(config) * uint64_t(options.pages),
                                                  "The states of convolutions")
                                : Allocation());
@@ -155,13 +169,14 @@ VulkanStage::VulkanStage(const ModelConfig& config, const StageOptions& options,
                  a->size() >> 20, device.largestBinding() >> 20);
 }
 
-MemoryUse VulkanStage::predict(const ModelConfig& config, const StageOptions& options) {
+MemoryUse VulkanStage::predict(const ModelConfig& whole, const StageOptions& options) {
+    const ModelConfig config = heldConfig(whole, options);
     const int32_t rows = padRows(options.maxRows, kWidestRows);
     MemoryUse use;
-    use.kv = DeviceKvCache::bytesOf(config, options.kFormat, options.layers, options.pages) +
-             DeviceKvCache::bytesOf(config, options.vFormat, options.layers, options.pages);
+    use.kv = DeviceKvCache::bytesOf(config, options.kFormat, options) +
+             DeviceKvCache::bytesOf(config, options.vFormat, options);
     for (int32_t layer = options.layers.begin; layer < options.layers.end; ++layer)
-        if (config.layer(layer).mixer == Mixer::Convolution)
+        if (options.mixes(layer) && config.layer(layer).mixer == Mixer::Convolution)
             use.kv += statePageBytes(config) * uint64_t(options.pages);
     use.scratch =
         Recording::kUnusedBytes + floatsBytes(config, options, rows) +
@@ -303,6 +318,8 @@ VulkanStage::Forms VulkanStage::formsOf(std::span<const Role> roles, int32_t lay
 }
 
 void VulkanStage::copyPage(int32_t from, int32_t to) {
+    if (!m_options.mixesAny())
+        return;
     Recording once(m_context->uploader.device, m_context->uploader.pipelines, m_unused);
     m_keys.copyPage(once, from, to);
     m_values.copyPage(once, from, to);
@@ -328,7 +345,6 @@ void VulkanStage::writeStep(const Batch& batch) {
     const auto rows = static_cast<uint32_t>(m_maxRows);
     auto* step = m_step.as<uint32_t>();
     step[STEP_ROW_COUNT] = static_cast<uint32_t>(m_rows);
-    step[STEP_LOGIT_COUNT] = static_cast<uint32_t>(m_logitRows);
     std::vector<uint32_t> starts(batch.sequences.size());
     uint32_t at = 0;
     uint32_t* lists = step + listsAt();
@@ -363,23 +379,32 @@ void VulkanStage::writeStep(const Batch& batch) {
 
 bool VulkanStage::begin(const Batch& batch, Tap* tap) {
     m_rows = static_cast<int32_t>(batch.rows.size());
-    const bool heads = m_options.heads && batch.layers.end == m_config.layers;
+    const bool heads =
+        m_options.heads && batch.layers.end == m_config.layers && !batch.skipsFeedForward;
     m_logitRows = heads ? static_cast<int32_t>(batch.logitRows.size()) : 0;
-    m_shape = {padRows(m_rows, kWidestRows),
-               m_logitRows == 0 ? 0 : padRows(m_logitRows, kWidestRows), batch.layers.begin,
-               batch.layers.end, m_hiddenGiven};
+    m_shape = {.rows = padRows(m_rows, kWidestRows),
+               .logitRows = m_logitRows == 0 ? 0 : padRows(m_logitRows, kWidestRows),
+               .firstLayer = batch.layers.begin,
+               .lastLayer = batch.layers.end,
+               .hidden = m_hiddenGiven,
+               .skipsMixer = batch.skipsMixer,
+               .skipsFeedForward = batch.skipsFeedForward};
     m_hiddenGiven = false;
     m_tap = tap;
     m_tapped.clear();
     m_ready = false;
-    writeStep(batch);
+    if (!batch.sameRows) {
+        writeStep(batch);
+        m_times.clear();
+    }
+    m_step.as<uint32_t>()[STEP_LOGIT_COUNT] = static_cast<uint32_t>(m_logitRows);
     if (!tap) {
         if (const auto found = m_recorded.find(m_shape); found != m_recorded.end()) {
             m_current = &found->second;
             m_recording = false;
             return false;
         }
-        if (m_recorded.size() >= kRecordings)
+        if (m_recorded.size() >= kShapes * piecesOf(m_options))
             m_recorded.clear();
     }
     // Kept for replay when it is complete: a call that fails half way leaves nothing behind.
@@ -409,7 +434,10 @@ void VulkanStage::end() {
             m_current = &(m_recorded[m_shape] = std::move(m_once));
     }
     recording().run();
-    m_barriersPerLayer = m_current->barriersPerLayer;
+    if (m_shape.firstLayer < m_shape.lastLayer)
+        m_barriersPerLayer = m_current->barriersPerLayer;
+    if (m_timed)
+        addTimes();
     for (const Tapped& tapped : m_tapped)
         reportTapped(tapped);
     m_tapped.clear();
@@ -459,10 +487,9 @@ void VulkanStage::setTimed(bool timed) {
     m_timed = timed;
 }
 
-std::vector<StepTime> VulkanStage::stepTimes() const {
-    std::vector<StepTime> times;
-    if (!m_current || !m_current->recording)
-        return times;
+/// Of a recording that ran, to those of the call.
+void VulkanStage::addTimes() {
+    std::vector<StepTime>& times = m_times;
     const std::vector<double> spans = m_current->recording->stampedMicroseconds();
     for (size_t i = 0; i < std::min(spans.size(), m_current->steps.size()); ++i) {
         const std::string_view step = m_current->steps[i];
@@ -473,7 +500,6 @@ std::vector<StepTime> VulkanStage::stepTimes() const {
         ++found->count;
         found->microseconds += spans[i];
     }
-    return times;
 }
 
 void VulkanStage::readHidden(std::span<float> out) {

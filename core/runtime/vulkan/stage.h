@@ -22,7 +22,8 @@ struct VulkanContext {
 };
 
 /// The steps of backend.h as dispatches. A call is recorded once for its shape (rows padded to 1,
-/// 2, 4, 8, 16 or a multiple of 16) and replayed; what changes lies in the step buffer.
+/// 2, 4, 8, 16 or a multiple of 16, and what it runs of which layers) and replayed; what changes
+/// lies in the step buffer.
 class VulkanStage : public Stage {
 public:
     VulkanStage(const ModelConfig& config, const StageOptions& options,
@@ -48,7 +49,7 @@ public:
     std::vector<PathReport> paths() const override;
     double barriersPerLayer() const override { return m_barriersPerLayer; }
     void setTimed(bool timed) override;
-    std::vector<StepTime> stepTimes() const override;
+    std::vector<StepTime> stepTimes() const override { return m_times; }
 
 private:
     using Forms = std::vector<const DeviceForm*>; ///< each once
@@ -76,7 +77,7 @@ private:
     };
     struct Shape {
         int32_t rows, logitRows, firstLayer, lastLayer;
-        bool hidden;
+        bool hidden, skipsMixer, skipsFeedForward;
         auto operator<=>(const Shape&) const = default;
     };
     struct Recorded {
@@ -136,6 +137,9 @@ private:
     Recording& recording() { return *m_current->recording; }
     /// Ends a step: everything before it is finished and visible to everything after.
     void endStep(const char* step);
+    /// Ends a layer, or what the stage holds of it.
+    void endLayer(int32_t layer);
+    void addTimes();
     void prepare(const Preparation& what, const Forms& forms, int slot, int32_t rows,
                  std::optional<TapSite> site);
     kernels::PrepareArguments prepareArguments(const Preparation& what) const;
@@ -202,6 +206,7 @@ private:
     bool m_hiddenGiven = false, m_recording = false, m_ready = false, m_timed = false,
          m_tapsRoutes = false;
     double m_barriersPerLayer = 0;
+    std::vector<StepTime> m_times; ///< of the call, where calls are timed
 };
 
 } // namespace nibble

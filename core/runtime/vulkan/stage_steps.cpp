@@ -373,7 +373,8 @@ void VulkanStage::outputProduct(Role role, Role bias, int32_t layer) {
     m_ready = false;
     Forms forms;
     Preparation next;
-    if (!m_config.layer(layer).experts) {
+    const bool feeds = m_options.feeds(layer);
+    if (feeds && !m_config.layer(layer).experts) {
         forms =
             m_config.gated ? formsOf({Role::Gate, Role::Up}, layer) : formsOf({Role::Up}, layer);
         next = normOf(Role::FeedForwardNorm, layer);
@@ -385,6 +386,8 @@ void VulkanStage::outputProduct(Role role, Role bias, int32_t layer) {
     endStep("output product");
     if (m_config.postNorms)
         addToHidden(Role::AttentionPostNorm, layer, false);
+    if (!feeds)
+        endLayer(layer);
 }
 
 /// hidden += scale · norm(m_added), or what the experts of m_routes made of it.
@@ -465,11 +468,7 @@ void VulkanStage::down(int32_t layer) {
         if (m_config.postNorms)
             addToHidden(Role::FeedForwardPostNorm, layer, false);
     }
-    if (layer == m_shape.firstLayer)
-        m_current->barriersPerLayer = recording().barriers();
-    if (layer + 1 == m_shape.lastLayer && layer > m_shape.firstLayer)
-        m_current->barriersPerLayer = (recording().barriers() - m_current->barriersPerLayer) /
-                                      (m_shape.lastLayer - m_shape.firstLayer - 1);
+    endLayer(layer);
     const TapSite site{TapSite::What::LayerOutput, {Role::Down, layer}};
     if (m_tap && m_tap->wants(site)) {
         m_tapped.push_back({site, m_rows, m_config.width, m_config.width,
@@ -477,6 +476,14 @@ void VulkanStage::down(int32_t layer) {
         recording().copy(m_hidden, m_tapped.back().values,
                          uint64_t(m_rows) * uint64_t(m_config.width) * 4);
     }
+}
+
+void VulkanStage::endLayer(int32_t layer) {
+    if (layer == m_shape.firstLayer)
+        m_current->barriersPerLayer = recording().barriers();
+    if (layer + 1 == m_shape.lastLayer && layer > m_shape.firstLayer)
+        m_current->barriersPerLayer = (recording().barriers() - m_current->barriersPerLayer) /
+                                      (m_shape.lastLayer - m_shape.firstLayer - 1);
 }
 
 void VulkanStage::logits() {

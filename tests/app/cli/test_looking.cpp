@@ -1,5 +1,6 @@
 #include "tests/app/cli/cli_process.h"
 #include "tests/files/gguf_bytes.h"
+#include "tests/support/mixture_model.h"
 
 #include <QDir>
 #include <QFile>
@@ -170,6 +171,73 @@ private slots:
                  none.all().constData());
         // What is asked for and does not fit is an error, not something else.
         VERIFY_REFUSED(on("16000000", {"--gpu-layers", "99"}), 5);
+        VERIFY_REFUSED(on(nullptr, {"--cpu-experts", "2"}), 2); // it has none
+    }
+
+    /// A mixture larger than the device keeps experts on the CPU, and larger than the computer in
+    /// the file; either gives the same logits.
+    void expertsStayOnTheCpuOrInTheFile() {
+        if (!QFile::exists(kLavapipe))
+            QSKIP("no lavapipe driver (package mesa-vulkan-drivers)");
+        const QTemporaryDir folder;
+        const QString path = folder.filePath("mixture.gguf");
+        const std::string bytes = mixtureModel({.width = 128, .feedForward = 256, .experts = 16});
+        QFile file(path);
+        QVERIFY(file.open(QIODevice::WriteOnly));
+        QCOMPARE(file.write(bytes.data(), qint64(bytes.size())), qint64(bytes.size()));
+        file.close();
+        const auto plan = [&](const QStringList& more, const QStringList& memory) {
+            const QStringList environment =
+                QStringList{QString("VK_ICD_FILENAMES=") + kLavapipe} + memory;
+            return cli(QStringList{"inspect", path, "--plan", "--context", "64", "--json"} + more,
+                       {}, environment);
+        };
+        const auto planned = [&](const QStringList& more, const QStringList& memory) {
+            return object(plan(more, memory))["plan"].toObject();
+        };
+        const QStringList vulkan{"--device", "vulkan:0"};
+        const QJsonObject whole = planned(vulkan, {});
+        QCOMPARE(whole["cpu_experts"].toInt(-1), 0);
+        QCOMPARE(whole["expert_layers"].toInt(), 4);
+        const QJsonObject small = planned(vulkan, {"NIBBLE_VULKAN_MEMORY=16000000"});
+        QCOMPARE(small["gpu_layers"].toInt(), 4);
+        QVERIFY(small["automatic_experts"].toBool() && small["cpu_experts"].toInt() > 0);
+        const QString text = small["text"].toString();
+        QVERIFY2(text.contains(" of them without their experts, on ") &&
+                     text.contains("vulkan:0 cannot hold all experts."),
+                 qPrintable(text));
+        const QJsonArray parts = small["parts"].toArray();
+        QCOMPARE(parts.size(), 2);
+        QCOMPARE(parts[0].toObject()["layers_without_experts"], small["cpu_experts"]);
+        QCOMPARE(parts[1].toObject()["layers_of_experts"], small["cpu_experts"]);
+        QCOMPARE(planned(vulkan + QStringList{"--cpu-experts", "3"}, {})["cpu_experts"].toInt(), 3);
+        const QJsonObject onDisk = planned({"--device", "cpu"}, {"NIBBLE_CPU_MEMORY=16000000"});
+        const QJsonObject part = onDisk["parts"].toArray()[0].toObject();
+        QVERIFY(part["experts_in_memory"].toDouble() < part["experts"].toDouble() / 2);
+        QVERIFY(onDisk["text"].toString().contains("reads the others from the file"));
+        const Outcome table = cli({"inspect", path, "--plan", "--context", "64", "--device",
+                                   "vulkan:0", "--cpu-experts", "3"},
+                                  {}, {QString("VK_ICD_FILENAMES=") + kLavapipe});
+        QVERIFY2(table.out.contains("1–4 of 4, 3 without experts") &&
+                     table.out.contains("experts of 2–4"),
+                 table.all().constData());
+
+        const auto logits = [&](const QStringList& more, const QStringList& memory) {
+            const QString out = folder.filePath("logits.npy");
+            const Outcome run =
+                cli(QStringList{"logits", path, "--tokens", "1,2,3,4,5,6,7,8", "-o", out,
+                                "--context", "64"} +
+                        more,
+                    {}, QStringList{QString("VK_ICD_FILENAMES=") + kLavapipe} + memory);
+            if (run.code != 0)
+                qWarning("%s", run.all().constData());
+            QFile made(out);
+            return run.code == 0 && made.open(QIODevice::ReadOnly) ? made.readAll() : QByteArray();
+        };
+        const QByteArray expected = logits({"--device", "cpu"}, {});
+        QVERIFY(!expected.isEmpty());
+        QCOMPARE(logits({"--device", "cpu"}, {"NIBBLE_CPU_MEMORY=16000000"}), expected);
+        QVERIFY(!logits({"--device", "vulkan:0", "--cpu-experts", "2"}, {}).isEmpty());
     }
 };
 
