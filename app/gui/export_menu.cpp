@@ -45,7 +45,11 @@ QMenu* makeExportMenu(Workbench& workbench, QWidget* parent) {
             QAction* action = menu->addAction(kind.title);
             const QString why = workbench.whyNotExported(kind.container);
             action->setEnabled(why.isEmpty());
-            action->setToolTip(why);
+            action->setToolTip(
+                !why.isEmpty() ? why
+                : kind.container == exportKinds().front().container
+                    ? QString()
+                    : tr("Embedding and head stay in F16, as these engines want them."));
             QObject::connect(action, &QAction::triggered, parent,
                              [&workbench, container = kind.container, parent] {
                                  exportVariant(workbench, container, parent);

@@ -245,10 +245,13 @@ bool isFile(std::string_view container) {
     return container == "gguf";
 }
 
-/// As this kind of file can hold it; Error{Usage} where it cannot.
+/// As this kind of file can hold it (folders keep embedding and head in f16); Error{Usage} where it
+/// cannot.
 Recipe fitted(const Model& model, const Recipe& recipe, std::string_view container) {
     const Recipe fits =
-        isFile(container) ? recipe : withOneGroup(model, recipe, getExportTarget(container)).recipe;
+        isFile(container)
+            ? recipe
+            : withOneGroup(model, folderRecipe(recipe), getExportTarget(container)).recipe;
     requireFits(model, fits, container);
     return fits;
 }
