@@ -65,7 +65,6 @@ function(nibble_tests folder)
         add_executable(${target} ${source})
         set_target_properties(${target} PROPERTIES AUTOMOC ON)
         target_link_libraries(${target} PRIVATE nibble_test_support ${ARG_LINK} Qt6::Test)
-        target_precompile_headers(${target} REUSE_FROM nibble_test_headers)
         add_test(NAME ${prefix}.${stem} COMMAND ${target})
         set_tests_properties(${prefix}.${stem} PROPERTIES LABELS quick TIMEOUT 300)
         if(NIBBLE_SANITIZE MATCHES "address") # see tests/support/keep_libraries.cpp
