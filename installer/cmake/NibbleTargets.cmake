@@ -53,7 +53,7 @@ endfunction()
 
 # nibble_tests(FOLDER LABEL label LINK targets...): one Qt Test executable per tests/FOLDER/test_*.cpp.
 # A source may carry its own ctest settings in lines of the form "// ctest: KEY=VALUE ...", where
-# KEY is LABELS, TIMEOUT, ENVIRONMENT or RUN_SERIAL.
+# KEY is LABELS, TIMEOUT, ENVIRONMENT, RUN_SERIAL or COST (some seconds: long tests start first).
 function(nibble_tests folder)
     cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
     string(REPLACE "/" "_" prefix ${folder})

@@ -1,3 +1,4 @@
+// ctest: COST=84
 #include "core/base/resources.h"
 #include "core/calibrate/calibrate.h"
 #include "core/evaluate/quality.h"

@@ -1,4 +1,4 @@
-// ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
+// ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1 COST=150
 #include "core/runtime/doctor.h"
 #include "tests/runtime/vulkan_support.h"
 

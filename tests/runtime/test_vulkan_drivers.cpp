@@ -1,4 +1,4 @@
-// ctest: LABELS=full TIMEOUT=900
+// ctest: LABELS=full TIMEOUT=900 COST=200
 #include "core/runtime/doctor.h"
 #include "core/runtime/vulkan/vulkan_backend.h"
 #include "tests/runtime/run_support.h"

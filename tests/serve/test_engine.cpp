@@ -1,3 +1,4 @@
+// ctest: COST=70
 #include "core/serve/engine.h"
 
 #include "core/base/resources.h"

@@ -1,4 +1,4 @@
-// ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
+// ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1 COST=145
 #include "core/runtime/doctor_checks.h"
 #include "core/tensor/planes.h"
 #include "tests/runtime/vulkan_support.h"

@@ -1,3 +1,4 @@
+// ctest: COST=107
 #include "tests/app/gui/gui_test.h"
 
 #include "app/gui/main_window.h"

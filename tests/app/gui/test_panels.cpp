@@ -1,3 +1,4 @@
+// ctest: COST=65
 #include "tests/app/gui/gui_test.h"
 
 #include "app/gui/export_menu.h"

@@ -1,4 +1,4 @@
-// ctest: LABELS=full TIMEOUT=1500 RUN_SERIAL=ON
+// ctest: LABELS=full TIMEOUT=1500 RUN_SERIAL=ON COST=110
 #include "tests/app/gui/gui_test.h"
 
 #include "app/gui/screenshots.h"
