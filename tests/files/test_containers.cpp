@@ -104,7 +104,9 @@ class TestContainers : public QObject {
 
 private slots:
     /// Qt does not remove names that are no UTF-8.
-    void cleanupTestCase() { fs::remove_all(m_root.path().toStdString()); }
+    void cleanupTestCase() {
+        fs::remove_all(m_root.path().toStdString());
+    }
 
     void anyPartOpensTheWhole() {
         const fs::path path = threeParts();
