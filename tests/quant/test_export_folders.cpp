@@ -1,3 +1,4 @@
+// ctest: TIMEOUT=900
 #include "core/base/error.h"
 #include "core/base/half.h"
 #include "core/base/mapped_file.h"
