@@ -218,6 +218,7 @@ void Workbench::forgetMeasurements() {
     ++m_generation;
     forgetLosses();
     m_ladder.clear();
+    m_levelsThatFit.clear();
     m_promptLoss.reset();
     m_lastRequest.reset();
     m_predicted.reset();

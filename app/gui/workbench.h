@@ -297,6 +297,7 @@ private:
     std::map<QString, DoctorReport> m_doctor;
     std::optional<TensorKey> m_selection;
     std::vector<LadderRow> m_ladder;
+    std::map<std::string, std::string> m_levelsThatFit; ///< a sentence a kind of export
     std::map<TensorKey, TensorError> m_tensorErrors;
     std::map<TensorKey, uint64_t> m_tensorErrorRecipe;
     std::map<uint64_t, QualityReport> m_quality;

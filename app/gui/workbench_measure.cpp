@@ -8,6 +8,8 @@
 
 #include <QFileInfo>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 /// The part of the document that asks for measurements and keeps what they found.
@@ -32,10 +34,15 @@ void Workbench::predictLedger() {
 
 void Workbench::sizeLevels() {
     const auto on = device().value_or(DeviceInfo{});
-    m_jobs.onPool<std::vector<LadderRow>>(
+    struct Sized {
+        std::vector<LadderRow> rows;
+        std::map<std::string, std::string> levelsThatFit;
+    };
+    m_jobs.onPool<Sized>(
         QStringLiteral("size"), {}, this,
         [model = m_model, options = m_options, on, mixed = mixedRecipe()](const Progress& p) {
-            std::vector<LadderRow> rows;
+            Sized sized;
+            std::vector<LadderRow>& rows = sized.rows;
             const auto add = [&](const char* name, const std::function<Recipe()>& make) {
                 p.check();
                 LadderRow& row = rows.emplace_back();
@@ -54,19 +61,25 @@ void Workbench::sizeLevels() {
                 add(level.name, [&] { return level.make(*model); });
             if (mixed)
                 add(kMixedLevel, [&] { return *mixed; });
-            return rows;
+            for (const std::string_view container : exportContainers()) {
+                p.check();
+                if (model->unsupported.empty())
+                    sized.levelsThatFit.emplace(container, levelsThatFit(*model, container));
+            }
+            return sized;
         },
-        [this, measurements = m_measurements](std::vector<LadderRow> rows) {
+        [this, measurements = m_measurements](Sized sized) {
             if (measurements != m_measurements)
                 return;
-            for (LadderRow& row : rows) {
+            m_levelsThatFit = std::move(sized.levelsThatFit);
+            for (LadderRow& row : sized.rows) {
                 const auto known =
                     std::find_if(m_ladder.begin(), m_ladder.end(),
                                  [&](const auto& r) { return r.level == row.level && r.measured; });
                 if (known != m_ladder.end())
                     row = *known;
             }
-            m_ladder = std::move(rows);
+            m_ladder = std::move(sized.rows);
             emit ladderChanged();
         });
 }
@@ -245,15 +258,11 @@ bool isFile(std::string_view container) {
     return container == "gguf";
 }
 
-/// As this kind of file can hold it (folders keep embedding and head in f16); Error{Usage} where it
-/// cannot.
+/// As this kind of file can hold it: folders keep embedding and head in f16.
 Recipe fitted(const Model& model, const Recipe& recipe, std::string_view container) {
-    const Recipe fits =
-        isFile(container)
-            ? recipe
-            : withOneGroup(model, folderRecipe(recipe), getExportTarget(container)).recipe;
-    requireFits(model, fits, container);
-    return fits;
+    return isFile(container)
+               ? recipe
+               : withOneGroup(model, folderRecipe(recipe), getExportTarget(container)).recipe;
 }
 
 } // namespace
@@ -262,9 +271,12 @@ QString Workbench::whyNotExported(const char* container) const {
     if (!m_model)
         return tr("Open a model first.");
     try {
-        fitted(*m_model, m_recipe, container);
+        checkFits(*m_model, fitted(*m_model, m_recipe, container), container);
     } catch (const Error& error) {
-        return QString::fromUtf8(error.what());
+        const auto levels = m_levelsThatFit.find(container);
+        return levels == m_levelsThatFit.end()
+                   ? QString::fromUtf8(error.what())
+                   : QString::fromStdString(fmt::format("{} {}", error.what(), levels->second));
     }
     return {};
 }
@@ -272,15 +284,12 @@ QString Workbench::whyNotExported(const char* container) const {
 void Workbench::exportVariant(const QString& path, const char* container) {
     if (!m_model)
         return;
-    if (const QString why = whyNotExported(container); !why.isEmpty()) {
-        emit problem(Concern::Tune, why);
-        return;
-    }
     m_jobs.onPool<int>(
         QStringLiteral("export"), tr("Exporting %1").arg(QFileInfo(path).fileName()), this,
-        [model = m_model, recipe = fitted(*m_model, m_recipe, container),
-         calibration = m_options.calibration, file = path.toStdString(),
-         container](const Progress& p) {
+        [model = m_model, edited = m_recipe, calibration = m_options.calibration,
+         file = path.toStdString(), container](const Progress& p) {
+            const Recipe recipe = fitted(*model, edited, container);
+            requireFits(*model, recipe, container); // before anything is calibrated
             const auto used = calibrationFor(model, recipe, p, calibration);
             const ExportNotes notes = keptNotes(*model, recipe, used.get());
             if (isFile(container))

@@ -187,7 +187,7 @@ const OutputError* LossPredictor::findError(const Recipe& recipe, TensorKey key)
     const auto made = m_known.errors.find(choiceName(recipe, key));
     if (made == m_known.errors.end())
         return nullptr;
-    const auto at = made->second.find(measuredWith(*m_model, key).front());
+    const auto at = made->second.find(measuredAs(key));
     return at == made->second.end() ? nullptr : &at->second;
 }
 

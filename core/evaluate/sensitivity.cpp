@@ -265,6 +265,10 @@ private:
 
 } // namespace
 
+TensorKey measuredAs(TensorKey key) {
+    return {key.role, key.layer, std::min(key.expert, 0)};
+}
+
 std::vector<TensorKey> measuredWith(const Model& model, TensorKey key) {
     std::vector<TensorKey> keys;
     for (int32_t expert = 0; key.expert >= 0 && expert < model.config.experts; ++expert)

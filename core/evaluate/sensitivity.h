@@ -15,6 +15,8 @@ namespace nibble {
 /// The matrices that are measured as one: the same matrix of all experts of a layer, which have one
 /// format; any other by itself. The first stands for all.
 std::vector<TensorKey> measuredWith(const Model& model, TensorKey key);
+/// The first of them, under which their common error is kept.
+TensorKey measuredAs(TensorKey key);
 
 /// What a recipe does to such matrices together: of experts, the mean over those that the
 /// calibration's tokens chose most, by tokens.

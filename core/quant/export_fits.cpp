@@ -13,13 +13,6 @@ std::string titleOf(std::string_view container) {
     return container == kGguf ? "a GGUF file" : getExportTarget(container).folder;
 }
 
-void check(const Model& model, const Recipe& recipe, std::string_view container) {
-    if (container == kGguf)
-        checkGguf(model, recipe);
-    else
-        checkFolder(model, recipe, getExportTarget(container));
-}
-
 /// "" where none fits.
 std::string levelNames(const Model& model, std::string_view container) {
     std::string names;
@@ -28,20 +21,25 @@ std::string levelNames(const Model& model, std::string_view container) {
     return names;
 }
 
-/// A sentence on the levels that fit, if need be in another kind of file.
-std::string wayOut(const Model& model, std::string_view container) {
+} // namespace
+
+void checkFits(const Model& model, const Recipe& recipe, std::string_view container) {
+    if (container == kGguf)
+        checkGguf(model, recipe);
+    else
+        checkFolder(model, recipe, getExportTarget(container));
+}
+
+std::string levelsThatFit(const Model& model, std::string_view container) {
     if (const std::string names = levelNames(model, container); !names.empty())
-        return fmt::format(" Levels of this model that {} can hold: {}.", titleOf(container),
-                           names);
+        return fmt::format("Levels of this model that {} can hold: {}.", titleOf(container), names);
     std::string others;
     for (const std::string_view other : exportContainers())
         if (const std::string names = levelNames(model, other); !names.empty())
             others += fmt::format("{}{} (--export {}) can hold {}", others.empty() ? "" : "; ",
                                   titleOf(other), other, names);
-    return fmt::format(" No level of this model fits {}; {}.", titleOf(container), others);
+    return fmt::format("No level of this model fits {}; {}.", titleOf(container), others);
 }
-
-} // namespace
 
 std::vector<std::string_view> exportContainers() {
     std::vector<std::string_view> names{kGguf};
@@ -54,7 +52,7 @@ std::vector<const Level*> levelsFor(const Model& model, std::string_view contain
     const auto fits = [&](const Level& level) {
         try {
             const Recipe recipe = level.make(model);
-            check(model, container == kGguf ? recipe : folderRecipe(recipe), container);
+            checkFits(model, container == kGguf ? recipe : folderRecipe(recipe), container);
             return true;
         } catch (const Error& error) {
             if (error.kind() != ErrorKind::Usage)
@@ -70,7 +68,7 @@ std::vector<const Level*> levelsFor(const Model& model, std::string_view contain
 }
 
 void requireFits(const Model& model, const Recipe& recipe, std::string_view container) {
-    namingLevels(model, container, [&] { check(model, recipe, container); });
+    namingLevels(model, container, [&] { checkFits(model, recipe, container); });
 }
 
 void namingLevels(const Model& model, std::string_view container,
@@ -80,7 +78,8 @@ void namingLevels(const Model& model, std::string_view container,
     } catch (const Error& error) {
         if (error.kind() != ErrorKind::Usage)
             throw;
-        throw Error(ErrorKind::Usage, error.what() + wayOut(model, container));
+        throw Error(ErrorKind::Usage,
+                    fmt::format("{} {}", error.what(), levelsThatFit(model, container)));
     }
 }
 

@@ -3,6 +3,7 @@
 #include "core/quant/export_targets.h"
 
 #include <functional>
+#include <string>
 
 namespace nibble {
 
@@ -10,8 +11,13 @@ namespace nibble {
 void checkGguf(const Model& model, const Recipe& recipe);
 void checkFolder(const Model& model, const Recipe& recipe, const ExportTarget& target);
 
-/// The same for any kind of file, with the levels that fit it.
+/// The same for any kind of file.
+void checkFits(const Model& model, const Recipe& recipe, std::string_view container);
+/// The same, with the levels that fit it.
 void requireFits(const Model& model, const Recipe& recipe, std::string_view container);
+
+/// A sentence on the levels that do fit, if need be in another kind of file; it tries them all.
+std::string levelsThatFit(const Model& model, std::string_view container);
 
 /// Runs `check`, and adds to a refusal which levels do fit that kind of file.
 void namingLevels(const Model& model, std::string_view container,

@@ -13,6 +13,9 @@ inline int32_t blocksOf(int32_t cols) {
     return (cols + BLOCK - 1) / BLOCK;
 }
 
+/// Rows that a call of so many is recorded for: 1, 2, 4, 8, 16 or a multiple of 16.
+int32_t padRows(int32_t rows);
+
 /// What a Vulkan backend shares with its stages.
 struct VulkanContext {
     explicit VulkanContext(std::shared_ptr<VulkanDevice> device);
@@ -21,8 +24,8 @@ struct VulkanContext {
     KernelTiling tiling;
 };
 
-/// The steps of backend.h as dispatches. A call is recorded once for its shape (rows padded to 1,
-/// 2, 4, 8, 16 or a multiple of 16, and what it runs of which layers) and replayed; what changes
+/// The steps of backend.h as dispatches. A call is recorded once for its shape (rows padded by
+/// padRows(), and what it runs of which layers) and replayed; what changes
 /// lies in the step buffer.
 class VulkanStage : public Stage {
 public:

@@ -64,6 +64,11 @@ void TestPanels::variantsAreExported() {
         QVERIFY2(entry(i)->toolTip().contains(QStringLiteral("cannot hold")),
                  qPrintable(entry(i)->toolTip()));
     }
+    // Which levels fit is found in the background.
+    QTRY_VERIFY_WITH_TIMEOUT(
+        entry(1)->toolTip().contains(QStringLiteral("Levels of this model that a GPTQ folder")) &&
+            entry(1)->toolTip().contains(QStringLiteral("int4")),
+        60000);
     m_bench.setLevel(QStringLiteral("int4"));
     const QTemporaryDir folder;
     for (size_t i = 0; i < exportKinds().size(); ++i) {
