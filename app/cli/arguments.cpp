@@ -146,7 +146,8 @@ void RunArguments::addTo(CLI::App& app) {
     app.add_option("--device", device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
     app.add_option("--activations", activations,
-                   "float or int8, for every product (default: as the level says)");
+                   "float or int8, for every product (default: as the level says; for a quantized "
+                   "file that runs as it is, int8 in chat and bench, float where it is measured)");
     app.add_option("--kv", kv, "Format of keys and values: f32, f16, int8 or int4");
     app.add_option(
         "--gpu-layers", gpuLayers,

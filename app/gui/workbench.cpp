@@ -17,6 +17,7 @@ Workbench::Workbench(QObject* parent) : QObject(parent), m_engine(std::make_shar
         settings.value(QStringLiteral("device"), QStringLiteral("auto")).toString().toStdString();
     m_options.context =
         std::clamp(settings.value(QStringLiteral("context"), 2048).toInt(), 64, 1 << 20);
+    m_options.quickBase = true;
     m_runningOptions = m_options;
     replaceRecipe({});
     setRunningRecipe({});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -15,30 +16,56 @@ namespace {
 /// One parallelFor call: ranges are handed out from a counter.
 struct Job {
     const std::function<void(size_t, size_t)>* body;
-    size_t count, chunk;
+    size_t count, grain, share;
     std::atomic<size_t> next{0};
     std::atomic<int> running{0};
     std::exception_ptr error;
     std::mutex errorMutex;
 
     void work() {
+        size_t begin = next.load();
         for (;;) {
-            const size_t begin = next.fetch_add(chunk);
             if (begin >= count)
                 return;
+            const size_t end = std::min(count, begin + std::max(grain, (count - begin) / share));
+            if (!next.compare_exchange_weak(begin, end))
+                continue;
             try {
-                (*body)(begin, std::min(begin + chunk, count));
+                (*body)(begin, end);
             } catch (...) {
                 const std::scoped_lock lock(errorMutex);
                 if (!error)
                     error = std::current_exception();
                 next.store(count);
             }
+            begin = next.load();
         }
     }
 };
 
 thread_local bool insideBody = false;
+
+/// How long a thread that waits looks again and again before it sleeps. Waking one takes some 50 µs
+/// on a virtual machine, as long as the steps of a small model's layer; between the steps of a
+/// token there is always less than this.
+constexpr std::chrono::microseconds kPatience(100);
+
+/// Whether `done` came true while looking. Other threads that want this core get it.
+template <typename Done>
+bool comesSoon(const Done& done) {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    do {
+        for (int i = 0; i < 64; ++i) {
+            if (done())
+                return true;
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#endif
+        }
+        std::this_thread::yield();
+    } while (std::chrono::steady_clock::now() < end);
+    return done();
+}
 
 /// Threads that sleep until a job comes. One job runs at a time; a second caller works alone.
 class Pool {
@@ -70,9 +97,15 @@ public:
         insideBody = true;
         job.work();
         insideBody = false;
-        std::unique_lock lock(m_mutex);
-        m_job = nullptr;
-        m_done.wait(lock, [&] { return job.running == 0; });
+        {
+            const std::scoped_lock lock(m_mutex);
+            m_job = nullptr; // whoever did not join by now need not
+        }
+        const auto finished = [&] { return job.running == 0; };
+        if (!comesSoon(finished)) {
+            std::unique_lock lock(m_mutex);
+            m_done.wait(lock, finished);
+        }
         return true;
     }
 
@@ -80,13 +113,17 @@ private:
     void loop() {
         insideBody = true;
         uint64_t seen = 0;
-        std::unique_lock lock(m_mutex);
         for (;;) {
-            m_wake.wait(lock, [&] { return m_stop || (m_job && m_generation != seen); });
+            const bool came = comesSoon([&] { return m_generation != seen; });
+            std::unique_lock lock(m_mutex);
+            if (!came)
+                m_wake.wait(lock, [&] { return m_stop || (m_job && m_generation != seen); });
             if (m_stop)
                 return;
             seen = m_generation;
             Job* job = m_job;
+            if (!job)
+                continue; // done without this thread
             ++job->running;
             lock.unlock();
             job->work();
@@ -100,7 +137,7 @@ private:
     std::mutex m_turn, m_mutex;
     std::condition_variable m_wake, m_done;
     Job* m_job = nullptr;
-    uint64_t m_generation = 0;
+    std::atomic<uint64_t> m_generation{0}; ///< counts jobs
     bool m_stop = false;
 };
 
@@ -129,8 +166,10 @@ void parallelFor(size_t count, size_t grain,
     Job job;
     job.body = &body;
     job.count = count;
-    // About four chunks a thread even out unequal rows without much hand-out cost.
-    job.chunk = std::max(grain, (count + threads * 4 - 1) / (threads * 4));
+    job.grain = grain;
+    // Of what is left, half of a thread's share: few pieces, and the last ones are small, so that
+    // no thread waits long for another.
+    job.share = 2 * threads;
     static Pool pool(threadCount());
     if (!pool.run(job))
         job.work();

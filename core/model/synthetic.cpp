@@ -107,6 +107,7 @@ Metadata describeShape(const SyntheticShape& shape) {
     setInteger(m, "llama.vocab_size", shape.vocabulary);
     setFloat(m, "llama.attention.layer_norm_rms_epsilon", double(1e-5f));
     setFloat(m, "llama.rope.freq_base", 10000);
+    setText(m, "tokenizer.ggml.model", "no_vocab"); // so that llama.cpp runs the file, too
     return m;
 }
 

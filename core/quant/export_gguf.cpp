@@ -52,6 +52,8 @@ Metadata describeFolder(const Model& model) {
     putGgufConfig(model, m);
     if (model.tokenizer)
         model.tokenizer->putInto(m);
+    else
+        putText(m, "tokenizer.ggml.model", "no_vocab"); // what llama.cpp asks for then
     if (!model.chatTemplate.empty())
         putText(m, "tokenizer.chat_template", model.chatTemplate);
     return m;

@@ -93,15 +93,18 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
             if (const RecipeRule* other = ruleFor(*this, part); !rule || (other && other > rule))
                 rule = other;
     TensorChoice choice;
+    std::optional<ActivationFormat> own; // the 8 bits that a folder was made for
+    if (const auto& packed = model.get(key).packed; packed && packed->tokenActivations)
+        own =
+            packed->staticActivations ? ActivationFormat::Int8Static : ActivationFormat::Int8Token;
     if (!rule) {
-        const auto& packed = model.get(key).packed;
-        if (packed && packed->tokenActivations)
-            choice.activations = packed->staticActivations ? ActivationFormat::Int8Static
-                                                           : ActivationFormat::Int8Token;
+        choice.activations = own.value_or(ActivationFormat::Float);
         return choice;
     }
     choice.method = &getMethod(rule->method);
     choice.activations = activationFormat(rule->activations);
+    if (rule->format.empty() && own && choice.activations == ActivationFormat::Int8Block32)
+        choice.activations = *own;
     const TensorInfo& info = model.get(key);
     if (!rule->format.empty()) {
         const Format& wanted = getFormat(rule->format);

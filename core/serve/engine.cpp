@@ -262,8 +262,9 @@ QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,
     const auto variant = loadRunner(model, recipe, wide, progress);
     // The base is what the file says: its own activations and cache, whatever the variant runs
     // with.
-    const bool asItIs = !wide.activations && !wide.kv;
+    const bool asItIs = !wide.activations && !wide.kv && !(wide.quickBase && recipe.rules.empty());
     wide.activations.reset();
+    wide.quickBase = false;
     wide.kv.reset();
     const auto base = loadRunner(model, Recipe{}, wide, progress);
     QualityReport report = measureQuality(*variant, base.get(), text, options, progress, onPartial);
@@ -288,6 +289,7 @@ PromptLoss Engine::promptLoss(const ChatRequest& request, const Progress& progre
         EngineOptions plain = state.options;
         plain.context = static_cast<int32_t>(tokens.size());
         plain.activations.reset();
+        plain.quickBase = false;
         plain.kv.reset();
         const auto base = loadRunner(state.model, Recipe{}, plain, alone);
         Session session = base->newSession();

@@ -141,12 +141,15 @@ std::optional<double> LoadPlan::tokensPerSecond() const {
 Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options) {
     if (options.kv)
         recipe.kFormat = recipe.vFormat = *options.kv;
-    if (options.activations) {
+    std::optional<ActivationFormat> all = options.activations;
+    if (!all && options.quickBase && recipe.rules.empty())
+        all = ActivationFormat::Int8Block32;
+    if (all) {
         for (RecipeRule& rule : recipe.rules)
-            rule.activations = name(*options.activations);
-        RecipeRule all{
-            .match = "*", .format = "", .activations = std::string(name(*options.activations))};
-        recipe.rules.insert(recipe.rules.begin(), std::move(all));
+            rule.activations = name(*all);
+        recipe.rules.insert(
+            recipe.rules.begin(),
+            RecipeRule{.match = "*", .format = "", .activations = std::string(name(*all))});
     }
     return recipe;
 }

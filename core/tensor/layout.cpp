@@ -31,10 +31,10 @@ void eachWord(const TiledPlanes& tiles, int bits, const Move& move) {
     });
 }
 
-std::vector<uint8_t> tileFields(const Bytes& plane, int64_t rows, int64_t perRow, size_t width) {
+LargeVector<uint8_t> tileFields(const Bytes& plane, int64_t rows, int64_t perRow, size_t width) {
     if (plane.empty())
         return {};
-    std::vector<uint8_t> out(static_cast<size_t>((rows + kRows - 1) / kRows * kRows * perRow) *
+    LargeVector<uint8_t> out(static_cast<size_t>((rows + kRows - 1) / kRows * kRows * perRow) *
                              width);
     for (int64_t row = 0; row < rows; ++row)
         for (int64_t i = 0; i < perRow; ++i)
@@ -45,7 +45,7 @@ std::vector<uint8_t> tileFields(const Bytes& plane, int64_t rows, int64_t perRow
     return out;
 }
 
-Bytes untileFields(const std::vector<uint8_t>& tiled, int64_t rows, int64_t perRow, size_t width) {
+Bytes untileFields(const LargeVector<uint8_t>& tiled, int64_t rows, int64_t perRow, size_t width) {
     if (tiled.empty())
         return {};
     std::vector<uint8_t> out(static_cast<size_t>(rows * perRow) * width);
@@ -60,7 +60,7 @@ Bytes untileFields(const std::vector<uint8_t>& tiled, int64_t rows, int64_t perR
 }
 
 /// A plane's fields of one row of a tile, as a row of their own.
-Bytes rowFields(const std::vector<uint8_t>& tiled, int64_t row, int64_t perRow, size_t width) {
+Bytes rowFields(const LargeVector<uint8_t>& tiled, int64_t row, int64_t perRow, size_t width) {
     if (tiled.empty())
         return {};
     std::vector<uint8_t> out(static_cast<size_t>(perRow) * width);
@@ -174,7 +174,7 @@ float decodeTiledCode(const TiledPlanes& tiles, int64_t row, int64_t col) {
     unpack(f.lowBits(), 0, 0);
     if (f.highBits() != 0)
         unpack(f.highBits(), tiles.highPlane, f.lowBits());
-    const auto field = [&](const std::vector<uint8_t>& plane, int64_t perRow, int64_t i,
+    const auto field = [&](const LargeVector<uint8_t>& plane, int64_t perRow, int64_t i,
                            int width) {
         uint32_t bits = 0;
         if (!plane.empty())

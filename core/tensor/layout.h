@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/base/large_allocator.h"
 #include "core/tensor/tensor.h"
 
 #include <vector>
@@ -21,12 +22,12 @@ struct TiledPlanes {
     TileOrder order = TileOrder::Rows;
     /// Low plane, then high plane (from word `highPlane` on): [row tile][block of 32 columns] tiles
     /// of 16 records.
-    std::vector<uint32_t> codes;
+    LargeVector<uint32_t> codes;
     size_t highPlane = 0;
     /// Raw bits, [row tile][group or super-group][16 rows].
-    std::vector<uint8_t> scales, superScales, offsets, superOffsets;
+    LargeVector<uint8_t> scales, superScales, offsets, superOffsets;
     /// f16 bits of the outlier columns, [row tile][k][16 rows]; the columns as in Tensor.
-    std::vector<uint8_t> outliers;
+    LargeVector<uint8_t> outliers;
     std::shared_ptr<const std::vector<int32_t>> outlierColumns;
 
     int64_t outlierCount() const {

@@ -51,6 +51,14 @@ function(nibble_library name)
     endif()
 endfunction()
 
+# Sanitizers take several times as long: neither ctest nor Qt Test (300 s a function) shall stop them.
+function(nibble_patience test)
+    if(NIBBLE_SANITIZE)
+        set_tests_properties(${test} PROPERTIES TIMEOUT 3600)
+        set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT_MODIFICATION "QTEST_FUNCTION_TIMEOUT=set:3600000")
+    endif()
+endfunction()
+
 # nibble_tests(FOLDER LABEL label LINK targets...): one Qt Test executable per tests/FOLDER/test_*.cpp.
 # A source may carry its own ctest settings in lines of the form "// ctest: KEY=VALUE ...", where
 # KEY is LABELS, TIMEOUT, ENVIRONMENT, RUN_SERIAL or COST (some seconds: long tests start first).
@@ -87,5 +95,6 @@ LD_PRELOAD=set:${CMAKE_BINARY_DIR}/tests/support/libnibble_keep_libraries.so")
                 set_property(TEST ${prefix}.${stem} PROPERTY ${CMAKE_MATCH_1} "${CMAKE_MATCH_2}")
             endforeach()
         endforeach()
+        nibble_patience(${prefix}.${stem})
     endforeach()
 endfunction()

@@ -166,6 +166,7 @@ int run(const Options& options) {
         exportGguf(*model, recipe, options.out, progress,
                    calibrationFor(model, recipe, progress, options.recipe.calibration));
     EngineOptions engine = options.run.options(contextFor(*model, options.context));
+    engine.quickBase = true;
     engine.calibration = options.recipe.calibration;
     if (!options.json)
         sayPlan(*model, recipe, engine);

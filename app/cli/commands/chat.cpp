@@ -69,6 +69,7 @@ public:
         m_recipe = options.recipe.recipe(model, options.run.device);
         EngineOptions engine = options.run.options(contextFor(*model, options.context));
         engine.calibration = options.recipe.calibration;
+        engine.quickBase = true;
         if (!options.json)
             sayPlan(*model, m_recipe, engine);
         m_engine.open(model, m_recipe, engine, terminalProgress());

@@ -70,6 +70,8 @@ inline void tileTimes(const Tile& tile, const Groups& groups, const DotCodes<bit
                 zeros[part] = groups.zero(group);
         }
         const TileBlock codes = reader.load(tile, block);
+        if constexpr (M == 1)
+            fetchAhead<bits>(tile, block);
 #pragma GCC unroll 8
         for (int j = 0; j < M; ++j) {
             const int64_t at = j * (xStride / 32) + block;

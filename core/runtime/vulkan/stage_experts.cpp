@@ -54,7 +54,7 @@ void VulkanStage::setExpert(TensorKey key, const Tensor& tensor, const Activatio
     }
     const auto rows = static_cast<uint32_t>(shaped.rows);
     kernels::Planes planes{};
-    const std::vector<uint32_t> words = m_context->uploader.planesOf(inWholeTiles(shaped), planes);
+    const LargeVector<uint32_t> words = m_context->uploader.planesOf(inWholeTiles(shaped), planes);
     planes.rows = rows;
 
     Experts& experts = m_experts[all];

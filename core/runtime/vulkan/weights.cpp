@@ -64,10 +64,10 @@ KernelConstants constantsOf(const Format& f) {
 }
 
 /// Float values as records of 32, in the order of code tiles.
-std::vector<uint32_t> tileFloats(const Tensor& t) {
+LargeVector<uint32_t> tileFloats(const Tensor& t) {
     const size_t width = t.format->bits / 8u, record = 32 * width;
     const int64_t tiles = (t.rows + kRows - 1) / kRows, blocks = t.blocks();
-    std::vector<uint32_t> words(static_cast<size_t>(tiles * blocks * kRows) * record / 4);
+    LargeVector<uint32_t> words(static_cast<size_t>(tiles * blocks * kRows) * record / 4);
     auto* out = reinterpret_cast<std::byte*>(words.data());
     parallelFor(static_cast<size_t>(t.rows), 16, [&](size_t begin, size_t end) {
         for (auto row = static_cast<int64_t>(begin); row < static_cast<int64_t>(end); ++row)
@@ -83,7 +83,7 @@ std::vector<uint32_t> tileFloats(const Tensor& t) {
 }
 
 /// A tensor's planes one after the other, and where they lie.
-std::vector<uint32_t> placePlanes(const Tensor& t, kernels::Planes& planes) {
+LargeVector<uint32_t> placePlanes(const Tensor& t, kernels::Planes& planes) {
     planes.blocks = static_cast<uint32_t>(t.blocks());
     planes.rows = static_cast<uint32_t>(t.rows);
     if (t.format->isFloat())
@@ -92,8 +92,8 @@ std::vector<uint32_t> placePlanes(const Tensor& t, kernels::Planes& planes) {
     planes.groups = static_cast<uint32_t>(t.format->groupCount(t.cols));
     planes.supers = static_cast<uint32_t>(t.format->superCount(t.cols));
     planes.highAt = static_cast<uint32_t>(tiles.highPlane);
-    std::vector<uint32_t> words = std::move(tiles.codes);
-    const auto append = [&](const std::vector<uint8_t>& plane) {
+    LargeVector<uint32_t> words = std::move(tiles.codes);
+    const auto append = [&](const LargeVector<uint8_t>& plane) {
         const size_t at = words.size();
         words.resize(at + (plane.size() + 15) / 16 * 4);
         if (!plane.empty())
@@ -167,7 +167,7 @@ void Uploader::write(std::span<const std::byte> bytes, const Allocation& to,
     }
 }
 
-std::vector<uint32_t> Uploader::planesOf(const Tensor& tensor, kernels::Planes& planes) {
+LargeVector<uint32_t> Uploader::planesOf(const Tensor& tensor, kernels::Planes& planes) {
     return placePlanes(tensor, planes);
 }
 
@@ -217,7 +217,7 @@ DeviceMatrix Uploader::uploadMatrix(const Tensor& tensor, std::span<const int64_
         const int64_t count = std::min(partRows, tensor.rows - first);
         DeviceMatrix::Part part;
         part.planes = {};
-        std::vector<uint32_t> words;
+        LargeVector<uint32_t> words;
         if (order.empty() && count == tensor.rows) {
             words = placePlanes(tensor, part.planes);
         } else {

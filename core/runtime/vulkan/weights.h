@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/base/large_allocator.h"
 #include "core/runtime/input_form.h"
 #include "core/runtime/vulkan/paths.h"
 #include "core/runtime/vulkan/recording.h"
@@ -46,7 +47,7 @@ struct Uploader {
     /// The same into memory that is there, `offset` bytes into it.
     void write(std::span<const std::byte> bytes, const Allocation& to, uint64_t offset) const;
     /// A matrix as the kernels read it, and where its planes lie.
-    static std::vector<uint32_t> planesOf(const Tensor& tensor, kernels::Planes& planes);
+    static LargeVector<uint32_t> planesOf(const Tensor& tensor, kernels::Planes& planes);
     static KernelConstants constants(const Format& format);
     /// A tensor whose row i is row order[i] of the given one (empty: as it is), which has a kernel.
     /// Its form is left to the caller. Error{OutOfMemory}.
