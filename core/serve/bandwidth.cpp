@@ -1,3 +1,4 @@
+#include "core/base/large_allocator.h"
 #include "core/base/parallel.h"
 #include "core/serve/bench.h"
 
@@ -35,7 +36,7 @@ size_t bufferBytes() {
 
 double cpuReadBandwidth(int passes) {
     constexpr size_t kGrain = 1 << 16;
-    std::vector<uint64_t> words(bufferBytes() / sizeof(uint64_t), 1);
+    LargeVector<uint64_t> words(bufferBytes() / sizeof(uint64_t), 1);
     const size_t lines = words.size() / 8;
     std::atomic<uint64_t> total{0};
     double best = 0;

@@ -84,6 +84,8 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
     report.peakBytes = mainMemory ? peakResidentBytes() : report.memory.total();
     if (mainMemory)
         report.readBandwidth = cpuReadBandwidth();
+    if (mainMemory && *report.readBandwidth > 0)
+        keepBandwidth(report.device, *report.readBandwidth);
     return report;
 }
 

@@ -33,7 +33,14 @@ std::optional<double> measured(Backend& backend, const DeviceInfo& device) {
     }
 }
 
-Json readKept(const std::filesystem::path& file) {
+/// Empty where the user has no folder for it.
+std::filesystem::path keptFile() {
+    const std::filesystem::path folder = cacheFolder();
+    return folder.empty() ? folder : folder / "bandwidth.json";
+}
+
+Json readKept() {
+    const std::filesystem::path file = keptFile();
     std::error_code ignored;
     if (!std::filesystem::is_regular_file(file, ignored))
         return Json::object();
@@ -42,6 +49,18 @@ Json readKept(const std::filesystem::path& file) {
         return kept.is_object() ? kept : Json::object();
     } catch (const Error&) { // it can be measured again
         return Json::object();
+    }
+}
+
+void writeKept(const std::string& name, double bandwidth) {
+    if (keptFile().empty())
+        return;
+    Json kept = readKept();
+    kept[name] = bandwidth;
+    try {
+        writeFileAtomically(keptFile(), kept.dump(2, ' ', false, Json::error_handler_t::replace));
+    } catch (const Error&) { // then the next run measures it again
+        return;
     }
 }
 
@@ -74,21 +93,20 @@ std::optional<double> knownBandwidth(Backend& backend) {
     auto& known = knownHere().bandwidths;
     if (const auto at = known.find(name); at != known.end())
         return at->second;
-    const std::filesystem::path folder = cacheFolder(), file = folder / "bandwidth.json";
-    Json kept = folder.empty() ? Json::object() : readKept(file);
+    const Json kept = readKept();
     if (const auto at = kept.find(name);
         at != kept.end() && at->is_number() && at->get<double>() > 0)
         return known[name] = at->get<double>();
     const auto found = known[name] = measured(backend, device);
-    if (!found || folder.empty())
-        return found;
-    try {
-        kept[name] = *found;
-        writeFileAtomically(file, kept.dump(2, ' ', false, Json::error_handler_t::replace));
-    } catch (const Error&) { // then the next run measures it again
-        return found;
-    }
+    if (found)
+        writeKept(name, *found);
     return found;
+}
+
+void keepBandwidth(const DeviceInfo& device, double bandwidth) {
+    const std::scoped_lock lock(knownHere().mutex);
+    knownHere().bandwidths[nameOf(device)] = bandwidth;
+    writeKept(nameOf(device), bandwidth);
 }
 
 } // namespace nibble

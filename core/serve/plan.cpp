@@ -22,7 +22,7 @@ uint64_t usable(uint64_t free) {
 /// What generating a token is taken to reach of the bandwidth of a device of this kind: round
 /// numbers, as the plan says that it is an estimate.
 double reachedPart(const std::string& kind) {
-    return kind == "software" ? 0.15 : kind == "cpu" ? 0.6 : 0.5;
+    return kind == "software" ? 0.15 : kind == "cpu" ? 0.75 : 0.5;
 }
 
 int32_t mixturesIn(const ModelConfig& config, LayerRange layers) {

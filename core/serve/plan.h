@@ -111,6 +111,8 @@ void place(RunOptions& run, const ModelConfig& config, Split split,
 /// Bytes a second at which the device reads its memory, from the user's cache or measured now;
 /// nothing where it cannot be measured.
 std::optional<double> knownBandwidth(Backend& backend);
+/// What a longer look found, for the next plans.
+void keepBandwidth(const DeviceInfo& device, double bandwidth);
 /// The same where this process has found it already.
 std::optional<double> foundBandwidth(const DeviceInfo& device);
 

@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 using namespace nibble;
@@ -284,6 +285,37 @@ private slots:
                 ++seen[i];
         });
         QVERIFY(std::all_of(seen.begin(), seen.end(), [](const auto& n) { return n == 1; }));
+    }
+    /// Jobs shorter than a thread takes to wake, one after the other and from two threads at once,
+    /// with pauses about as long as idle threads look for the next one before they sleep.
+    void parallelForTakesManyShortJobs() {
+        std::atomic<int> wrong{0};
+        const auto run = [&wrong] {
+            for (int round = 0; round < 2000; ++round) {
+                std::vector<int> seen(static_cast<size_t>(1 + round % 97));
+                const bool throws = round % 50 == 49;
+                try {
+                    parallelFor(seen.size(), 1, [&](size_t begin, size_t end) {
+                        for (size_t i = begin; i < end; ++i)
+                            ++seen[i];
+                        parallelFor(3, 1, [](size_t, size_t) {}); // from inside: serially
+                        if (throws && end == seen.size())
+                            fail(ErrorKind::BadInput, "planted");
+                    });
+                    wrong += throws;
+                } catch (const Error&) {
+                    wrong += !throws;
+                }
+                for (const int times : seen)
+                    wrong += times != 1;
+                if (round % 100 < 10)
+                    std::this_thread::sleep_for(std::chrono::microseconds(round % 10 * 30));
+            }
+        };
+        std::thread other(run);
+        run();
+        other.join();
+        QCOMPARE(wrong.load(), 0);
     }
     void parallelForRethrows() {
         QVERIFY_EXCEPTION_THROWN(parallelFor(1000, 1,
