@@ -40,6 +40,10 @@ struct GenerateOptions {
     SamplerOptions sampler;
     int32_t maxTokens = 512;
     bool stopAtEnd = true; ///< stop at the model's own end tokens
+    /// Guesses tokens from the conversation and checks several in one pass. The answer is the same:
+    /// only where results do not depend on the rows of a call (the CPU), and not where layers keep
+    /// states that cannot be cut anywhere.
+    bool speculate = true;
 };
 
 struct GenerateResult {
@@ -48,6 +52,7 @@ struct GenerateResult {
     enum class Stop { EndToken, MaxTokens, ContextFull, Cancelled } stop{};
     int32_t promptTokens = 0, reusedTokens = 0;
     double promptTps = 0, generateTps = 0, firstTokenMs = 0;
+    int32_t guessedTokens = 0, rightGuesses = 0; ///< that were checked in passes with others
     uint64_t seed = 0;
     std::string note; ///< a sentence when the conversation had to be put otherwise, else empty
 };

@@ -118,6 +118,8 @@ public:
                 {"note", noteOf(result).empty() ? Json(nullptr) : Json(noteOf(result))},
                 {"seed", result.seed},
                 {"prompt_tokens", result.promptTokens},
+                {"guessed_tokens", result.guessedTokens},
+                {"right_guesses", result.rightGuesses},
                 {"expert_loads", m_engine.expertLoads()},
                 {"plan", cli::describe(m_engine.plan())}};
     }
@@ -201,6 +203,9 @@ Action defineChat(CLI::App& app) {
     app.add_option("--min-p", sampler.minP, "0 turns it off")->capture_default_str();
     app.add_option("--repeat-penalty", sampler.repeatPenalty, "1 turns it off")
         ->capture_default_str();
+    app.add_flag("!--no-speculation", options->generate.speculate,
+                 "Do not guess tokens from the conversation to check several in one pass (which "
+                 "the CPU does; the answer is the same)");
     app.add_option("--seed", sampler.seed, "0 takes a fresh one")->capture_default_str();
     options->recipe.addTo(app);
     options->run.addTo(app);
