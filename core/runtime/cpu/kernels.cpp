@@ -10,6 +10,9 @@ std::span<const CpuKernels* const> kernelSets() {
 #if defined(__x86_64__)
     static constexpr std::array<const CpuKernels*, 3> kSets{&kAvx512Kernels, &kAvx2Kernels,
                                                             &kScalarKernels};
+#elif defined(__aarch64__)
+    static constexpr std::array<const CpuKernels*, 3> kSets{&kDotprodKernels, &kNeonKernels,
+                                                            &kScalarKernels};
 #else
     static constexpr std::array<const CpuKernels*, 1> kSets{&kScalarKernels};
 #endif

@@ -70,7 +70,7 @@ struct CpuKernels {
 /// Scratch of the calling thread, `count` floats; valid until the next call.
 float* threadScratch(size_t count);
 
-extern const CpuKernels kScalarKernels, kAvx2Kernels, kAvx512Kernels;
+extern const CpuKernels kScalarKernels, kAvx2Kernels, kAvx512Kernels, kNeonKernels, kDotprodKernels;
 /// Best first; the scalar set is the last.
 std::span<const CpuKernels* const> kernelSets();
 /// The best set that this processor has and NIBBLE_CPU_DISABLE ("avx512,avx2") does not hide.
