@@ -117,7 +117,8 @@ TensorChoice Recipe::choose(const Model& model, TensorKey key) const {
     if (const int block = activationBlock(choice.activations);
         block != 0 && info.cols() % block != 0)
         choice.activations = ActivationFormat::Int8Token;
-    if (choice.format && choice.format->isFloat())
+    if (const Format* multiplied = choice.format ? choice.format : info.format();
+        multiplied && multiplied->isFloat())
         choice.activations = ActivationFormat::Float;
     // What is only looked up in has no input that a scale could be found for.
     if (choice.activations == ActivationFormat::Int8Static && key.role == Role::TokenEmbedding &&

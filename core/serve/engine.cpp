@@ -262,7 +262,12 @@ QualityReport Engine::measure(const Recipe& recipe, const EvaluationText& text,
     const auto variant = loadRunner(model, recipe, wide, progress);
     // The base is what the file says: its own activations and cache, whatever the variant runs
     // with.
-    const bool asItIs = !wide.activations && !wide.kv && !(wide.quickBase && recipe.rules.empty());
+    const bool asItIs =
+        !wide.kv &&
+        std::ranges::all_of(model->keys(),
+                            [&, effective = effectiveRecipe(recipe, wide)](TensorKey key) {
+                                return effective.choose(*model, key) == recipe.choose(*model, key);
+                            });
     wide.activations.reset();
     wide.quickBase = false;
     wide.kv.reset();

@@ -12,7 +12,7 @@ struct EngineOptions {
     std::string device = "auto";
     int32_t context = 2048;
     std::optional<ActivationFormat> activations; ///< overrides the recipe's for every product
-    /// Whether the quantized matrices of a base that runs as it is are multiplied with int8
+    /// Whether quantized matrices that stay as the base has them are multiplied with int8
     /// activations, as other engines do and as levels of the same formats are: two to three times
     /// as fast. What measures a base's own loss, or compares with it, takes floats.
     bool quickBase = false;

@@ -263,11 +263,11 @@ GenerateResult generate(Runner& runner, Conversation& conversation, std::span<co
     generation.settle();
     if (stream)
         tell(stream->finish(), -1);
-    // The first token came with the prompt; every later one cost one forward pass.
-    const auto passes = static_cast<double>(result.tokens.size()) -
-                        (result.stop == GenerateResult::Stop::EndToken ? 0 : 1);
-    if (passes > 0 && lastToken > 0)
-        result.generateTps = passes / lastToken;
+    // The first token came with the prompt.
+    const auto later = static_cast<double>(result.tokens.size()) -
+                       (result.stop == GenerateResult::Stop::EndToken ? 0 : 1);
+    if (later > 0 && lastToken > 0)
+        result.generateTps = later / lastToken;
     return result;
 }
 

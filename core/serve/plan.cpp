@@ -141,15 +141,15 @@ std::optional<double> LoadPlan::tokensPerSecond() const {
 Recipe effectiveRecipe(Recipe recipe, const EngineOptions& options) {
     if (options.kv)
         recipe.kFormat = recipe.vFormat = *options.kv;
-    std::optional<ActivationFormat> all = options.activations;
-    if (!all && options.quickBase && recipe.rules.empty())
-        all = ActivationFormat::Int8Block32;
-    if (all) {
+    if (options.activations)
         for (RecipeRule& rule : recipe.rules)
-            rule.activations = name(*all);
+            rule.activations = name(*options.activations);
+    // Of what no rule speaks of: the first rule is the weakest.
+    if (options.activations || options.quickBase) {
+        const auto others = options.activations.value_or(ActivationFormat::Int8Block32);
         recipe.rules.insert(
             recipe.rules.begin(),
-            RecipeRule{.match = "*", .format = "", .activations = std::string(name(*all))});
+            RecipeRule{.match = "*", .format = "", .activations = std::string(name(others))});
     }
     return recipe;
 }

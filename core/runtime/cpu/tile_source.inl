@@ -60,10 +60,16 @@ inline void addPlane(const uint32_t* words, TileBlock& block) {
     addPlaneWord<bits, shift, 7>(words, block);
 }
 
+/// Format::highBits() of codes of so many bits.
+template <int bits>
+constexpr int kHighBits = bits == 3 || bits == 5 ? 1
+                          : bits == 6            ? 2
+                                                 : 0;
+
 /// The raw codes of a block, counted from the tile's first.
 template <int bits>
 inline TileBlock loadCodes(const Tile& tile, int64_t block) {
-    constexpr int kHigh = bits == 3 || bits == 5 ? 1 : bits == 6 ? 2 : 0, kLow = bits - kHigh;
+    constexpr int kHigh = kHighBits<bits>, kLow = bits - kHigh;
     TileBlock codes;
     addPlane<kLow, 0>(tile.low + block * kLow * 16, codes);
     if constexpr (kHigh != 0)
@@ -76,7 +82,7 @@ inline TileBlock loadCodes(const Tile& tile, int64_t block) {
 /// from 1 to 8 kB ahead are alike.
 template <int bits>
 inline void fetchAhead(const Tile& tile, int64_t block) {
-    constexpr int kHigh = bits == 3 || bits == 5 ? 1 : bits == 6 ? 2 : 0, kLow = bits - kHigh;
+    constexpr int kLow = bits - kHighBits<bits>;
     constexpr uintptr_t kAhead = 2048;
     const auto next = reinterpret_cast<uintptr_t>(tile.low + block * kLow * 16) + kAhead;
 #pragma GCC unroll 8

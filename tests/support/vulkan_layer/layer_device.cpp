@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -293,7 +294,9 @@ VKAPI_ATTR VkResult VKAPI_CALL waitForFences(VkDevice handle, uint32_t count, co
     DeviceData& device = deviceOf(handle);
     const bool lost = device.lost;
     const VkResult fault = faultOf(device, VulkanCall::Wait);
-    while (fault == VK_TIMEOUT) // a driver that never comes back
+    if (fault == VK_TIMEOUT)
+        std::fputs("The layer hangs.\n", stderr); // for tests that wait for it
+    while (fault == VK_TIMEOUT)                   // a driver that never comes back
         std::this_thread::sleep_for(std::chrono::seconds(1));
     if (lost)
         return VK_ERROR_DEVICE_LOST;
