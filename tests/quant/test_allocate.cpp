@@ -1,5 +1,6 @@
 #include "core/base/random.h"
 #include "core/quant/allocate.h"
+#include "tests/support/patience.h"
 
 #include <QElapsedTimer>
 #include <QTest>
@@ -162,11 +163,7 @@ private slots:
             slowest = std::max(slowest, timer.elapsed());
         }
         qInfo("slowest %lld ms", static_cast<long long>(slowest));
-#ifdef __SANITIZE_ADDRESS__
-        constexpr qint64 kLimit = 500; // instrumented
-#else
-        constexpr qint64 kLimit = 50;
-#endif
+        constexpr qint64 kLimit = 50 * test::kPatience;
         QVERIFY2(slowest < kLimit, qPrintable(QString::number(slowest) + " ms"));
     }
 };

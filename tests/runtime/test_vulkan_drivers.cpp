@@ -2,6 +2,7 @@
 #include "core/runtime/doctor.h"
 #include "core/runtime/vulkan/vulkan_backend.h"
 #include "tests/runtime/run_support.h"
+#include "tests/support/patience.h"
 
 #include <QProcess>
 #include <QStandardPaths>
@@ -52,7 +53,7 @@ private slots:
         QProcess child;
         child.setProcessEnvironment(environment);
         child.start(QCoreApplication::applicationFilePath(), {});
-        QVERIFY(child.waitForFinished(600000));
+        QVERIFY(child.waitForFinished(test::seconds(600)));
         const QByteArray said = child.readAllStandardOutput() + child.readAllStandardError();
         QVERIFY2(child.exitStatus() == QProcess::NormalExit && child.exitCode() == 0, said);
         QCOMPARE(said.contains(", dot"), !settings.contains("NIBBLE_VULKAN_DISABLE=dot"));

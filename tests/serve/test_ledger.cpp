@@ -2,6 +2,7 @@
 // What the ledger says before loading, against what is used afterwards, measured from outside the
 // allocators: by a layer in front of the Vulkan driver, and by the operating system.
 #include "core/serve/engine.h"
+#include "tests/support/patience.h"
 #include "tests/support/vulkan_layer/use_layer.h"
 
 #include <QCoreApplication>
@@ -111,7 +112,7 @@ private slots:
             *model, levelRecipe(level.toStdString(), *model), on("cpu"), infoOf("cpu"));
         QProcess child;
         child.start(QCoreApplication::applicationFilePath(), {"--resident", level});
-        QVERIFY(child.waitForFinished(300'000));
+        QVERIFY(child.waitForFinished(seconds(300)));
         QCOMPARE(child.exitCode(), 0);
         compare(ledger.use.total(), child.readAllStandardOutput().trimmed().toULongLong());
     }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "tests/support/patience.h"
+
 #include <QProcess>
 #include <QStringList>
 #include <QTest>
@@ -26,7 +28,7 @@ inline Outcome cli(const QStringList& arguments, const QByteArray& input = {},
     process.start(NIBBLE_CLI, arguments);
     process.write(input);
     process.closeWriteChannel();
-    if (!process.waitForFinished(120'000) || process.exitStatus() != QProcess::NormalExit)
+    if (!process.waitForFinished(seconds(120)) || process.exitStatus() != QProcess::NormalExit)
         return {-1, process.readAllStandardOutput(), "crashed or hung"};
     return {process.exitCode(), process.readAllStandardOutput(), process.readAllStandardError()};
 }

@@ -315,7 +315,7 @@ private slots:
         QProcess full;
         full.setStandardOutputFile("/dev/full");
         full.start(NIBBLE_CLI, {"devices", "--json"});
-        QVERIFY(full.waitForFinished(60'000));
+        QVERIFY(full.waitForFinished(seconds(60)));
         QCOMPARE(full.exitCode(), 4);
     }
     void foldersAreWrittenReadAndDeployed() {
@@ -507,7 +507,7 @@ private slots:
         QElapsedTimer timer;
         timer.start();
         ::kill(static_cast<pid_t>(process.processId()), SIGINT);
-        QVERIFY(process.waitForFinished(20'000));
+        QVERIFY(process.waitForFinished(seconds(20)));
         QCOMPARE(process.exitStatus(), QProcess::NormalExit);
         QCOMPARE(process.exitCode(), 7);
         QVERIFY2(QDir(m_folder->path()).isEmpty(),

@@ -87,12 +87,12 @@ private slots:
                       {"chat", "sample", "--raw", "--prompt", "x", "--device", "vulkan:0"});
         QByteArray said; // a cold start takes seconds, and before it hangs one signal is enough
         QTRY_VERIFY_WITH_TIMEOUT((said += process.readAllStandardError()).contains("layer hangs"),
-                                 60000);
+                                 seconds(60));
         const auto terminate = [&] { ::kill(static_cast<pid_t>(process.processId()), SIGTERM); };
         terminate();
         QVERIFY(!process.waitForFinished(3000));
         terminate();
-        QVERIFY(process.waitForFinished(5000));
+        QVERIFY(process.waitForFinished(seconds(5)));
         QCOMPARE(process.exitStatus(), QProcess::NormalExit);
         QCOMPARE(process.exitCode(), 7);
     }
@@ -125,7 +125,7 @@ private slots:
             "exit $code";
         QProcess process;
         process.start("unshare", {"-Urm", "sh", "-c", script, "sh", m_folder->path(), NIBBLE_CLI});
-        if (!process.waitForStarted() || !process.waitForFinished(120'000) ||
+        if (!process.waitForStarted() || !process.waitForFinished(seconds(120)) ||
             process.exitCode() == 99 || process.readAllStandardError().contains("unshare failed"))
             QSKIP("this user may not mount a file system");
         QCOMPARE(process.exitCode(), 4);
@@ -176,11 +176,11 @@ private slots:
         QElapsedTimer timer;
         timer.start();
         ::kill(static_cast<pid_t>(process.processId()), SIGTERM);
-        QVERIFY(process.waitForFinished(20'000));
+        QVERIFY(process.waitForFinished(seconds(20)));
         QCOMPARE(process.exitCode(), 7);
         qInfo("stopped after %lld ms", static_cast<long long>(timer.elapsed()));
         // 250 ms are promised; the rest is for a machine that does other things as well.
-        QVERIFY(timer.elapsed() < 1000);
+        QVERIFY(timer.elapsed() < seconds(1));
     }
 };
 

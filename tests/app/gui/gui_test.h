@@ -2,11 +2,15 @@
 
 #include "app/gui/theme.h"
 
+#include "tests/support/patience.h"
+
 #include <QApplication>
 #include <QSettings>
 #include <QStandardPaths>
 #include <QTemporaryDir>
 #include <QTest>
+
+using nibble::test::seconds;
 
 /// Runs a test class under the offscreen platform with our theme, away from the person's settings.
 #define NIBBLE_GUI_TEST(TestClass)                                                                 \

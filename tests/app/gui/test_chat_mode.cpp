@@ -71,7 +71,7 @@ void TestChatMode::chatSurvivesTheDisk() {
         QCOMPARE(problem, QString());
         saved = true;
     });
-    QTRY_VERIFY(saved);
+    QTRY_VERIFY_WITH_TIMEOUT(saved, seconds(5));
     const auto chats = ChatStore(folder.path()).load();
     QCOMPARE(chats.size(), size_t(1));
     QCOMPARE(chats[0].title, QStringLiteral("Photos"));
@@ -213,7 +213,7 @@ void TestChatMode::readerIsNotMoved() {
         turns.push_back(turn("assistant", QStringLiteral("Some words. ").repeated(40)));
     }
     view.setTurns(turns);
-    QTRY_VERIFY(view.verticalScrollBar()->maximum() > 300);
+    QTRY_VERIFY_WITH_TIMEOUT(view.verticalScrollBar()->maximum() > 300, seconds(5));
     view.scrollToEnd();
     turns.back().text += QStringLiteral("More words. ").repeated(80);
     view.setTurns(turns);

@@ -33,12 +33,12 @@ private slots:
         m_bench->setDevice(QStringLiteral("cpu"));
         m_bench->refreshDevices();
         m_bench->openModel(QString::fromStdString(sampleModelPath().string()));
-        QTRY_VERIFY_WITH_TIMEOUT(m_bench->isRunning(), 60000);
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->isRunning(), seconds(60));
         QVERIFY(!m_bench->canPredict());
         m_bench->predictLosses(1);
         QVERIFY(m_bench->isPredicting());
-        QTRY_VERIFY_WITH_TIMEOUT(m_bench->canPredict(), 500000);
-        QTRY_VERIFY_WITH_TIMEOUT(m_bench->jobs().idle(), 60000);
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->canPredict(), seconds(500));
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->jobs().idle(), seconds(60));
     }
     void cleanupTestCase() { m_bench.reset(); }
 
@@ -69,8 +69,10 @@ private slots:
         uint64_t before = 0;
         for (const int position : {200, 400, 500}) {
             slider->setValue(position);
-            QTRY_VERIFY(m_bench->recipe().name == kMixedLevel &&
-                        recipeSize(*m_bench->model(), m_bench->recipe()).bytes > before);
+            QTRY_VERIFY_WITH_TIMEOUT(m_bench->recipe().name == kMixedLevel &&
+                                         recipeSize(*m_bench->model(), m_bench->recipe()).bytes >
+                                             before,
+                                     seconds(5));
             before = recipeSize(*m_bench->model(), m_bench->recipe()).bytes;
             const double wanted = double(least) + double(most - least) * position / 1000;
             QVERIFY(double(before) <= wanted + 200000 && double(before) > 0.97 * wanted);
@@ -134,7 +136,7 @@ private slots:
             QTest::keyClicks(value, typed);
             QTest::keyClick(value, Qt::Key_Return);
             const double asked = typed.toDouble() * unit;
-            QTRY_VERIFY(held(asked));
+            QTRY_VERIFY_WITH_TIMEOUT(held(asked), seconds(5));
             QCOMPARE(m_bench->recipe().name, std::string(kMixedLevel));
             QVERIFY2(taken() <= asked * 1.0001 && taken() > asked * (row == 3 ? 0.7 : 0.95),
                      qPrintable(QStringLiteral("%1 of %2").arg(taken()).arg(asked)));
@@ -143,7 +145,8 @@ private slots:
         }
         // The slider moves in the same unit.
         QTest::keyClick(slider, Qt::Key_PageUp);
-        QTRY_VERIFY(m_bench->jobs().idle() && m_bench->heldBudget() && slider->value() == 650);
+        QTRY_VERIFY_WITH_TIMEOUT(
+            m_bench->jobs().idle() && m_bench->heldBudget() && slider->value() == 650, seconds(5));
         QVERIFY(taken() < m_bench->heldBudget()->value * 1.0001);
         // All of them stand below it.
         const auto labels = tune->findChildren<ElidedLabel*>();
@@ -158,13 +161,14 @@ private slots:
         // With more context less is left for the weights.
         const uint64_t before = m_bench->size().bytes;
         m_bench->setContext(1024);
-        QTRY_VERIFY(m_bench->jobs().idle());
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->jobs().idle(), seconds(5));
         const uint64_t less = m_bench->size().bytes;
         m_bench->setContext(512);
-        QTRY_VERIFY(m_bench->jobs().idle() && m_bench->size().bytes > less);
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->jobs().idle() && m_bench->size().bytes > less,
+                                 seconds(5));
         QVERIFY(taken() < m_bench->heldBudget()->value * 1.0001);
         m_bench->setContext(2048);
-        QTRY_VERIFY(m_bench->jobs().idle());
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->jobs().idle(), seconds(5));
         QVERIFY(m_bench->size().bytes <= before);
     }
 
@@ -184,7 +188,7 @@ private slots:
                 QCOMPARE(*m_bench->choice(key), chosen);
             else
                 QCOMPARE(m_bench->choice(key)->format, m_bench->model()->get(key).format());
-            QTRY_VERIFY(m_bench->prediction());
+            QTRY_VERIFY_WITH_TIMEOUT(m_bench->prediction(), seconds(5));
             QCOMPARE(m_bench->prediction()->kld, m_bench->prediction(recipe)->kld);
         }
         m_bench->setTensorFormat({Role::Value, 1}, QStringLiteral("q8_0"));
@@ -196,30 +200,31 @@ private slots:
 
     void oneTensorIsHeardAtOnce() {
         m_bench->applyLevel(QStringLiteral("int4"));
-        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying() && !m_bench->hasPendingChange(), 60000);
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying() && !m_bench->hasPendingChange(),
+                                 seconds(60));
         ChatRequest request;
         request.messages = {{"user", "What is the capital of France?"}};
         request.options.maxTokens = 12;
         QSignalSpy answered(m_bench.get(), &Workbench::chatFinished);
         QVERIFY(m_bench->chat(request) != 0);
-        QTRY_COMPARE_WITH_TIMEOUT(answered.count(), 1, 60000);
+        QTRY_COMPARE_WITH_TIMEOUT(answered.count(), 1, seconds(60));
         QVERIFY(!m_bench->promptLoss());
 
         const Recipe before = m_bench->runningRecipe();
         for (int layer = 0; layer < 3; ++layer) {
             m_bench->setTensorFormat({Role::Down, layer}, QStringLiteral("int2_g32"));
-            QTRY_VERIFY_WITH_TIMEOUT(m_bench->runningRecipe() == m_bench->recipe(), 60000);
+            QTRY_VERIFY_WITH_TIMEOUT(m_bench->runningRecipe() == m_bench->recipe(), seconds(60));
         }
-        QTRY_VERIFY_WITH_TIMEOUT(m_bench->promptLoss(), 60000);
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->promptLoss(), seconds(60));
         const double worse = m_bench->promptLoss()->kld;
         QVERIFY(worse > 0 && m_bench->promptLoss()->tokens > 5);
         for (int i = 0; i < 3; ++i) {
             m_bench->undoStack()->undo();
-            QTRY_VERIFY_WITH_TIMEOUT(m_bench->runningRecipe() == m_bench->recipe(), 60000);
+            QTRY_VERIFY_WITH_TIMEOUT(m_bench->runningRecipe() == m_bench->recipe(), seconds(60));
         }
         QCOMPARE(m_bench->runningRecipe(), before);
         QTRY_VERIFY_WITH_TIMEOUT(m_bench->promptLoss() && m_bench->promptLoss()->kld < worse,
-                                 60000);
+                                 seconds(60));
     }
 
     void anEditBesideOthersWaitsForApply() {
@@ -236,7 +241,7 @@ private slots:
         m_bench->setLevel(QStringLiteral("llm_int8"));
         QSignalSpy details(m_bench.get(), &Workbench::tensorDetailReady);
         m_bench->requestTensorDetail({Role::Down, 2}, true);
-        QTRY_VERIFY_WITH_TIMEOUT(details.count() > 0, 120000);
+        QTRY_VERIFY_WITH_TIMEOUT(details.count() > 0, seconds(120));
         const auto detail = details.last()[0].value<TensorDetail>();
         QCOMPARE(detail.inputMaxima.size(), size_t(m_bench->model()->config.feedForward));
         OutlierPlot plot;
@@ -289,7 +294,7 @@ private slots:
                 return 0;
             },
             [&](int) { done = true; });
-        QTRY_VERIFY(steps > 2);
+        QTRY_VERIFY_WITH_TIMEOUT(steps > 2, seconds(5));
         m_bench->jobs().setPaused(id, true);
         QTest::qWait(100);
         const int at = steps;
@@ -298,7 +303,7 @@ private slots:
         QCOMPARE(int(steps), at);
         QVERIFY(m_bench->jobs().list().front().paused);
         m_bench->jobs().setPaused(id, false);
-        QTRY_VERIFY(done);
+        QTRY_VERIFY_WITH_TIMEOUT(done, seconds(5));
         QCOMPARE(int(steps), 40);
     }
 
@@ -316,10 +321,10 @@ private slots:
             changes.clear();
             problems.clear();
             QTest::keyClick(box, Qt::Key_Down);
-            QTRY_VERIFY(changes.count() > 0);
+            QTRY_VERIFY_WITH_TIMEOUT(changes.count() > 0, seconds(5));
         };
         chooseChats(); // there are none
-        QTRY_COMPARE(problems.count(), 1);
+        QTRY_COMPARE_WITH_TIMEOUT(problems.count(), 1, seconds(5));
         QVERIFY(problems[0][1].toString().contains(QStringLiteral("no chat in it yet")));
         QCOMPARE(box->currentIndex(), 0);
 
@@ -332,7 +337,7 @@ private slots:
         store.save(chat);
         store.flush();
         chooseChats();
-        QTRY_COMPARE(problems.count(), 1);
+        QTRY_COMPARE_WITH_TIMEOUT(problems.count(), 1, seconds(5));
         QVERIFY(problems[0][1].toString().contains(QStringLiteral("at least one window of")));
         QVERIFY(m_bench->calibration().isEmpty() && m_bench->canPredict());
 
@@ -351,13 +356,13 @@ private slots:
 
         // Levels that look at nothing have nothing to apply; GPTQ is made from the chats.
         m_bench->applyLevel(QStringLiteral("int4"));
-        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), 60000);
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), seconds(60));
         QVERIFY(!m_bench->hasPendingChange());
         m_bench->applyLevel(QStringLiteral("gptq"));
-        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), 120000);
+        QTRY_VERIFY_WITH_TIMEOUT(!m_bench->isApplying(), seconds(120));
         QCOMPARE(m_bench->runningRecipe().name, std::string("gptq"));
         m_bench->setCalibration({});
-        QTRY_VERIFY(m_bench->calibration().isEmpty());
+        QTRY_VERIFY_WITH_TIMEOUT(m_bench->calibration().isEmpty(), seconds(5));
         QVERIFY(m_bench->hasPendingChange());
         QCOMPARE(box->currentIndex(), 0);
     }

@@ -88,13 +88,13 @@ void TestLayout::initTestCase() {
     m_workbench->setDevice(QStringLiteral("cpu"));
     m_workbench->refreshDevices();
     m_window->openSample();
-    QTRY_VERIFY_WITH_TIMEOUT(m_workbench->isRunning(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(m_workbench->isRunning(), seconds(60));
     m_workbench->measureLadder(1);
-    QTRY_VERIFY_WITH_TIMEOUT(!m_workbench->isMeasuringLadder(), 120000);
+    QTRY_VERIFY_WITH_TIMEOUT(!m_workbench->isMeasuringLadder(), seconds(120));
     m_workbench->applyLevel(QStringLiteral("int4"));
     m_workbench->measureTensors();
     m_workbench->measureQuality(1);
-    QTRY_VERIFY_WITH_TIMEOUT(m_workbench->jobs().idle(), 120000);
+    QTRY_VERIFY_WITH_TIMEOUT(m_workbench->jobs().idle(), seconds(120));
     auto* chat = static_cast<ChatMode*>(m_window->mode(QStringLiteral("chat")));
     GenerateOptions options;
     options.maxTokens = 24;
@@ -103,9 +103,10 @@ void TestLayout::initTestCase() {
     chat->composer()->setText(QStringLiteral("Hello"));
     chat->sendPrompt();
     QTRY_VERIFY_WITH_TIMEOUT(chat->chat().turns.size() == 2 && chat->chat().turns[1].finished,
-                             60000);
+                             seconds(60));
     chat->again();
-    QTRY_VERIFY_WITH_TIMEOUT(chat->chat().turns[1].finished && m_workbench->jobs().idle(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(chat->chat().turns[1].finished && m_workbench->jobs().idle(),
+                             seconds(60));
 }
 
 void TestLayout::nothingIsCut_data() {
@@ -136,7 +137,7 @@ void TestLayout::nothingIsCut() {
         do {
             QTest::qWait(10);
             found = faults(*m_window);
-        } while ((!found.isEmpty() || !m_workbench->jobs().idle()) && clock.elapsed() < 3000);
+        } while ((!found.isEmpty() || !m_workbench->jobs().idle()) && clock.elapsed() < seconds(3));
         const QString folder = qEnvironmentVariable("NIBBLE_TEST_PICTURES");
         if (!folder.isEmpty())
             m_window->grab().save(QStringLiteral("%1/%2-%3-%4-%5.png")

@@ -57,13 +57,13 @@ private slots:
         QSignalSpy problems(&bench, &Workbench::problem);
         QSignalSpy details(&bench, &Workbench::tensorDetailReady);
         bench.openModel(stranger());
-        QTRY_VERIFY(bench.model());
+        QTRY_VERIFY_WITH_TIMEOUT(bench.model(), seconds(5));
         QCOMPARE(problems.count(), 1); // that it cannot be run
         auto* rows = table.findChild<ColumnTable*>();
         QCOMPARE(rows->model()->rowCount(), 2);
         QCOMPARE(table.currentStored(), size_t(1)); // the largest first
         bench.requestStoredDetail(table.currentStored());
-        QTRY_COMPARE(details.count(), 1);
+        QTRY_COMPARE_WITH_TIMEOUT(details.count(), 1, seconds(5));
         const auto shown = details[0][0].value<TensorDetail>();
         QCOMPARE(shown.name, std::string("stripes.weight"));
         QCOMPARE(shown.mean, 23.5);
@@ -82,7 +82,7 @@ private slots:
         QAbstractItemModelTester tester(rows->model(),
                                         QAbstractItemModelTester::FailureReportingMode::QtTest);
         bench.openModel(stranger());
-        QTRY_VERIFY(bench.model());
+        QTRY_VERIFY_WITH_TIMEOUT(bench.model(), seconds(5));
         QCOMPARE(rows->model()->rowCount(), 3);
         panel.findChild<QLineEdit*>()->setText(QStringLiteral("STRIPES u32"));
         QCOMPARE(rows->model()->rowCount(), 1);
@@ -103,7 +103,7 @@ private slots:
         bench.setDevice(QStringLiteral("cpu"));
         bench.refreshDevices();
         bench.openModel(QString::fromStdString(sampleModelPath().string()));
-        QTRY_VERIFY_WITH_TIMEOUT(bench.isRunning(), 60000);
+        QTRY_VERIFY_WITH_TIMEOUT(bench.isRunning(), seconds(60));
         QVERIFY(bench.plan() && bench.plan()->parts.size() == 1);
         QVERIFY(bench.plan()->tokensPerSecond().has_value());
         const QString told = texts(detail);

@@ -129,7 +129,7 @@ void TestWindow::damagedFileShowsABanner() {
                 return banner;
         return nullptr;
     };
-    QTRY_VERIFY(shown());
+    QTRY_VERIFY_WITH_TIMEOUT(shown(), seconds(5));
     QVERIFY(shown()->sentence().contains(QStringLiteral("broken.gguf")));
     QVERIFY(!workbench.model());
 }
@@ -164,13 +164,13 @@ void TestWindow::resultsOfADeadReceiverAreDropped() {
         [&ran](int) { ran = true; });
     receiver.reset();
     go = true;
-    QTRY_VERIFY(jobs.idle());
+    QTRY_VERIFY_WITH_TIMEOUT(jobs.idle(), seconds(5));
     QVERIFY(!ran);
     int got = 0;
     jobs.onDevice<int>(
         Priority::Chat, {}, {}, this, [](const Progress&) { return 3; },
         [&got](int value) { got = value; });
-    QTRY_COMPARE(got, 3);
+    QTRY_COMPARE_WITH_TIMEOUT(got, 3, seconds(5));
 }
 
 void TestWindow::cancelledJobSaysSo() {
@@ -188,7 +188,7 @@ void TestWindow::cancelledJobSaysSo() {
         [](int) {}, [&failure](const Failure& f) { failure = f; });
     QVERIFY(jobs.isRunning(id));
     jobs.cancel(id);
-    QTRY_VERIFY(failure.has_value());
+    QTRY_VERIFY_WITH_TIMEOUT(failure.has_value(), seconds(5));
     QVERIFY(failure->cancelled());
     QVERIFY(jobs.idle());
 }
@@ -245,7 +245,7 @@ void TestWindow::conversationGoesOnAcrossLevels() {
     workbench.setDevice(QStringLiteral("cpu"));
     workbench.refreshDevices();
     window.openSample();
-    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), seconds(60));
     QTest::keyClick(&window, Qt::Key_3, Qt::ControlModifier);
     QCOMPARE(window.currentMode(), QStringLiteral("chat"));
     auto* chat = static_cast<ChatMode*>(window.mode(QStringLiteral("chat")));
@@ -257,17 +257,17 @@ void TestWindow::conversationGoesOnAcrossLevels() {
     };
     QTest::keyClicks(chat->composer()->field(), QStringLiteral("Hello"));
     QTest::keyClick(chat->composer()->field(), Qt::Key_Return);
-    QTRY_VERIFY_WITH_TIMEOUT(answered(2), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(2), seconds(60));
     const QString first = chat->chat().turns[1].text;
     QVERIFY(!first.isEmpty());
     QCOMPARE(chat->chat().turns[1].variant, QStringLiteral("Base"));
 
     workbench.applyLevel(QStringLiteral("int8"));
-    QTRY_VERIFY_WITH_TIMEOUT(!workbench.isApplying(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(!workbench.isApplying(), seconds(60));
     QCOMPARE(workbench.runningRecipe().name, std::string("int8"));
     QTest::keyClicks(chat->composer()->field(), QStringLiteral("And then?"));
     QTest::keyClick(chat->composer()->field(), Qt::Key_Return);
-    QTRY_VERIFY_WITH_TIMEOUT(answered(4), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(4), seconds(60));
     QCOMPARE(chat->chat().turns[1].text, first);
     QCOMPARE(chat->chat().turns[3].variant, workbench.recipeTitle(workbench.runningRecipe()));
 
@@ -277,9 +277,9 @@ void TestWindow::conversationGoesOnAcrossLevels() {
     QVERIFY(QTest::qWaitForWindowActive(&window));
     QSignalSpy pieces(&workbench, &Workbench::chatText);
     QTest::keyClick(chat->composer()->field(), Qt::Key_R, Qt::ControlModifier);
-    QTRY_VERIFY(pieces.count() > 0);
+    QTRY_VERIFY_WITH_TIMEOUT(pieces.count() > 0, seconds(5));
     QTest::keyClick(chat->composer()->field(), Qt::Key_Escape);
-    QTRY_VERIFY_WITH_TIMEOUT(answered(4), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(4), seconds(60));
     QTest::keyClick(chat->composer()->field(), Qt::Key_Up);
     QCOMPARE(chat->composer()->text(), QStringLiteral("And then?"));
     QCOMPARE(chat->chat().turns.size(), size_t(2));
@@ -293,7 +293,7 @@ void TestWindow::conversationGoesOnAcrossLevels() {
     QTest::keyClick(chat->composer()->field(), Qt::Key_Up);
     chat->composer()->setText(QStringLiteral("And before?"));
     QTest::keyClick(chat->composer()->field(), Qt::Key_Return);
-    QTRY_VERIFY_WITH_TIMEOUT(answered(4), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(answered(4), seconds(60));
     QCOMPARE(chat->chat().turns[2].text, QStringLiteral("And before?"));
     QCOMPARE(chat->chat().turns[2].ways(), 2);
     chat->showOther(2, 0);
@@ -320,7 +320,7 @@ void TestWindow::formatsAreThoseOfTheCore() {
     MainWindow window(workbench);
     window.show();
     window.openSample();
-    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), seconds(60));
     const auto key = workbench.selection();
     QVERIFY(key);
     QStringList wanted;
@@ -349,7 +349,7 @@ void TestWindow::panelsAreReachedByKey() {
     window.resize(1440, 900);
     window.show();
     window.openSample();
-    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), seconds(60));
     window.showMode(QStringLiteral("inspect"));
     window.activateWindow();
     QVERIFY(QTest::qWaitForWindowActive(&window));
@@ -378,9 +378,9 @@ void TestWindow::baselineIsPinnedByKey() {
     MainWindow window(workbench);
     window.show();
     window.openSample();
-    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(workbench.isRunning(), seconds(60));
     workbench.applyLevel(QStringLiteral("int8"));
-    QTRY_VERIFY_WITH_TIMEOUT(!workbench.isApplying(), 60000);
+    QTRY_VERIFY_WITH_TIMEOUT(!workbench.isApplying(), seconds(60));
     window.activateWindow();
     QVERIFY(QTest::qWaitForWindowActive(&window));
     QTest::keyClick(&window, Qt::Key_D, Qt::ControlModifier);
