@@ -37,6 +37,7 @@ public slots:
     void openSample();
     void findCommand();
     void showKeys();
+    void showDevice();
     void showAbout();
     void copyDiagnostics();
 

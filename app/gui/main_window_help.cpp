@@ -1,5 +1,6 @@
 #include "app/gui/command_palette.h"
 #include "app/gui/main_window.h"
+#include "app/gui/panels/device_panel.h"
 #include "app/gui/theme.h"
 #include "app/gui/widgets/parts.h"
 
@@ -99,6 +100,19 @@ void MainWindow::showKeys() {
     finish(dialog);
 }
 
+/// Stays open beside the window, and there is one.
+void MainWindow::showDevice() {
+    if (auto* open = findChild<DevicePanel*>()) {
+        open->window()->raise();
+        open->window()->activateWindow();
+        return;
+    }
+    QDialog* dialog = makeDialog(this, tr("Device and its limits"));
+    static_cast<QVBoxLayout*>(dialog->layout())->addWidget(new DevicePanel(m_workbench, dialog), 1);
+    dialog->resize(Theme::get().px(640), Theme::get().px(560));
+    finish(dialog);
+}
+
 void MainWindow::showAbout() {
     QDialog* dialog = makeDialog(this, tr("About Nibble"));
     auto* layout = static_cast<QVBoxLayout*>(dialog->layout());
@@ -107,8 +121,9 @@ void MainWindow::showAbout() {
     const QString texts[] = {
         tr("Makes language models smaller, shows what it costs, and runs them on your own GPU. "
            "Nothing leaves this computer."),
-        tr("Limits: models of the llama family run (Llama, Mistral, Qwen2 and their kin); others "
-           "open for inspection only. Numbers are measured on the text that ships and may differ "
+        tr("Limits: models of the families Llama, Mistral, Mixtral, Qwen, Gemma, Phi-3, Granite, "
+           "OLMo 2, SmolLM, LFM2, GPT-2 and gpt-oss run; others open for inspection only. Numbers "
+           "are measured on the text that ships and may differ "
            "on yours; each says on how many tokens it was measured. A predicted number is marked "
            "with ≈."),
         tr("Free software under the GNU General Public License, version 3 or later. Made with Qt "

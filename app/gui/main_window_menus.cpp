@@ -247,6 +247,8 @@ void MainWindow::makeMeasureAndTools() {
         device->clear();
         m_rail->fillDevices(device);
     });
+    add(tools, {"device-panel", tr("Device and its &limits"), QKeySequence(tr("Ctrl+Shift+D")),
+                [this] { showDevice(); }});
     add(tools, {"doctor", tr("&Check the device"), {}, [this] { m_workbench.runDoctor(); }});
     add(tools,
         {"devices", tr("&Look for devices again"), {}, [this] { m_workbench.refreshDevices(); }});

@@ -104,6 +104,11 @@ const DoctorReport* Workbench::doctor(const QString& deviceId) const {
     return at == m_doctor.end() ? nullptr : &at->second;
 }
 
+const DeviceKernels* Workbench::kernels(const QString& deviceId) const {
+    const auto at = m_kernels.find(deviceId);
+    return at == m_kernels.end() ? nullptr : &at->second;
+}
+
 const TensorError* Workbench::tensorError(TensorKey key) const {
     const auto at = m_tensorErrors.find(key);
     const auto made = m_tensorErrorRecipe.find(key);

@@ -8,6 +8,7 @@
 #include "core/model/diagnosis.h"
 #include "core/quant/recipe.h"
 #include "core/runtime/doctor.h"
+#include "core/runtime/kernel_bench.h"
 #include "core/serve/engine.h"
 
 #include <QObject>
@@ -25,6 +26,12 @@ namespace nibble {
 
 /// Where a problem is shown: as a banner inside the mode that it concerns.
 enum class Concern { Models, Tune, Chat, Inspect };
+
+/// What was measured of a device: its limits with its kernels, and which of those it was given.
+struct DeviceKernels {
+    KernelReport report;
+    QString choice;
+};
 
 /// The document that every panel shows: one model, its running variant, the recipe being edited,
 /// one selection, and all measurements. Lives on the GUI thread and does no arithmetic: everything
@@ -78,6 +85,9 @@ public:
     std::optional<DeviceInfo> device() const;
     /// Result of the self-test of a device, if it ran.
     const DoctorReport* doctor(const QString& deviceId) const;
+    /// How near its limits a device's kernels come, if that was measured. Signal: kernelsChanged.
+    const DeviceKernels* kernels(const QString& deviceId) const;
+    bool isMeasuringKernels() const { return m_jobs.isRunning(m_kernelsJob); }
 
     // What methods that look at data are calibrated with, as in EngineOptions. Signal:
     // calibrationChanged.
@@ -210,6 +220,8 @@ public slots:
 
     void refreshDevices();
     void runDoctor(const QString& deviceId = {});
+    /// Of the device in use.
+    void measureKernels();
     void stopAnswer();
     void cancelAll() { m_jobs.cancelAll(); }
     /// Writes the edited recipe's variant as a GGUF file or one of the folders of exportTargets();
@@ -229,6 +241,7 @@ signals:
     void calibrationChanged();
     void devicesChanged();
     void doctorChanged();
+    void kernelsChanged();
     void selectionChanged();
     void ladderChanged();
     void tensorErrorsChanged();
@@ -295,6 +308,7 @@ private:
     std::vector<DeviceInfo> m_devices;
     QString m_deviceInUse;
     std::map<QString, DoctorReport> m_doctor;
+    std::map<QString, DeviceKernels> m_kernels;
     std::optional<TensorKey> m_selection;
     std::vector<LadderRow> m_ladder;
     std::map<std::string, std::string> m_levelsThatFit; ///< a sentence a kind of export
@@ -320,7 +334,7 @@ private:
     std::vector<PathReport> m_paths;
     int m_contextUsed = 0;
     double m_tokensPerSecond = 0;
-    quint64 m_applyJob = 0, m_ladderJob = 0, m_tensorsJob = 0, m_qualityJob = 0;
+    quint64 m_applyJob = 0, m_ladderJob = 0, m_kernelsJob = 0, m_tensorsJob = 0, m_qualityJob = 0;
     quint64 m_forecastJob = 0;
     quint64 m_chatJob = 0, m_chatRequest = 0;
 };

@@ -1,6 +1,7 @@
 #include "app/gui/workbench.h"
 
 #include "core/quant/apply.h"
+#include "core/runtime/probe.h"
 
 #include <QDir>
 #include <QFileInfo>
@@ -258,6 +259,36 @@ void Workbench::runDoctor(const QString& deviceId) {
             if (!failure.cancelled())
                 emit problem(Concern::Models, failure.sentence);
         });
+}
+
+void Workbench::measureKernels() {
+    const auto present = device();
+    if (!present || isMeasuringKernels())
+        return;
+    const QString id = QString::fromStdString(present->id);
+    m_kernelsJob = m_jobs.onDevice<DeviceKernels>(
+        Priority::Measure, QStringLiteral("kernels ") + id, tr("Measuring the device"), this,
+        [spec = present->id](const Progress& p) {
+            const auto backend = openDevice(spec);
+            KernelBenchOptions options;
+            options.shapes = {{4096, 4096}};
+            options.rows = {1, 8, 16, 128};
+            DeviceKernels found;
+            if (const auto choice = kernelChoice(*backend))
+                found.choice = QString::fromStdString(choice->text());
+            found.report = benchKernels(*backend, options, p);
+            return found;
+        },
+        [this, id](DeviceKernels found) {
+            m_kernels[id] = std::move(found);
+            emit kernelsChanged();
+        },
+        [this](const Failure& failure) {
+            if (!failure.cancelled())
+                emit problem(Concern::Models, failure.sentence);
+            emit kernelsChanged();
+        });
+    emit kernelsChanged();
 }
 
 quint64 Workbench::chat(const ChatRequest& request) {

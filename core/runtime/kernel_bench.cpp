@@ -1,19 +1,22 @@
 #include "core/runtime/kernel_bench.h"
 
 #include "core/base/error.h"
+#include "core/runtime/cpu/cpu_kernel_bench.h"
 #include "core/runtime/random_tensor.h"
 #include "core/runtime/vulkan/open.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 namespace nibble {
 namespace {
 
 /// More than the last-level cache of any GPU today; software devices share a CPU's.
 constexpr uint64_t kGpuBytes = uint64_t(256) << 20, kSoftwareBytes = uint64_t(96) << 20;
-constexpr int kWarmingDispatches = 8;             ///< of at least 2 ms
+constexpr size_t kMostCopies = 64;    ///< of a small matrix, which a cache may then hold
+constexpr int kWarmingDispatches = 8; ///< of at least 2 ms
 constexpr uint64_t kBinding = uint64_t(96) << 20; ///< of the read probe
 
 double medianOf(std::vector<double> values) {
@@ -44,6 +47,22 @@ public:
     KernelReport run() {
         dotRate();
         readBandwidth();
+        allProducts();
+        return std::move(m_report);
+    }
+
+    std::vector<KernelTime> onlyProducts(double seconds) {
+        m_end = Clock::now() +
+                std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+        dotRate(1000); // it says how to warm the device up
+        allProducts();
+        return std::move(m_report.kernels);
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    void allProducts() {
         double done = 0;
         const auto all = double(m_options.formats.size() * m_options.shapes.size());
         for (const std::string& format : m_options.formats)
@@ -52,10 +71,8 @@ public:
                 m_progress.report(done++, all, format);
                 products(getFormat(format), shape);
             }
-        return std::move(m_report);
     }
 
-private:
     /// A GPU that has idled runs slowly for a while.
     void warmUp() {
         if (m_report.device.kind == "software")
@@ -106,7 +123,8 @@ private:
         m_report.readBandwidth = double(kBinding) / (medianOf(time(order)) * 1e-6);
     }
 
-    void dotRate() {
+    /// Until one dispatch takes so many microseconds.
+    void dotRate(double longest = 2000) {
         Dispatch d;
         d.module = m_context.paths.dot ? "probe_rate_dot" : "probe_rate";
         d.buffers[1] = m_result;
@@ -119,7 +137,7 @@ private:
             const double operations = 8.0 * PROBE_CHAINS * links * PROBE_WORKGROUP * d.x;
             m_report.dotRate = std::max(m_report.dotRate, operations / (best * 1e-6));
             m_warming = d;
-            if (best > 2000)
+            if (best > longest)
                 break;
         }
         d.setArguments(kernels::ProbeArguments{1, 0x9e3779b9});
@@ -128,18 +146,38 @@ private:
     }
 
     std::vector<ProductTiling> tilings(int32_t m, bool units) const {
-        if (!m_options.everyTiling || units)
-            return {m_context.tiling.product(m)};
-        std::vector<ProductTiling> all;
-        const std::string& kind = m_report.device.kind;
+        using Tilings = KernelBenchOptions::Tilings;
+        const ProductTiling& given = m_context.tiling.product(m);
+        std::vector<ProductTiling> all{given};
+        if (m_options.tilings == Tilings::Given || units)
+            return all;
+        const bool every = m_options.tilings == Tilings::Every;
         for (const uint32_t workgroup : {64u, 128u, 256u, 512u})
             for (const uint32_t tiles : {1u, 2u, 4u})
                 for (const uint32_t ahead : {1u, 2u, 4u})
-                    if (const ProductTiling t{workgroup, tiles, ahead, kind != "software"};
-                        fits(t, static_cast<uint32_t>(m), m_uploader.device->limits()) &&
-                        tiles * ahead * static_cast<uint32_t>(m) <= 64)
+                    if (const ProductTiling t{workgroup, tiles, ahead, given.spread};
+                        isKernel(t, static_cast<uint32_t>(m), m_uploader.device->limits()) &&
+                        t != given && (every || (ahead == given.ahead && tiles <= 2)))
                         all.push_back(t);
         return all;
+    }
+
+    /// The same on the device, in memory of its own.
+    DeviceMatrix copyOf(const DeviceMatrix& matrix) const {
+        DeviceMatrix copy;
+        copy.format = matrix.format;
+        copy.rows = matrix.rows;
+        copy.cols = matrix.cols;
+        copy.constants = matrix.constants;
+        Recording recording(m_uploader.device, m_uploader.pipelines, m_unused);
+        for (const DeviceMatrix::Part& part : matrix.parts) {
+            copy.parts.push_back(
+                {m_uploader.memory->allocate(part.memory.size(), "Scratch memory"), part.planes});
+            recording.copy(part.memory, copy.parts.back().memory, part.memory.size());
+        }
+        recording.finish();
+        recording.run();
+        return copy;
     }
 
     void products(const Format& format, KernelBenchOptions::Shape shape) {
@@ -150,8 +188,9 @@ private:
         const auto form = m_uploader.uploadForm(inputForm(tensor, activations), shape.cols);
         std::vector<DeviceMatrix> copies;
         uint64_t bytes = 0;
-        while (bytes < m_bytes || copies.size() < 3) {
-            copies.push_back(m_uploader.uploadMatrix(tensor, {}));
+        while ((bytes < m_bytes && copies.size() < kMostCopies) || copies.size() < 3) {
+            copies.push_back(copies.empty() ? m_uploader.uploadMatrix(tensor, {})
+                                            : copyOf(copies.front()));
             copies.back().stored = tensor.format;
             copies.back().form = form;
             bytes += copies.back().bytes();
@@ -170,8 +209,11 @@ private:
                              uint64_t(most) * uint64_t(shape.rows) * 4, "Scratch memory");
         for (const int32_t rows : m_options.rows) {
             const bool units = onMatrixUnits(copies.front(), rows, m_context.paths);
+            const bool dot = m_context.paths.dot && !format.isFloat() && !units;
             for (const ProductTiling& tiling : tilings(std::min(rows, kWidestRows), units)) {
                 m_progress.check();
+                if (Clock::now() > m_end)
+                    return;
                 std::vector<Dispatch> dispatches;
                 for (const DeviceMatrix& copy : copies)
                     for (const DeviceMatrix::Part& part : copy.parts) {
@@ -194,9 +236,9 @@ private:
                      .rows = shape.rows,
                      .cols = shape.cols,
                      .activationRows = rows,
-                     .tiling = units ? std::string("matrix units")
-                                     : fmt::format("{} × {} × {}", tiling.workgroup, tiling.tiles,
-                                                   tiling.ahead),
+                     .kernel = units ? "matrix units" : (dot ? "dot, " : "") + tiling.text(),
+                     .tiling = tiling,
+                     .dot = dot,
                      .microseconds = medianOf(time(dispatches)) * parts,
                      .bytes = double(copies.front().bytes()) +
                               double(rows) * double(blocks * 48 + uint64_t(shape.rows) * 4),
@@ -212,6 +254,7 @@ private:
     Allocation m_unused, m_result;
     Dispatch m_warming;
     uint64_t m_bytes = 0;
+    Clock::time_point m_end = Clock::time_point::max();
     KernelReport m_report;
 };
 
@@ -222,14 +265,22 @@ namespace {
 VulkanBackend& vulkanOf(Backend& backend) {
     if (auto* vulkan = dynamic_cast<VulkanBackend*>(&backend))
         return *vulkan;
-    fail(ErrorKind::Usage, "Kernels are timed on Vulkan devices; {} is none.", backend.info().name);
+    fail(ErrorKind::Usage, "{} is no Vulkan device.", backend.info().name);
 }
 
 } // namespace
 
 KernelReport benchKernels(Backend& backend, const KernelBenchOptions& options,
                           const Progress& progress) {
+    if (const DeviceInfo info = backend.info(); info.kind == "cpu")
+        return benchCpuKernels(info, options, progress);
     return KernelBench(vulkanOf(backend), options, progress).run();
+}
+
+std::vector<KernelTime> timeProducts(Backend& backend, const KernelBenchOptions& options,
+                                     double seconds) {
+    const Progress progress;
+    return KernelBench(vulkanOf(backend), options, progress).onlyProducts(seconds);
 }
 
 double vulkanReadBandwidth(Backend& backend) {

@@ -2,6 +2,7 @@
 
 #include "core/base/progress.h"
 #include "core/runtime/backend.h"
+#include "core/runtime/vulkan/product_tiling.h"
 
 #include <string>
 #include <vector>
@@ -16,7 +17,9 @@ struct KernelBenchOptions {
     std::vector<Shape> shapes{{4096, 4096}, {11008, 4096}, {4096, 11008}};
     std::vector<std::string> formats{"int4_g32", "q4_k", "int8_g32"};
     std::vector<int32_t> rows{1, 2, 4, 8, 16, 512}; ///< activation rows; above 16 a multiple of it
-    bool everyTiling = false;                       ///< else the one that the device is given
+    /// The one that the device is given, the few that a probe tries, or all.
+    enum class Tilings : uint8_t { Given, Probe, Every };
+    Tilings tilings = Tilings::Given;
 };
 
 /// One product kernel, alone between two barriers.
@@ -24,7 +27,9 @@ struct KernelTime {
     std::string format;
     int64_t rows = 0, cols = 0; ///< of the matrix
     int32_t activationRows = 0;
-    std::string tiling; ///< "256 × 1 × 2": invocations, tiles, blocks loaded ahead
+    std::string kernel;   ///< "matrix units", "dot, 256 × 1 × 2", "avx512-vnni, tiles"
+    ProductTiling tiling; ///< of a Vulkan device
+    bool dot = false;     ///< with the dot-product instruction
     double microseconds = 0;
     double bytes = 0;      ///< of the matrix, activations and results
     double operations = 0; ///< multiplications and additions
@@ -39,10 +44,19 @@ struct KernelReport {
     std::vector<KernelTime> kernels;
 };
 
-/// Measures with as many copies of each matrix as exceed the caches. Error{Usage} for a device that
-/// is not a Vulkan device, or one without a clock.
+/// Measures with as many copies of each matrix as exceed the caches; a CPU with all threads.
+/// Error{Usage} for a Vulkan device without a clock.
 KernelReport benchKernels(Backend& backend, const KernelBenchOptions& options,
                           const Progress& progress = {});
+
+/// The products of a Vulkan device alone, without the device's limits, which would take longer:
+/// until `seconds` have gone by, so that the last rows of `options` may be missing.
+std::vector<KernelTime> timeProducts(Backend& backend, const KernelBenchOptions& options,
+                                     double seconds);
+
+/// Bytes per second at which all cores together read memory beyond every cache: the best of
+/// several passes.
+double cpuReadBandwidth(int passes = 5);
 
 /// Bytes a second at which a Vulkan device reads its own memory. Error{Usage} as above,
 /// Error{OutOfMemory} when there is no room for what is read.

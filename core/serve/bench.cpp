@@ -1,5 +1,7 @@
 #include "core/serve/bench.h"
 
+#include "core/runtime/kernel_bench.h"
+
 #include "core/calibrate/calibrate.h"
 #include "core/quant/apply.h"
 #include "core/runtime/bench.h"

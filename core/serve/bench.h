@@ -48,8 +48,4 @@ BenchReport runBench(const std::shared_ptr<const Model>& model, const Recipe& re
                      const EngineOptions& options, const BenchOptions& bench,
                      const Progress& progress = {});
 
-/// Bytes per second at which all cores together read memory beyond every cache: the best of
-/// several passes.
-double cpuReadBandwidth(int passes = 5);
-
 } // namespace nibble

@@ -1,7 +1,5 @@
-#include "core/base/atomic_file.h"
-#include "core/base/cache_folder.h"
 #include "core/base/error.h"
-#include "core/base/mapped_file.h"
+#include "core/base/kept_values.h"
 #include "core/runtime/kernel_bench.h"
 #include "core/serve/bench.h"
 #include "core/serve/plan.h"
@@ -17,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr uint64_t kFileBytes = 1 << 20;
+constexpr const char* kFile = "bandwidth.json";
 
 std::optional<double> measured(Backend& backend, const DeviceInfo& device) {
     try {
@@ -30,37 +28,6 @@ std::optional<double> measured(Backend& backend, const DeviceInfo& device) {
         if (error.kind() == ErrorKind::Cancelled)
             throw;
         return std::nullopt;
-    }
-}
-
-/// Empty where the user has no folder for it.
-std::filesystem::path keptFile() {
-    const std::filesystem::path folder = cacheFolder();
-    return folder.empty() ? folder : folder / "bandwidth.json";
-}
-
-Json readKept() {
-    const std::filesystem::path file = keptFile();
-    std::error_code ignored;
-    if (!std::filesystem::is_regular_file(file, ignored))
-        return Json::object();
-    try {
-        Json kept = Json::parse(readTextFile(file, kFileBytes), nullptr, false);
-        return kept.is_object() ? kept : Json::object();
-    } catch (const Error&) { // it can be measured again
-        return Json::object();
-    }
-}
-
-void writeKept(const std::string& name, double bandwidth) {
-    if (keptFile().empty())
-        return;
-    Json kept = readKept();
-    kept[name] = bandwidth;
-    try {
-        writeFileAtomically(keptFile(), kept.dump(2, ' ', false, Json::error_handler_t::replace));
-    } catch (const Error&) { // then the next run measures it again
-        return;
     }
 }
 
@@ -93,20 +60,18 @@ std::optional<double> knownBandwidth(Backend& backend) {
     auto& known = knownHere().bandwidths;
     if (const auto at = known.find(name); at != known.end())
         return at->second;
-    const Json kept = readKept();
-    if (const auto at = kept.find(name);
-        at != kept.end() && at->is_number() && at->get<double>() > 0)
-        return known[name] = at->get<double>();
+    if (const Json kept = keptValue(kFile, name); kept.is_number() && kept.get<double>() > 0)
+        return known[name] = kept.get<double>();
     const auto found = known[name] = measured(backend, device);
     if (found)
-        writeKept(name, *found);
+        keepValue(kFile, name, *found);
     return found;
 }
 
 void keepBandwidth(const DeviceInfo& device, double bandwidth) {
     const std::scoped_lock lock(knownHere().mutex);
     knownHere().bandwidths[nameOf(device)] = bandwidth;
-    writeKept(nameOf(device), bandwidth);
+    keepValue(kFile, nameOf(device), bandwidth);
 }
 
 } // namespace nibble

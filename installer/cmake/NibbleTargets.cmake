@@ -85,7 +85,7 @@ LD_PRELOAD=set:${CMAKE_BINARY_DIR}/tests/support/libnibble_keep_libraries.so")
         # Nothing is read from or kept in the user's cache: each run computes what it tests. (Drivers keep their
         # compiled shaders elsewhere.)
         set_property(TEST ${prefix}.${stem} APPEND PROPERTY ENVIRONMENT_MODIFICATION
-            "XDG_CACHE_HOME=set:/dev/null" "MESA_SHADER_CACHE_DIR=set:${CMAKE_BINARY_DIR}/shader_cache")
+            "XDG_CACHE_HOME=set:/dev/null" "NIBBLE_VULKAN_PROBE=set:0" "MESA_SHADER_CACHE_DIR=set:${CMAKE_BINARY_DIR}/shader_cache")
         file(STRINGS ${source} settings REGEX "^// ctest: ")
         foreach(line ${settings})
             string(REGEX REPLACE "^// ctest: " "" line "${line}")

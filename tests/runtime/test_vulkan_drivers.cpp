@@ -37,6 +37,8 @@ private slots:
             << lavapipe << QStringList{"NIBBLE_VULKAN_DISABLE=dot"};
         QTest::addRow("lavapipe, kernels specialized beforehand")
             << lavapipe << QStringList{"NIBBLE_VULKAN_DISABLE=specialization"};
+        QTest::addRow("lavapipe, every call in pieces")
+            << lavapipe << QStringList{"NIBBLE_VULKAN_PIECE=1000"};
         QTest::addRow("swiftshader") << swiftshader() << QStringList{};
     }
     void theDoctorPasses() {

@@ -22,7 +22,7 @@ struct Options {
     RunArguments run;
     BenchOptions bench{.batches = {1, 2, 4, 8}};
     int32_t context = 0;
-    bool json = false, kernels = false;
+    bool json = false, kernels = false, everyTiling = false;
     KernelBenchOptions kernelBench;
 };
 
@@ -116,7 +116,10 @@ void printReport(const BenchReport& r, const Model& model, const Recipe& recipe,
 
 int benchKernelsOf(const Options& options) {
     const auto device = openDevice(options.run.device);
-    const KernelReport r = benchKernels(*device, options.kernelBench, terminalProgress());
+    KernelBenchOptions bench = options.kernelBench;
+    if (options.everyTiling)
+        bench.tilings = KernelBenchOptions::Tilings::Every;
+    const KernelReport r = benchKernels(*device, bench, terminalProgress());
     if (options.json) {
         Json kernels = Json::array();
         for (const KernelTime& k : r.kernels)
@@ -124,7 +127,7 @@ int benchKernelsOf(const Options& options) {
                                {"rows", k.rows},
                                {"cols", k.cols},
                                {"activation_rows", k.activationRows},
-                               {"tiling", k.tiling},
+                               {"kernel", k.kernel},
                                {"microseconds", k.microseconds},
                                {"gbs", k.bytes / k.microseconds * 1e-3},
                                {"gops", k.operations / k.microseconds * 1e-3}});
@@ -139,14 +142,14 @@ int benchKernelsOf(const Options& options) {
                                   "{:.1f} GOP/s, an empty step takes {:.1f} us\n\n",
                                   deviceText(r.device), r.readBandwidth / 1e9, r.dotRate / 1e9,
                                   r.barrierMicroseconds);
-    out += fmt::format("{:14} {:>13} {:>5}  {:12} {:>10} {:>9} {:>6} {:>10} {:>6}\n", "format",
-                       "matrix", "rows", "tiling", "us", "GB/s", "", "GOP/s", "");
+    out += fmt::format("{:14} {:>13} {:>5}  {:18} {:>10} {:>9} {:>6} {:>10} {:>6}\n", "format",
+                       "matrix", "rows", "kernel", "us", "GB/s", "", "GOP/s", "");
     for (const KernelTime& k : r.kernels) {
         const double read = k.bytes / k.microseconds * 1e6,
                      rate = k.operations / k.microseconds * 1e6;
         out += fmt::format(
-            "{:14} {:>13} {:5}  {:12} {:10.1f} {:9.1f} {:4.0f} % {:10.1f} {:4.0f} %\n", k.format,
-            fmt::format("{} × {}", k.rows, k.cols), k.activationRows, k.tiling, k.microseconds,
+            "{:14} {:>13} {:5}  {:18} {:10.1f} {:9.1f} {:4.0f} % {:10.1f} {:4.0f} %\n", k.format,
+            fmt::format("{} × {}", k.rows, k.cols), k.activationRows, k.kernel, k.microseconds,
             read / 1e9, 100 * read / r.readBandwidth, rate / 1e9, 100 * rate / r.dotRate);
     }
     print(out);
@@ -197,7 +200,7 @@ Action defineBench(CLI::App& app) {
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     app.add_flag("--kernels", options->kernels,
-                 "Time the product kernels of a Vulkan device alone, without a model");
+                 "Time the product kernels of the device alone, without a model");
     app.add_option("--formats", options->kernelBench.formats,
                    "With --kernels: formats of the matrix, separated by commas")
         ->delimiter(',')
@@ -207,7 +210,7 @@ Action defineBench(CLI::App& app) {
         ->delimiter(',')
         ->check(CLI::IsMember({1, 2, 4, 8, 16, 32, 64, 128, 256, 512}))
         ->capture_default_str();
-    app.add_flag("--every-tiling", options->kernelBench.everyTiling,
+    app.add_flag("--every-tiling", options->everyTiling,
                  "With --kernels: not only the tiling that the device is given");
     app.add_option("-o,--output", options->out, "Also write the model as a GGUF file");
     options->run.addTo(app);

@@ -1,4 +1,5 @@
 #include "core/runtime/doctor.h"
+#include "core/runtime/probe.h"
 
 #include "app/cli/arguments.h"
 #include "app/cli/command.h"
@@ -13,11 +14,17 @@ namespace {
 
 struct Options {
     std::string device = "auto";
+    ForcedKernels forced;
     bool json = false;
 };
 
-void printReport(const DoctorReport& report) {
-    print(fmt::format("{}, {}\n\n", deviceText(report.device), report.device.driver));
+std::string kernelsText(const KernelChoice& choice) {
+    return choice.text() + (choice.measured ? ", the fastest measured here" : "");
+}
+
+void printReport(const DoctorReport& report, const std::optional<KernelChoice>& kernels) {
+    print(fmt::format("{}, {}\n{}\n", deviceText(report.device), report.device.driver,
+                      kernels ? kernelsText(*kernels) + "\n" : ""));
     Table table({{"kernel path", Table::Align::Left},
                  {"", Table::Align::Left},
                  {"error", Table::Align::Right},
@@ -38,6 +45,9 @@ void printReport(const DoctorReport& report) {
 
 int run(const Options& options) {
     const auto backend = openDevice(options.device);
+    if (!options.forced.without.empty() || !options.forced.tiling.empty())
+        forceKernels(*backend, options.forced);
+    const std::optional<KernelChoice> kernels = kernelChoice(*backend); // before any is taken away
     const DoctorReport report = runDoctor(*backend, terminalProgress());
     if (options.json) {
         Json checks = Json::array();
@@ -53,9 +63,10 @@ int run(const Options& options) {
                    {"passed", report.failed() == 0},
                    {"failed", report.failed()},
                    {"seconds", report.seconds},
+                   {"kernels", kernels ? Json(kernelsText(*kernels)) : Json()},
                    {"checks", checks}});
     } else {
-        printReport(report);
+        printReport(report, kernels);
     }
     return report.failed() == 0 ? 0 : 1;
 }
@@ -66,6 +77,10 @@ Action defineDoctor(CLI::App& app) {
     auto options = std::make_shared<Options>();
     app.add_option("--device", options->device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
+    app.add_option("--without", options->forced.without,
+                   "Leave kernels out: dot, matrix, tails, outliers, separated by commas");
+    app.add_option("--tiling", options->forced.tiling,
+                   "Products in WORKGROUPxTILESxAHEAD instead of those chosen, e.g. 256x1x2");
     addJson(app, options->json);
     app.footer("Exit code 0 when every path is right, 1 when one is wrong.");
     return [options] { return run(*options); };

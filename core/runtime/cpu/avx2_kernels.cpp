@@ -242,6 +242,7 @@ constexpr const char* kRowPath = "avx2, rows";
 #pragma GCC pop_options
 
 namespace nibble {
-const CpuKernels kAvx2Kernels{"avx2", "AVX2", supported, norm, gate, quantize, attend, choose};
+const CpuKernels kAvx2Kernels{"avx2",   "AVX2", supported, norm,  gate,
+                              quantize, attend, spin,      choose};
 } // namespace nibble
 #endif

@@ -218,7 +218,7 @@ constexpr const char* kRowPath = "avx512, rows";
 #pragma GCC pop_options
 
 namespace nibble {
-const CpuKernels kAvx512Kernels{"avx512", "AVX-512 VNNI", supported, norm,
-                                gate,     quantize,       attend,    choose};
+const CpuKernels kAvx512Kernels{"avx512", "AVX-512 VNNI", supported, norm,  gate,
+                                quantize, attend,         spin,      choose};
 } // namespace nibble
 #endif

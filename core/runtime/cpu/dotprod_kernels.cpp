@@ -42,7 +42,7 @@ bool supported() {
 #pragma GCC pop_options
 
 namespace nibble {
-const CpuKernels kDotprodKernels{"dotprod", "NEON dot product", supported, norm,
-                                 gate,      quantize,           attend,    choose};
+const CpuKernels kDotprodKernels{
+    "dotprod", "NEON dot product", supported, norm, gate, quantize, attend, spin, choose};
 } // namespace nibble
 #endif

@@ -63,6 +63,9 @@ struct CpuKernels {
     void (*quantize)(const float* x, int64_t count, int block, int8_t* codes, float* scales,
                      int32_t* sums);
     void (*attend)(const AttendTask& task);
+    /// Multiplies and adds codes and activations that stay in registers, `times` times; returns how
+    /// many multiplications and additions that was: the limit of a core's integer products.
+    double (*spin)(int64_t times);
     /// The kernel for a format: there is one for each.
     ProductChoice (*choose)(const Format& format, ActivationFormat activations);
 };

@@ -29,6 +29,7 @@ bool supported() {
 #include "core/runtime/cpu/choose.inl"
 
 namespace nibble {
-const CpuKernels kNeonKernels{"neon", "NEON", supported, norm, gate, quantize, attend, choose};
+const CpuKernels kNeonKernels{"neon",   "NEON", supported, norm,  gate,
+                              quantize, attend, spin,      choose};
 } // namespace nibble
 #endif

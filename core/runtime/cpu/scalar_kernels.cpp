@@ -102,6 +102,15 @@ void attend(const AttendTask& task) {
     }
 }
 
+double spin(int64_t times) {
+    volatile int8_t codes[32] = {};
+    int32_t sum = 0;
+    for (int64_t t = 0; t < times; ++t)
+        for (const volatile int8_t& code : codes)
+            sum += code * code;
+    return sum == 0 ? 2.0 * 32 * static_cast<double>(times) : 0;
+}
+
 ProductChoice choose(const Format& format, ActivationFormat activations) {
     if (format.isFloat() || activations == ActivationFormat::Float)
         return {scalarFloatProduct, false, "scalar"};
@@ -110,6 +119,7 @@ ProductChoice choose(const Format& format, ActivationFormat activations) {
 
 } // namespace
 
-const CpuKernels kScalarKernels{"scalar", "scalar", always, norm, gate, quantize, attend, choose};
+const CpuKernels kScalarKernels{"scalar", "scalar", always, norm,  gate,
+                                quantize, attend,   spin,   choose};
 
 } // namespace nibble

@@ -152,6 +152,37 @@ ProductKernel tileKernel(OffsetKind offset) {
     }
 }
 
+double spin(int64_t times) {
+    constexpr int kRows = 4; // chains of dot() that hide its latency
+    alignas(64) int8_t x[kRows][32];
+    std::memset(x, 1, sizeof x);
+    TileBlock block;
+    for (I& word : block.words)
+        word = setBytes(1);
+    I first[kRows], second[kRows];
+    for (int j = 0; j < kRows; ++j)
+        first[j] = second[j] = set1i(0);
+    for (int64_t t = 0; t < times; ++t) {
+        asm volatile("" : : "r"(x) : "memory"); // they might have changed: no part is done before
+#pragma GCC unroll 4
+        for (int j = 0; j < kRows; ++j) {
+            const Halves sums = dot<dotBits(4), true>(block, x[j], first[j], second[j]);
+            first[j] = sums.first;
+            second[j] = sums.second;
+        }
+    }
+    uint32_t result[kLanes];
+    uint32_t all = 0;
+    for (int j = 0; j < kRows; ++j) {
+        storeWords(result, addi(first[j], second[j]));
+        all += result[0];
+    }
+    // The sum is known; comparing it keeps the loop from being optimised away.
+    return all == static_cast<uint32_t>(times) * 32u * kRows
+               ? 2.0 * 32 * kLanes * kRows * static_cast<double>(times)
+               : 0;
+}
+
 template <int bits, bool table = false>
 ProductKernel tileKernel(const Format& format) {
     if (format.group == 16)

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -17,135 +17,10 @@ namespace {
 
 constexpr const char* kValidationLayer = "VK_LAYER_KHRONOS_validation";
 
-bool isListed(const char* variable, std::string_view name) {
-    const char* text = std::getenv(variable);
-    if (!text)
-        return false;
-    const std::string padded = fmt::format(",{},", text);
-    return padded.find(fmt::format(",{},", name)) != std::string::npos;
-}
-
-bool hasExtension(VkPhysicalDevice physical, const char* name) {
-    uint32_t count = 0;
-    vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr);
-    std::vector<VkExtensionProperties> all(count);
-    vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, all.data());
-    return std::any_of(all.begin(), all.end(), [&](const VkExtensionProperties& e) {
-        return std::strcmp(e.extensionName, name) == 0;
-    });
-}
-
-/// Drivers that compile every branch of a kernel before they look at its specialization constants.
-constexpr std::array kDriversThatDoNotFold = {VK_DRIVER_ID_GOOGLE_SWIFTSHADER};
-
-VkPhysicalDeviceDriverProperties driverOf(VkPhysicalDevice physical) {
-    VkPhysicalDeviceDriverProperties driver{};
-    driver.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES;
-    VkPhysicalDeviceProperties2 properties{};
-    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
-    properties.pNext = &driver;
-    vkGetPhysicalDeviceProperties2(physical, &properties);
-    driver.pNext = nullptr;
-    return driver;
-}
-
-// VK_KHR_cooperative_matrix is newer than the headers that this is built with.
-constexpr const char* kMatrixKhr = "VK_KHR_cooperative_matrix";
-constexpr const char* kMatrixNv = VK_NV_COOPERATIVE_MATRIX_EXTENSION_NAME;
-constexpr auto kMatrixKhrFeatures = static_cast<VkStructureType>(1000506000);
-constexpr auto kMatrixKhrProperties = static_cast<VkStructureType>(1000506001);
-struct MatrixKhrFeatures {
-    VkStructureType sType = kMatrixKhrFeatures;
-    void* pNext = nullptr;
-    VkBool32 cooperativeMatrix = VK_FALSE, cooperativeMatrixRobustBufferAccess = VK_FALSE;
-};
-/// VkCooperativeMatrixPropertiesKHR.
-struct MatrixKhrProperties {
-    VkStructureType sType = kMatrixKhrProperties;
-    void* pNext = nullptr;
-    uint32_t m = 0, n = 0, k = 0;
-    uint32_t a = 0, b = 0, c = 0, result = 0;
-    VkBool32 saturating = VK_FALSE;
-    uint32_t scope = 0;
-};
-constexpr uint32_t kSigned8 = 3, kSigned32 = 5, kSubgroupScope = 3; // the same in both extensions
-
-bool hasMatrixKhr(VkPhysicalDevice physical) {
-    using Query = VkResult(VKAPI_PTR*)(VkPhysicalDevice, uint32_t*, MatrixKhrProperties*);
-    const auto query = reinterpret_cast<Query>(vkGetInstanceProcAddr(
-        volkGetLoadedInstance(), "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
-    if (!query || !hasExtension(physical, kMatrixKhr))
-        return false;
-    uint32_t count = 0;
-    query(physical, &count, nullptr);
-    std::vector<MatrixKhrProperties> all(count);
-    query(physical, &count, all.data());
-    return std::any_of(all.begin(), all.end(), [](const MatrixKhrProperties& p) {
-        return p.m == 16 && p.n == 16 && p.k == 32 && p.a == kSigned8 && p.b == kSigned8 &&
-               p.c == kSigned32 && p.result == kSigned32 && !p.saturating &&
-               p.scope == kSubgroupScope;
-    });
-}
-
-bool hasMatrixNv(VkPhysicalDevice physical) {
-    if (!vkGetPhysicalDeviceCooperativeMatrixPropertiesNV || !hasExtension(physical, kMatrixNv))
-        return false;
-    uint32_t count = 0;
-    vkGetPhysicalDeviceCooperativeMatrixPropertiesNV(physical, &count, nullptr);
-    std::vector<VkCooperativeMatrixPropertiesNV> all(count);
-    for (auto& p : all)
-        p.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_NV;
-    vkGetPhysicalDeviceCooperativeMatrixPropertiesNV(physical, &count, all.data());
-    return std::any_of(all.begin(), all.end(), [](const VkCooperativeMatrixPropertiesNV& p) {
-        return p.MSize == 16 && p.NSize == 16 && p.KSize == 32 && p.AType == kSigned8 &&
-               p.BType == kSigned8 && p.CType == kSigned32 && p.DType == kSigned32 &&
-               p.scope == kSubgroupScope;
-    });
-}
-
-VulkanFeatures::Matrix findMatrix(VkPhysicalDevice physical) {
-    VkPhysicalDeviceSubgroupProperties subgroup{};
-    subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES;
-    VkPhysicalDeviceProperties2 properties{};
-    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
-    properties.pNext = &subgroup;
-    vkGetPhysicalDeviceProperties2(physical, &properties);
-    if (properties.properties.apiVersion < VK_API_VERSION_1_2 || subgroup.subgroupSize != 32)
-        return VulkanFeatures::Matrix::None;
-    VkPhysicalDeviceVulkan12Features core{};
-    core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
-    VkPhysicalDeviceFeatures2 features{};
-    features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
-    features.pNext = &core;
-    vkGetPhysicalDeviceFeatures2(physical, &features);
-    if (!core.shaderInt8 || !core.vulkanMemoryModel)
-        return VulkanFeatures::Matrix::None;
-    if (!isListed("NIBBLE_VULKAN_DISABLE", "matrix_nv") && hasMatrixNv(physical))
-        return VulkanFeatures::Matrix::Nv;
-    if (!isListed("NIBBLE_VULKAN_DISABLE", "matrix_khr") && hasMatrixKhr(physical))
-        return VulkanFeatures::Matrix::Khr;
-    return VulkanFeatures::Matrix::None;
-}
-
-VulkanFeatures findFeatures(VkPhysicalDevice physical) {
-    VulkanFeatures found;
-    if (hasExtension(physical, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) {
-        VkPhysicalDeviceShaderIntegerDotProductFeatures dot{};
-        dot.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES;
-        VkPhysicalDeviceFeatures2 features{};
-        features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
-        features.pNext = &dot;
-        vkGetPhysicalDeviceFeatures2(physical, &features);
-        found.dot =
-            dot.shaderIntegerDotProduct == VK_TRUE && !isListed("NIBBLE_VULKAN_DISABLE", "dot");
-    }
-    found.specialization = !isListed("NIBBLE_VULKAN_DISABLE", "specialization") &&
-                           std::find(kDriversThatDoNotFold.begin(), kDriversThatDoNotFold.end(),
-                                     driverOf(physical).driverID) == kDriversThatDoNotFold.end();
-    found.matrix = findMatrix(physical);
-    found.memoryBudget = hasExtension(physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-    return found;
-}
+/// Pieces (device.h): what a submission should take at most by the rate of the call before, with
+/// room for one that is slower; and a piece of it. Before the first long call a device may be the
+/// slowest, of 0.2 T multiply-adds a second, which does a piece in 40 ms.
+constexpr double kSubmissionSeconds = 0.1, kPieceSeconds = 0.02, kSlowPiece = 8e9;
 
 std::vector<VkQueueFamilyProperties> queueFamilies(VkPhysicalDevice physical) {
     uint32_t count = 0;
@@ -416,18 +291,41 @@ uint32_t VulkanDevice::memoryType(uint32_t allowed, VkMemoryPropertyFlags requir
     fail(ErrorKind::Internal, "The device has no memory type with flags {:#x}.", required);
 }
 
-void VulkanDevice::run(VkCommandBuffer commands) {
-    VkSubmitInfo submit{};
-    submit.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
-    submit.commandBufferCount = 1;
-    submit.pCommandBuffers = &commands;
+double VulkanDevice::pieceWork() const {
+    // A test's: every call in pieces of so little work.
+    if (const char* text = std::getenv("NIBBLE_VULKAN_PIECE"))
+        return std::max(std::strtod(text, nullptr), 1.0);
+    return std::max(kSlowPiece, m_rate * kPieceSeconds);
+}
+
+void VulkanDevice::run(std::span<const Piece> pieces) {
     if (m_lost)
         checkVulkan(VK_ERROR_DEVICE_LOST, "an earlier call");
     // Before and not after: a fence that stayed signalled would end the next wait at once.
     checkVulkan(m_api.vkResetFences(m_device, 1, &m_fence), "vkResetFences");
-    const VkResult submitted = m_api.vkQueueSubmit(m_queue, 1, &submit, m_fence);
-    m_lost = submitted == VK_ERROR_DEVICE_LOST;
-    checkVulkan(submitted, "vkQueueSubmit");
+    const auto begun = std::chrono::steady_clock::now();
+    std::vector<VkCommandBuffer> commands;
+    double work = 0, all = 0;
+    m_submissions = 0;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        commands.push_back(pieces[i].commands);
+        work += pieces[i].work;
+        all += pieces[i].work;
+        const bool last = i + 1 == pieces.size();
+        if (!last && work + pieces[i + 1].work <= m_rate * kSubmissionSeconds)
+            continue;
+        VkSubmitInfo submit{};
+        submit.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
+        submit.commandBufferCount = static_cast<uint32_t>(commands.size());
+        submit.pCommandBuffers = commands.data();
+        const VkResult submitted =
+            m_api.vkQueueSubmit(m_queue, 1, &submit, last ? m_fence : VK_NULL_HANDLE);
+        m_lost = submitted == VK_ERROR_DEVICE_LOST;
+        checkVulkan(submitted, "vkQueueSubmit");
+        ++m_submissions;
+        commands.clear();
+        work = 0;
+    }
     const VkResult waited = m_api.vkWaitForFences(m_device, 1, &m_fence, VK_TRUE, UINT64_MAX);
     // Whatever the reason: the fence may still be in use, so that nothing more can be run; and what
     // is destroyed next must not be, which a lost device answers at once.
@@ -435,6 +333,9 @@ void VulkanDevice::run(VkCommandBuffer commands) {
     if (m_lost)
         m_api.vkDeviceWaitIdle(m_device);
     checkVulkan(waited, "vkWaitForFences");
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
+    if (all > 0 && pieces.size() > 1)
+        m_rate = all / std::max(taken.count(), 1e-6);
     m_instance->throwMessages();
 }
 

@@ -1,11 +1,12 @@
 #pragma once
 
 #include "core/runtime/backend.h"
-#include "core/runtime/vulkan/vulkan_api.h"
+#include "core/runtime/vulkan/features.h"
 
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,19 +39,6 @@ private:
     std::vector<std::string> m_messages;
 };
 
-/// What a device has of the optional features that kernels can use, less those hidden by
-/// NIBBLE_VULKAN_DISABLE.
-struct VulkanFeatures {
-    /// Matrix units that multiply 16 × 32 by 32 × 16 signed bytes in subgroups of 32, by the name
-    /// of the extension that gives them.
-    enum class Matrix : uint8_t { None, Khr, Nv };
-    Matrix matrix = Matrix::None;
-    bool dot = false;
-    bool memoryBudget = false;
-    /// The driver itself folds specialization constants before it compiles.
-    bool specialization = true;
-};
-
 /// A logical device with one compute queue.
 class VulkanDevice {
 public:
@@ -75,8 +63,20 @@ public:
     /// Whether command buffers can read the device's clock.
     bool hasClock() const { return m_hasClock; }
 
-    /// Runs a recorded command buffer to its end. After Error{DeviceLost} every later call is one.
-    void run(VkCommandBuffer commands);
+    /// A recorded command buffer, and what it costs in multiply-adds.
+    struct Piece {
+        VkCommandBuffer commands = VK_NULL_HANDLE;
+        double work = 0;
+    };
+    /// Runs command buffers to their end, one after the other. Drivers take a device for dead that
+    /// does not answer for a second or two, so that no submission takes long: as many pieces go in
+    /// one as the device did in kSubmissionSeconds in the call before. After Error{DeviceLost}
+    /// every later call is one.
+    void run(std::span<const Piece> pieces);
+    /// Work that a dispatch should not exceed, and at which a recording begins its next piece.
+    double pieceWork() const;
+    /// Submissions of the last call.
+    int submissions() const { return m_submissions; }
     /// Bytes that this process has taken from Vulkan, on all devices: a GPU is opened once for each
     /// running model.
     static uint64_t heldBytes() { return static_cast<uint64_t>(s_held.load()); }
@@ -101,6 +101,8 @@ private:
     VkCommandPool m_commandPool = VK_NULL_HANDLE;
     VkFence m_fence = VK_NULL_HANDLE;
     bool m_lost = false;
+    double m_rate = 0; ///< multiply-adds a second in the last long call; 0 before it
+    int m_submissions = 0;
     static inline std::atomic<int64_t> s_held{0};
 };
 

@@ -148,6 +148,7 @@ VkPipeline Pipelines::make(VkShaderModule shader, const VkSpecializationInfo* co
     info.stage.pName = "main";
     info.stage.pSpecializationInfo = constants;
     info.layout = m_layout;
+    info.flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT; // see Recording::dispatch
     VkPipeline pipeline = VK_NULL_HANDLE;
     checkVulkan(m_device->api().vkCreateComputePipelines(m_device->handle(), m_cache, 1, &info,
                                                          nullptr, &pipeline),

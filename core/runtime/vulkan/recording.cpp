@@ -1,6 +1,7 @@
 #include "core/runtime/vulkan/recording.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace nibble {
 namespace {
@@ -12,23 +13,33 @@ constexpr uint64_t kUnusedEach = 256;
 } // namespace
 
 Recording::Recording(std::shared_ptr<VulkanDevice> device, std::shared_ptr<Pipelines> pipelines,
-                     BufferView unused)
-    : m_device(std::move(device)), m_pipelines(std::move(pipelines)), m_unused(unused) {
+                     BufferView unused, int32_t longestContext)
+    : m_device(std::move(device)), m_pipelines(std::move(pipelines)), m_unused(unused),
+      m_pieceWork(m_device->pieceWork()), m_longestContext(longestContext) {
+    beginPiece();
+}
+
+void Recording::beginPiece() {
     VkCommandBufferAllocateInfo allocate{};
     allocate.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO;
     allocate.commandPool = m_device->commandPool();
     allocate.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
     allocate.commandBufferCount = 1;
-    checkVulkan(
-        m_device->api().vkAllocateCommandBuffers(m_device->handle(), &allocate, &m_commands),
-        "vkAllocateCommandBuffers");
+    VkCommandBuffer commands = VK_NULL_HANDLE;
+    checkVulkan(m_device->api().vkAllocateCommandBuffers(m_device->handle(), &allocate, &commands),
+                "vkAllocateCommandBuffers");
     VkCommandBufferBeginInfo begin{};
     begin.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO;
-    const VkResult begun = m_device->api().vkBeginCommandBuffer(m_commands, &begin);
+    const VkResult begun = m_device->api().vkBeginCommandBuffer(commands, &begin);
     if (begun != VK_SUCCESS)
         m_device->api().vkFreeCommandBuffers(m_device->handle(), m_device->commandPool(), 1,
-                                             &m_commands);
+                                             &commands);
     checkVulkan(begun, "vkBeginCommandBuffer");
+    m_pieces.push_back({commands});
+}
+
+void Recording::endPiece() {
+    checkVulkan(m_device->api().vkEndCommandBuffer(commands()), "vkEndCommandBuffer");
 }
 
 Recording::~Recording() {
@@ -36,7 +47,8 @@ Recording::~Recording() {
     for (VkDescriptorPool pool : m_pools)
         api.vkDestroyDescriptorPool(m_device->handle(), pool, nullptr);
     api.vkDestroyQueryPool(m_device->handle(), m_stamps, nullptr);
-    api.vkFreeCommandBuffers(m_device->handle(), m_device->commandPool(), 1, &m_commands);
+    for (const Piece& piece : m_pieces)
+        api.vkFreeCommandBuffers(m_device->handle(), m_device->commandPool(), 1, &piece.commands);
 }
 
 VkDescriptorSet Recording::newSet() {
@@ -96,18 +108,28 @@ void Recording::dispatch(const Dispatch& d) {
         writes[i].pBufferInfo = &buffers[i];
     }
     api.vkUpdateDescriptorSets(m_device->handle(), kKernelBuffers, writes.data(), 0, nullptr);
-    api.vkCmdBindPipeline(m_commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
-    api.vkCmdBindDescriptorSets(m_commands, VK_PIPELINE_BIND_POINT_COMPUTE, m_pipelines->layout(),
+    api.vkCmdBindPipeline(commands(), VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
+    api.vkCmdBindDescriptorSets(commands(), VK_PIPELINE_BIND_POINT_COMPUTE, m_pipelines->layout(),
                                 0, 1, &set, 0, nullptr);
-    api.vkCmdPushConstants(m_commands, m_pipelines->layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
+    api.vkCmdPushConstants(commands(), m_pipelines->layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
                            kPushBytes, d.push.data());
-    api.vkCmdDispatch(m_commands, d.x, d.y, 1);
+    // A long one in parts of its rows, which need not wait for each other.
+    const double work = d.work + d.workPerToken * m_longestContext;
+    const auto parts =
+        static_cast<uint32_t>(std::clamp(std::ceil(work / m_pieceWork), 1.0, double(d.y)));
+    for (uint32_t part = 0; part < parts; ++part) {
+        const auto begin = static_cast<uint32_t>(uint64_t(d.y) * part / parts);
+        const auto end = static_cast<uint32_t>(uint64_t(d.y) * (part + 1) / parts);
+        api.vkCmdDispatchBase(commands(), 0, begin, 0, d.x, end - begin, 1);
+    }
+    m_pieces.back().work += d.work;
+    m_pieces.back().workPerToken += d.workPerToken;
     ++m_dispatches;
 }
 
 void Recording::copy(BufferView from, BufferView to, uint64_t bytes) {
     const VkBufferCopy region{from.offset, to.offset, bytes};
-    m_device->api().vkCmdCopyBuffer(m_commands, from.buffer, to.buffer, 1, &region);
+    m_device->api().vkCmdCopyBuffer(commands(), from.buffer, to.buffer, 1, &region);
 }
 
 void Recording::barrier() {
@@ -118,9 +140,15 @@ void Recording::barrier() {
                            VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
     constexpr VkPipelineStageFlags kStages =
         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-    m_device->api().vkCmdPipelineBarrier(m_commands, kStages, kStages, 0, 1, &memory, 0, nullptr, 0,
+    m_device->api().vkCmdPipelineBarrier(commands(), kStages, kStages, 0, 1, &memory, 0, nullptr, 0,
                                          nullptr);
     ++m_barriers;
+    // The barrier holds across command buffers too: what is submitted later comes after it.
+    const Piece& piece = m_pieces.back();
+    if (piece.work + piece.workPerToken * m_longestContext >= m_pieceWork) {
+        endPiece();
+        beginPiece();
+    }
 }
 
 void Recording::finish() {
@@ -129,13 +157,17 @@ void Recording::finish() {
     memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
     memory.dstAccessMask = VK_ACCESS_HOST_READ_BIT;
     m_device->api().vkCmdPipelineBarrier(
-        m_commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+        commands(), VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
         VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &memory, 0, nullptr, 0, nullptr);
-    checkVulkan(m_device->api().vkEndCommandBuffer(m_commands), "vkEndCommandBuffer");
+    endPiece();
 }
 
-void Recording::run() {
-    m_device->run(m_commands);
+void Recording::run(int32_t tokens) {
+    std::vector<VulkanDevice::Piece> pieces;
+    pieces.reserve(m_pieces.size());
+    for (const Piece& piece : m_pieces)
+        pieces.push_back({piece.commands, piece.work + piece.workPerToken * tokens});
+    m_device->run(pieces);
 }
 
 void Recording::stamp() {
@@ -149,9 +181,9 @@ void Recording::stamp() {
         info.queryCount = kStamps;
         checkVulkan(api.vkCreateQueryPool(m_device->handle(), &info, nullptr, &m_stamps),
                     "vkCreateQueryPool");
-        api.vkCmdResetQueryPool(m_commands, m_stamps, 0, kStamps);
+        api.vkCmdResetQueryPool(commands(), m_stamps, 0, kStamps);
     }
-    api.vkCmdWriteTimestamp(m_commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, m_stamps,
+    api.vkCmdWriteTimestamp(commands(), VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, m_stamps,
                             m_stampCount++);
 }
 

@@ -22,6 +22,9 @@ struct Dispatch {
     std::array<BufferView, kKernelBuffers> buffers;
     std::array<uint32_t, kPushBytes / 4> push{};
     uint32_t x = 1, y = 1;
+    /// What it costs in multiply-adds, for a device that must answer in time: in itself, and for
+    /// each token that a row attends to.
+    double work = 0, workPerToken = 0;
 
     template <typename T>
     void setArguments(const T& arguments) {
@@ -30,14 +33,16 @@ struct Dispatch {
     }
 };
 
-/// A command buffer with its descriptor sets, recorded once and run any number of times.
+/// Commands with their descriptor sets, recorded once and run any number of times: in pieces, so
+/// that the device answers in time for its driver (VulkanDevice::run).
 class Recording {
 public:
     static constexpr uint64_t kUnusedBytes = 64 * 1024;
     static constexpr uint32_t kStamps = 4096;
     /// `unused` (kUnusedBytes) fills the bindings that kernels leave alone.
+    /// No row attends to more than `longestContext` tokens.
     Recording(std::shared_ptr<VulkanDevice> device, std::shared_ptr<Pipelines> pipelines,
-              BufferView unused);
+              BufferView unused, int32_t longestContext = 0);
     ~Recording();
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
@@ -47,7 +52,8 @@ public:
     /// Everything before is finished and visible to everything after.
     void barrier();
     void finish();
-    void run();
+    /// `tokens`: the most that a row attends to.
+    void run(int32_t tokens = 0);
 
     /// The device's clock once everything before is done; at most kStamps times.
     void stamp();
@@ -57,15 +63,25 @@ public:
 
     int barriers() const { return m_barriers; }
     int dispatches() const { return m_dispatches; }
+    size_t pieces() const { return m_pieces.size(); }
 
 private:
+    struct Piece {
+        VkCommandBuffer commands = VK_NULL_HANDLE;
+        double work = 0, workPerToken = 0;
+    };
+    void beginPiece();
+    void endPiece();
+    VkCommandBuffer commands() const { return m_pieces.back().commands; }
     VkDescriptorSet newSet();
     BufferView unusedView();
 
     std::shared_ptr<VulkanDevice> m_device;
     std::shared_ptr<Pipelines> m_pipelines;
     BufferView m_unused;
-    VkCommandBuffer m_commands = VK_NULL_HANDLE;
+    std::vector<Piece> m_pieces;
+    double m_pieceWork = 0;       ///< at which a piece ends
+    int32_t m_longestContext = 0; ///< for which dispatches are split
     std::vector<VkDescriptorPool> m_pools;
     uint32_t m_setsLeft = 0;
     VkQueryPool m_stamps = VK_NULL_HANDLE;

@@ -22,6 +22,7 @@ struct VulkanContext {
     Uploader uploader;
     VulkanPaths paths;
     KernelTiling tiling;
+    bool measured = false; ///< both were chosen by a probe of the device
 };
 
 /// The steps of backend.h as dispatches. A call is recorded once for its shape (rows padded by
@@ -204,6 +205,7 @@ private:
     Recorded* m_current = nullptr;
     Shape m_shape{};
     int32_t m_rows = 0, m_logitRows = 0; ///< of the call, not padded
+    int32_t m_tokens = 0;                ///< the most that one of its rows attends to
     Tap* m_tap = nullptr;
     std::vector<Tapped> m_tapped;
     bool m_hiddenGiven = false, m_recording = false, m_ready = false, m_timed = false,

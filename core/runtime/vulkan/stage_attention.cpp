@@ -1,6 +1,12 @@
 #include "core/runtime/vulkan/stage.h"
 
 namespace nibble {
+namespace {
+
+/// A multiply-add of floats in attention, in those of a product's codes.
+constexpr double kFloatWork = 4;
+
+} // namespace
 
 void VulkanStage::keyOrValue(Role role, int32_t layer, const DeviceKvCache& cache,
                              const Allocation& rows) {
@@ -148,6 +154,12 @@ void VulkanStage::attention(int32_t layer) {
     d.setArguments(a);
     d.x = a.heads;
     d.y = a.rows;
+    // A score and its share of the result, each in floats.
+    const double work = kFloatWork * 2 * a.rows * m_config.queryWidth();
+    if (a.window > 0)
+        d.work = work * a.window;
+    else
+        d.workPerToken = work;
     recording().dispatch(d);
     endStep("attention");
     if (!tail)

@@ -30,6 +30,9 @@ void VulkanStage::writeStep(const Batch& batch) {
     const auto rows = static_cast<uint32_t>(m_maxRows);
     auto* step = m_step.as<uint32_t>();
     step[STEP_ROW_COUNT] = static_cast<uint32_t>(m_rows);
+    m_tokens = 0;
+    for (const BatchRow& row : batch.rows)
+        m_tokens = std::max(m_tokens, row.position + 1);
     std::vector<uint32_t> starts(batch.sequences.size());
     uint32_t at = 0;
     uint32_t* lists = step + listsAt();
@@ -95,8 +98,9 @@ bool VulkanStage::begin(const Batch& batch, Tap* tap) {
     // Kept for replay when it is complete: a call that fails half way leaves nothing behind.
     m_current = &m_once;
     m_once = {};
-    m_once.recording = std::make_unique<Recording>(m_context->uploader.device,
-                                                   m_context->uploader.pipelines, m_unused);
+    m_once.recording =
+        std::make_unique<Recording>(m_context->uploader.device, m_context->uploader.pipelines,
+                                    m_unused, m_options.pages * kPageTokens);
     m_recording = true;
     if (m_timed)
         recording().stamp();
@@ -118,7 +122,7 @@ void VulkanStage::end() {
         if (!m_tap)
             m_current = &(m_recorded[m_shape] = std::move(m_once));
     }
-    recording().run();
+    recording().run(m_tokens);
     if (m_shape.firstLayer < m_shape.lastLayer)
         m_barriersPerLayer = m_current->barriersPerLayer;
     if (m_timed)

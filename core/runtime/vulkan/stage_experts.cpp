@@ -129,6 +129,7 @@ void VulkanStage::expertProduct(const Experts& experts, const Product& p, uint32
         a.expertWords = static_cast<uint32_t>(experts.words);
         d.setArguments(a);
         d.y = static_cast<uint32_t>(slots(m_shape.rows));
+        d.work *= d.y;
         recording().dispatch(d);
     }
 }

@@ -1,5 +1,7 @@
 #include "core/runtime/vulkan/tiling.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -41,9 +43,21 @@ ProductTiling fit(ProductTiling tiling, uint32_t rows, const VkPhysicalDeviceLim
 
 } // namespace
 
+std::string ProductTiling::text() const {
+    return fmt::format("{} × {} × {}", workgroup, tiles, ahead);
+}
+
 bool fits(const ProductTiling& tiling, uint32_t rows, const VkPhysicalDeviceLimits& limits) {
     return tiling.workgroup <= limits.maxComputeWorkGroupInvocations &&
            sharedBytes(tiling, rows) <= limits.maxComputeSharedMemorySize;
+}
+
+bool isKernel(const ProductTiling& t, uint32_t rows, const VkPhysicalDeviceLimits& limits) {
+    const auto oneOf = [](uint32_t value, uint32_t least, uint32_t most) {
+        return std::has_single_bit(value) && value >= least && value <= most;
+    };
+    return oneOf(t.workgroup, 64, 1024) && oneOf(t.tiles, 1, 4) && oneOf(t.ahead, 1, 4) &&
+           t.tiles * t.ahead * rows <= 64 && fits(t, rows, limits);
 }
 
 const ProductTiling& KernelTiling::product(int32_t rows) const {
@@ -80,6 +94,7 @@ Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, 
     d.constants = w.constants;
     d.buffers[0] = part.memory;
     const auto count = static_cast<uint32_t>(rows);
+    d.work = double(part.planes.rows) * double(w.cols) * count;
     if (onMatrixUnits(w, rows, paths)) {
         d.module = "product_matrix";
         d.x = (part.planes.rows + MATRIX_COLS - 1) / MATRIX_COLS;

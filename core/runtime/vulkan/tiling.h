@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/runtime/vulkan/product_tiling.h"
 #include "core/runtime/vulkan/weights.h"
 
 namespace nibble {
@@ -7,19 +8,10 @@ namespace nibble {
 /// Activation rows of the largest product kernel without matrix units.
 inline constexpr int32_t kWidestRows = 16;
 
-/// How a product kernel is cut (vulkan_kernels/product.comp): invocations of a workgroup, tiles of
-/// 16 matrix rows that it multiplies at once, blocks that an invocation loads ahead, and whether
-/// neighbours read neighbouring blocks or each a stretch of its own.
-struct ProductTiling {
-    uint32_t workgroup = 64, tiles = 1, ahead = 1;
-    bool spread = false;
-    friend bool operator==(const ProductTiling&, const ProductTiling&) = default;
-};
-
 /// How the kernels are cut on a device. Results differ between shapes by the order of float sums
 /// only.
 struct KernelTiling {
-    std::array<ProductTiling, 5> products; ///< for 1, 2, 4, 8 and 16 rows
+    ProductTilings products;
     uint32_t prepare = 64, attention = 64; ///< invocations of a workgroup
     /// Workgroups that may share the rows of one preparation, so that a few rows fill a device.
     uint32_t prepareWorkgroups = 1;
@@ -33,10 +25,14 @@ struct KernelTiling {
 };
 
 /// The table's row for a device; NIBBLE_VULKAN_TILING=gpu or software takes that row on any device.
+/// What the probe of a device found replaces its products (core/runtime/probe.h).
 KernelTiling kernelTiling(const VulkanDevice& device);
 
 /// Whether a device can run a product of `rows` rows so.
 bool fits(const ProductTiling& tiling, uint32_t rows, const VkPhysicalDeviceLimits& limits);
+
+/// The same for one that may not be a tiling at all.
+bool isKernel(const ProductTiling& tiling, uint32_t rows, const VkPhysicalDeviceLimits& limits);
 
 /// The product of prepared rows with a part of a matrix, its result stored: `rows` are 1, 2, 4, 8
 /// or a multiple of 16. Inputs, result, step data and arguments (among them the rows) are the

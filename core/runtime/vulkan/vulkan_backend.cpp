@@ -1,10 +1,14 @@
 #include "core/runtime/vulkan/vulkan_backend.h"
 
 #include "core/base/error.h"
+#include "core/runtime/probe.h"
 #include "core/runtime/vulkan/open.h"
 #include "core/runtime/vulkan/specialize.h"
 
 #include <fmt/format.h>
+
+#include <cstdlib>
+#include <string_view>
 
 namespace nibble {
 
@@ -25,6 +29,17 @@ std::unique_ptr<Stage> VulkanBackend::makeStage(const ModelConfig& config,
 MemoryUse VulkanBackend::predict(const ModelConfig& config, const StageOptions& options) const {
     return VulkanStage::predict(config, options);
 }
+
+namespace {
+
+/// A software device has one row of kernels that is known to be good; a test may want its probe.
+bool isProbed(const VulkanDevice& device) {
+    const char* wanted = std::getenv("NIBBLE_VULKAN_PROBE");
+    return wanted ? std::string_view(wanted) == "1"
+                  : !device.isSoftware() && !std::getenv("NIBBLE_VULKAN_TILING");
+}
+
+} // namespace
 
 VulkanPaths* vulkanPaths(Backend& backend) {
     auto* vulkan = dynamic_cast<VulkanBackend*>(&backend);
@@ -60,7 +75,10 @@ std::shared_ptr<Backend> openVulkan(int index) {
             "The driver of vulkan:{} needs kernels that are specialized beforehand, and this build "
             "has no SPIRV-Tools to do it; build with package spirv-tools, or use another device.",
             index);
-    return std::make_shared<VulkanBackend>(device, index);
+    auto backend = std::make_shared<VulkanBackend>(device, index);
+    if (isProbed(*device))
+        probeKernels(*backend);
+    return backend;
 }
 
 } // namespace nibble

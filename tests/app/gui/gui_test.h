@@ -2,7 +2,9 @@
 
 #include "app/gui/theme.h"
 
+#include "core/base/resources.h"
 #include "tests/support/patience.h"
+#include "tests/support/shared_data.h"
 
 #include <QApplication>
 #include <QSettings>
@@ -11,6 +13,14 @@
 #include <QTest>
 
 using nibble::test::seconds;
+
+/// The sample; with a sanitizer, under which its levels take an hour, a smaller model where there
+/// is one.
+inline QString pictureModel() {
+    const auto small = nibble::test::sharedPath("models/stories260K-f32.gguf");
+    const bool smaller = nibble::test::kPatience > 1 && std::filesystem::exists(small);
+    return QString::fromStdString((smaller ? small : nibble::sampleModelPath()).string());
+}
 
 /// Runs a test class under the offscreen platform with our theme, away from the person's settings.
 #define NIBBLE_GUI_TEST(TestClass)                                                                 \

@@ -87,7 +87,7 @@ void TestLayout::initTestCase() {
     m_window->show();
     m_workbench->setDevice(QStringLiteral("cpu"));
     m_workbench->refreshDevices();
-    m_window->openSample();
+    m_workbench->openModel(pictureModel());
     QTRY_VERIFY_WITH_TIMEOUT(m_workbench->isRunning(), seconds(60));
     m_workbench->measureLadder(1);
     QTRY_VERIFY_WITH_TIMEOUT(!m_workbench->isMeasuringLadder(), seconds(120));

@@ -18,7 +18,7 @@ private slots:
 
 void TestScreenshots::everyModeInBothThemes() {
     QTemporaryDir folder;
-    QCOMPARE(screenshotRun(folder.path(), QString(), 2), 0);
+    QCOMPARE(screenshotRun(folder.path(), pictureModel(), 2), 0);
     int seen = 0;
     for (const char* mode : {"models", "tune", "chat", "inspect"})
         for (const char* theme : {"light", "dark"})

@@ -256,15 +256,24 @@ VKAPI_ATTR void VKAPI_CALL bindPipeline(VkCommandBuffer commands, VkPipelineBind
     device.get<PFN_vkCmdBindPipeline>("vkCmdBindPipeline")(commands, point, pipeline);
 }
 
+void countRecorded(DeviceData& device, VkCommandBuffer commands) {
+    ++vulkanLayer().dispatchesRecorded;
+    const std::lock_guard lock(device.mutex);
+    Commands& into = device.commands[commands];
+    ++into.dispatches[into.bound];
+}
+
 VKAPI_ATTR void VKAPI_CALL dispatch(VkCommandBuffer commands, uint32_t x, uint32_t y, uint32_t z) {
     DeviceData& device = deviceOf(commands);
-    ++vulkanLayer().dispatchesRecorded;
-    {
-        const std::lock_guard lock(device.mutex);
-        Commands& into = device.commands[commands];
-        ++into.dispatches[into.bound];
-    }
+    countRecorded(device, commands);
     device.get<PFN_vkCmdDispatch>("vkCmdDispatch")(commands, x, y, z);
+}
+
+VKAPI_ATTR void VKAPI_CALL dispatchBase(VkCommandBuffer commands, uint32_t fromX, uint32_t fromY,
+                                        uint32_t fromZ, uint32_t x, uint32_t y, uint32_t z) {
+    DeviceData& device = deviceOf(commands);
+    countRecorded(device, commands);
+    device.get<PFN_vkCmdDispatchBase>("vkCmdDispatchBase")(commands, fromX, fromY, fromZ, x, y, z);
 }
 
 void countExecuted(const Counts& dispatches) {
@@ -364,6 +373,7 @@ const std::vector<Intercept>& deviceCalls() {
         intercept("vkBeginCommandBuffer", beginCommands),
         intercept("vkCmdBindPipeline", bindPipeline),
         intercept("vkCmdDispatch", dispatch),
+        intercept("vkCmdDispatchBase", dispatchBase),
         intercept("vkQueueSubmit", submit),
         intercept("vkWaitForFences", waitForFences),
         intercept("vkDeviceWaitIdle", waitIdle),

@@ -16,7 +16,7 @@ struct VulkanLayer {
     static constexpr int kCalls = static_cast<int>(VulkanCall::Count);
 
     // Counts since reset(); what is alive is not reset.
-    std::atomic<uint64_t> dispatchesRecorded{0}; ///< vkCmdDispatch
+    std::atomic<uint64_t> dispatchesRecorded{0}; ///< vkCmdDispatch, -Base
     std::atomic<uint64_t> dispatchesExecuted{0}; ///< those of submitted command buffers
     std::atomic<uint64_t> calls[kCalls]{};
     std::atomic<int64_t> liveBytes{0}, peakBytes{0}; ///< of vkAllocateMemory

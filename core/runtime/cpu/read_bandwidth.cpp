@@ -1,6 +1,6 @@
 #include "core/base/large_allocator.h"
 #include "core/base/parallel.h"
-#include "core/serve/bench.h"
+#include "core/runtime/kernel_bench.h"
 
 #include <algorithm>
 #include <chrono>
