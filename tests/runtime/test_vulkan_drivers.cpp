@@ -33,12 +33,10 @@ private slots:
         for (const char* width : {"128", "256", "512"})
             QTest::addRow("lavapipe %s bits", width)
                 << lavapipe << QStringList{QString("LP_NATIVE_VECTOR_WIDTH=") + width};
-        QTest::addRow("lavapipe without dot")
-            << lavapipe << QStringList{"NIBBLE_VULKAN_DISABLE=dot"};
+        QTest::addRow("lavapipe without dot, every call in pieces")
+            << lavapipe << QStringList{"NIBBLE_VULKAN_DISABLE=dot", "NIBBLE_VULKAN_PIECE=1000"};
         QTest::addRow("lavapipe, kernels specialized beforehand")
             << lavapipe << QStringList{"NIBBLE_VULKAN_DISABLE=specialization"};
-        QTest::addRow("lavapipe, every call in pieces")
-            << lavapipe << QStringList{"NIBBLE_VULKAN_PIECE=1000"};
         QTest::addRow("swiftshader") << swiftshader() << QStringList{};
     }
     void theDoctorPasses() {

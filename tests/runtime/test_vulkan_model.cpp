@@ -1,4 +1,4 @@
-// ctest: TIMEOUT=300 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
+// ctest: TIMEOUT=600 ENVIRONMENT=NIBBLE_VULKAN_VALIDATION=1
 #include "core/base/resources.h"
 #include "core/quant/method.h"
 #include "tests/runtime/vulkan_support.h"
