@@ -1,4 +1,4 @@
-// ctest: COST=100
+// ctest: TIMEOUT=900 COST=100
 #include "tests/app/gui/gui_test.h"
 
 #include "app/gui/chat/chat_store.h"

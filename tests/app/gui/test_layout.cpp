@@ -1,4 +1,4 @@
-// ctest: COST=107
+// ctest: TIMEOUT=900 COST=107
 #include "tests/app/gui/gui_test.h"
 
 #include "app/gui/main_window.h"
@@ -90,7 +90,7 @@ void TestLayout::initTestCase() {
     m_workbench->openModel(pictureModel());
     QTRY_VERIFY_WITH_TIMEOUT(m_workbench->isRunning(), seconds(60));
     m_workbench->measureLadder(1);
-    QTRY_VERIFY_WITH_TIMEOUT(!m_workbench->isMeasuringLadder(), seconds(120));
+    QTRY_VERIFY_WITH_TIMEOUT(!m_workbench->isMeasuringLadder(), seconds(280));
     m_workbench->applyLevel(QStringLiteral("int4"));
     m_workbench->measureTensors();
     m_workbench->measureQuality(1);

@@ -1,4 +1,4 @@
-// ctest: COST=65
+// ctest: TIMEOUT=900 COST=65
 #include "tests/app/gui/gui_test.h"
 
 #include "app/gui/export_menu.h"
