@@ -11,6 +11,13 @@
 #include <chrono>
 
 namespace nibble {
+
+double medianOf(std::vector<double> values) {
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+}
+
 namespace {
 
 /// More than the last-level cache of any GPU today; software devices share a CPU's.
@@ -18,12 +25,6 @@ constexpr uint64_t kGpuBytes = uint64_t(256) << 20, kSoftwareBytes = uint64_t(96
 constexpr size_t kMostCopies = 64;    ///< of a small matrix, which a cache may then hold
 constexpr int kWarmingDispatches = 8; ///< of at least 2 ms
 constexpr uint64_t kBinding = uint64_t(96) << 20; ///< of the read probe
-
-double medianOf(std::vector<double> values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
 
 class KernelBench {
 public:

@@ -40,9 +40,12 @@ struct KernelReport {
     DeviceInfo device;
     double readBandwidth = 0;       ///< bytes a second
     double dotRate = 0;             ///< multiplications and additions of 8-bit integers a second
-    double barrierMicroseconds = 0; ///< of a step with nothing to do
+    double barrierMicroseconds = 0; ///< of a step with nothing to do; 0 on a CPU
     std::vector<KernelTime> kernels;
 };
+
+/// The upper one of two middle values; `values` has at least one.
+double medianOf(std::vector<double> values);
 
 /// Measures with as many copies of each matrix as exceed the caches; a CPU with all threads.
 /// Error{Usage} for a Vulkan device without a clock.

@@ -91,7 +91,7 @@ private:
             m_times.push_back(std::move(time));
     }
 
-    /// Microseconds of the table's own tiling; nothing where the time was not enough.
+    /// Microseconds; nothing where the time was not enough for it.
     std::optional<double> timeOf(int32_t rows, bool dot, const ProductTiling& tiling) const {
         for (const KernelTime& t : m_times)
             if (t.activationRows == rows && t.dot == dot && t.tiling == tiling)

@@ -12,7 +12,6 @@ namespace nibble {
 struct KernelChoice {
     bool dot = false, matrix = false;
     ProductTilings products{};
-    double seconds = 0; ///< that it took to find; 0 where it was found before
     bool measured = false;
     std::string text() const;
 };

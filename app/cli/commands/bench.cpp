@@ -138,10 +138,12 @@ int benchKernelsOf(const Options& options) {
                    {"kernels", kernels}});
         return 0;
     }
-    std::string out = fmt::format("{}\n\nreads memory at {:.1f} GB/s, multiplies 8-bit integers at "
-                                  "{:.1f} GOP/s, an empty step takes {:.1f} us\n\n",
-                                  deviceText(r.device), r.readBandwidth / 1e9, r.dotRate / 1e9,
-                                  r.barrierMicroseconds);
+    std::string out =
+        fmt::format("{}\n\nreads memory at {:.1f} GB/s, multiplies 8-bit integers at {:.1f} GOP/s",
+                    deviceText(r.device), r.readBandwidth / 1e9, r.dotRate / 1e9);
+    if (r.barrierMicroseconds > 0)
+        out += fmt::format(", an empty step takes {:.1f} us", r.barrierMicroseconds);
+    out += "\n\n";
     out += fmt::format("{:14} {:>13} {:>5}  {:18} {:>10} {:>9} {:>6} {:>10} {:>6}\n", "format",
                        "matrix", "rows", "kernel", "us", "GB/s", "", "GOP/s", "");
     for (const KernelTime& k : r.kernels) {

@@ -29,12 +29,6 @@ double secondsOf(const std::function<void()>& work) {
     return std::chrono::duration<double>(Clock::now() - begun).count();
 }
 
-double medianOf(std::vector<double>& values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
-
 class CpuKernelBench {
 public:
     CpuKernelBench(const DeviceInfo& device, const KernelBenchOptions& options,
@@ -47,7 +41,6 @@ public:
     KernelReport run() {
         m_report.readBandwidth = cpuReadBandwidth();
         m_report.dotRate = dotRate();
-        m_report.barrierMicroseconds = emptyStep();
         double done = 0;
         const auto all = double(m_options.formats.size() * m_options.shapes.size());
         for (const std::string& format : m_options.formats)
@@ -78,14 +71,6 @@ private:
             if (seconds > 0.05)
                 return best;
         }
-    }
-
-    static double emptyStep() {
-        std::vector<double> seconds;
-        const auto threads = static_cast<size_t>(threadCount());
-        for (size_t i = 0; i < kRuns; ++i)
-            seconds.push_back(secondsOf([&] { parallelFor(threads, 1, [](size_t, size_t) {}); }));
-        return medianOf(seconds) * 1e6;
     }
 
     void products(const Format& format, KernelBenchOptions::Shape shape) {

@@ -306,7 +306,6 @@ void VulkanDevice::run(std::span<const Piece> pieces) {
     const auto begun = std::chrono::steady_clock::now();
     std::vector<VkCommandBuffer> commands;
     double work = 0, all = 0;
-    m_submissions = 0;
     for (size_t i = 0; i < pieces.size(); ++i) {
         commands.push_back(pieces[i].commands);
         work += pieces[i].work;
@@ -321,8 +320,9 @@ void VulkanDevice::run(std::span<const Piece> pieces) {
         const VkResult submitted =
             m_api.vkQueueSubmit(m_queue, 1, &submit, last ? m_fence : VK_NULL_HANDLE);
         m_lost = submitted == VK_ERROR_DEVICE_LOST;
+        if (submitted != VK_SUCCESS) // what went before still runs, in memory that may be let go of
+            m_api.vkQueueWaitIdle(m_queue);
         checkVulkan(submitted, "vkQueueSubmit");
-        ++m_submissions;
         commands.clear();
         work = 0;
     }

@@ -75,8 +75,6 @@ public:
     void run(std::span<const Piece> pieces);
     /// Work that a dispatch should not exceed, and at which a recording begins its next piece.
     double pieceWork() const;
-    /// Submissions of the last call.
-    int submissions() const { return m_submissions; }
     /// Bytes that this process has taken from Vulkan, on all devices: a GPU is opened once for each
     /// running model.
     static uint64_t heldBytes() { return static_cast<uint64_t>(s_held.load()); }
@@ -102,7 +100,6 @@ private:
     VkFence m_fence = VK_NULL_HANDLE;
     bool m_lost = false;
     double m_rate = 0; ///< multiply-adds a second in the last long call; 0 before it
-    int m_submissions = 0;
     static inline std::atomic<int64_t> s_held{0};
 };
 

@@ -63,7 +63,6 @@ public:
 
     int barriers() const { return m_barriers; }
     int dispatches() const { return m_dispatches; }
-    size_t pieces() const { return m_pieces.size(); }
 
 private:
     struct Piece {
