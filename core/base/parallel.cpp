@@ -19,7 +19,8 @@ struct Job {
     size_t count, grain, share;
     std::atomic<size_t> next{0};
     std::atomic<int> running{0};
-    std::exception_ptr error;
+    std::exception_ptr error; ///< of the first range that failed: the same on every run
+    size_t errorAt = 0;
     std::mutex errorMutex;
 
     void work() {
@@ -34,8 +35,10 @@ struct Job {
                 (*body)(begin, end);
             } catch (...) {
                 const std::scoped_lock lock(errorMutex);
-                if (!error)
+                if (!error || begin < errorAt) {
                     error = std::current_exception();
+                    errorAt = begin;
+                }
                 next.store(count);
             }
             begin = next.load();

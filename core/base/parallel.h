@@ -10,8 +10,8 @@ namespace nibble {
 int threadCount();
 
 /// Calls body(begin, end) for disjoint ranges covering [0, count), each at least `grain` long
-/// except the last, on a shared pool; returns when all are done. The first exception is rethrown.
-/// May be called from inside a body (it then runs serially).
+/// except the last, on a shared pool; returns when all are done. If some throw, the exception of
+/// the first range in order is rethrown. May be called from inside a body (it then runs serially).
 void parallelFor(size_t count, size_t grain,
                  const std::function<void(size_t begin, size_t end)>& body);
 

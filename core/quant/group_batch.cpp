@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -189,6 +190,34 @@ void spread(const float* from, int64_t count, int exponent, float* to) {
         to[i * kLanes] = from[i] * a * b;
 }
 
+using Four [[gnu::vector_size(16)]] = float;
+
+/// The same for kLanes groups of `length` values, a multiple of 4, in squares of 4 × 4.
+void spreadAll(const float* from, int64_t length, const std::array<float, kLanes>& a,
+               const std::array<float, kLanes>& b, float* to) {
+    const auto at = [&](int64_t group, int64_t i) {
+        Four values;
+        std::memcpy(&values, from + group * length + i, sizeof values);
+        const auto g = static_cast<size_t>(group);
+        return values * a[g] * b[g];
+    };
+    for (int64_t i = 0; i < length; i += 4)
+        for (int64_t group = 0; group < kLanes; group += 4) {
+            const Four r0 = at(group, i), r1 = at(group + 1, i), r2 = at(group + 2, i),
+                       r3 = at(group + 3, i);
+            const Four low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5),
+                       high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7),
+                       low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5),
+                       high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+            const Four columns[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+                                     __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                                     __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                                     __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+            for (int64_t j = 0; j < 4; ++j)
+                std::memcpy(to + (i + j) * kLanes + group, &columns[j], sizeof(Four));
+        }
+}
+
 NIBBLE_CLONED void encodeIntegers(const GroupCodes& g, float inverse, const float* __restrict x,
                                   int64_t count, uint8_t* __restrict codes) {
     for (int64_t i = 0; i < count; ++i) {
@@ -253,10 +282,13 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
     m_steps = static_cast<int>(steps);
     m_x.resize(static_cast<size_t>(steps * kLanes));
     m_w.resize(static_cast<size_t>(steps * kLanes));
-    for (int group = 0; group < m_groups; ++group) {
-        const int64_t begin = group * length;
-        putValues(x.data() + begin, std::min(length, count - begin), laneOf(group));
-    }
+    if (count == kLanes * length && length % 4 == 0)
+        putAll(x.data(), length);
+    else
+        for (int group = 0; group < m_groups; ++group) {
+            const int64_t begin = group * length;
+            putValues(x.data() + begin, std::min(length, count - begin), laneOf(group));
+        }
     for (int lane = m_groups * parts; lane < kLanes; ++lane)
         for (int64_t i = 0; i < steps; ++i)
             m_x[static_cast<size_t>(i * kLanes + lane)] = 0;
@@ -268,6 +300,20 @@ void GroupBatch::assign(std::span<const float> x, std::span<const float> weights
     // What pads a lane, and lanes without a group, have the weight 0.
     m_isWeighted = !weights.empty() || count != kLanes * steps;
     measureExtent();
+}
+
+/// A group in every lane.
+void GroupBatch::putAll(const float* values, int64_t length) {
+    std::array<float, kLanes> a, b; // two factors: one may be beyond float32
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+        const int exponent =
+            exponentAbove(largestBits(values + static_cast<int64_t>(lane) * length, length));
+        m_magnitude[lane] = doublePowerOfTwo(exponent);
+        m_inverse[lane] = doublePowerOfTwo(-exponent);
+        a[lane] = powerOfTwo(-(exponent / 2));
+        b[lane] = powerOfTwo(-(exponent - exponent / 2));
+    }
+    spreadAll(values, length, a, b, m_x.data());
 }
 
 void GroupBatch::putValues(const float* group, int64_t count, int firstLane) {

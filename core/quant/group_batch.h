@@ -85,6 +85,7 @@ public:
     Lanes errors(const Levels& levels, const LaneGrid& grid, bool hasOffset) const;
 
 private:
+    void putAll(const float* values, int64_t length);
     void putValues(const float* group, int64_t count, int firstLane);
     void putWeights(std::span<const float> weights, int64_t count, int64_t length);
     void measureExtent();

@@ -21,6 +21,21 @@ void addScaled(float factor, const float* __restrict x, int64_t count, float* __
         y[i] += factor * x[i];
 }
 
+/// x · y, its products rounded to float32, its sums not; in lanes, which a loop of one sum has not.
+NIBBLE_EVERY_VECTOR_WIDTH
+double dot(const float* x, const float* y, size_t count) {
+    constexpr size_t kLanes = 8;
+    double sums[kLanes] = {};
+    size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+        for (size_t lane = 0; lane < kLanes; ++lane)
+            sums[lane] += double(x[i + lane] * y[i + lane]);
+    for (; i < count; ++i)
+        sums[0] += double(x[i] * y[i]);
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) +
+           ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
 } // namespace
 
 struct Polish::Row {
@@ -122,9 +137,8 @@ bool Polish::refitScale(Row& row, int64_t group) const {
     for (size_t i = 0; i < count; ++i) {
         const int64_t col = begin + static_cast<int64_t>(i);
         const float* moments = m_moments.values.data() + col * m_moments.size + begin;
-        double sum = double(m_damping) * double(scaled[i]);
-        for (size_t j = 0; j < count; ++j)
-            sum += double(moments[j] * scaled[j]);
+        const double sum =
+            double(m_damping) * double(scaled[i]) + dot(moments, scaled.data(), count);
         slope += double(scaled[i]) * double(row.gradient[static_cast<size_t>(col)]);
         curve += double(scaled[i]) * sum;
     }

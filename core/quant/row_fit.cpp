@@ -34,12 +34,9 @@ struct StoredFit {
     std::array<uint16_t, kLanes> offsets = {};
     Lanes errors;
 
-    StoredFit(const Format& format, const Levels& levels, const GroupBatch& batch,
-              const LaneFit& wanted)
-        : fit(wanted) {
+    StoredFit(const Format& format, const GroupBatch& batch, const LaneFit& wanted) : fit(wanted) {
         if (format.scale == ScaleKind::F16 && format.offset == OffsetKind::None) {
             nearestHalves(wanted.grid.scale, batch, fit.grid.scale, scales.data());
-            errors = batch.errors(levels, fit.grid, false);
             return;
         }
         for (int lane = 0; lane < kLanes; ++lane) {
@@ -63,7 +60,19 @@ struct StoredFit {
                     static_cast<float>(offset.value * batch.inverseMagnitude(lane));
             }
         }
+    }
+
+    void judge(const Format& format, const Levels& levels, const GroupBatch& batch) {
         errors = batch.errors(levels, fit.grid, format.offset == OffsetKind::Value);
+    }
+    /// Whether what the search takes for best may not be it: rounding to normal halves loses
+    /// nothing beside codes of few bits; the search sees no errors as small as those of eight.
+    bool isUncertain(const Format& format, const GroupBatch& batch) const {
+        if (format.scale != ScaleKind::F16 || format.offset != OffsetKind::None || format.bits == 8)
+            return true;
+        constexpr uint32_t kExponent = 0x7c00;
+        return std::any_of(scales.begin(), scales.begin() + batch.laneOf(batch.groups()),
+                           [](uint32_t bits) { return (bits & kExponent) == 0; });
     }
 
     void takeBetter(const StoredFit& other) {
@@ -81,9 +90,16 @@ struct StoredFit {
 /// Scales that are floats of some kind.
 StoredFit fitFloats(const Format& format, const Levels& levels, const GroupBatch& batch,
                     ScaleSearch search) {
-    StoredFit stored(format, levels, batch, plainScales(format, levels, batch));
-    if (search == ScaleSearch::LeastSquares)
-        stored.takeBetter({format, levels, batch, searchScales(format, levels, batch)});
+    const auto plain = [&] { return StoredFit(format, batch, plainScales(format, levels, batch)); };
+    if (search == ScaleSearch::Largest)
+        return plain();
+    StoredFit found(format, batch, searchScales(format, levels, batch));
+    if (!found.isUncertain(format, batch))
+        return found; // the plain scales were among those tried
+    StoredFit stored = plain();
+    stored.judge(format, levels, batch);
+    found.judge(format, levels, batch);
+    stored.takeBetter(found);
     return stored;
 }
 
@@ -91,9 +107,10 @@ StoredFit fitFloats(const Format& format, const Levels& levels, const GroupBatch
 /// one, where the second-largest level takes the largest value, to where many values are clipped.
 StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch& batch,
                    ScaleSearch search) {
-    StoredFit stored(format, levels, batch, plainScales(format, levels, batch));
+    StoredFit stored(format, batch, plainScales(format, levels, batch));
     if (search == ScaleSearch::Largest)
         return stored;
+    stored.judge(format, levels, batch);
     const auto plain = stored.scales;
     StoredFit tried = stored;
     const int below = format.scale == ScaleKind::E8M0 ? 1 : 4;
@@ -110,7 +127,7 @@ StoredFit fitBytes(const Format& format, const Levels& levels, const GroupBatch&
                 static_cast<float>(valueOfScaleByte(format.scale, static_cast<uint8_t>(bits)) *
                                    batch.inverseMagnitude(lane));
         }
-        tried.errors = batch.errors(levels, tried.fit.grid, false);
+        tried.judge(format, levels, batch);
         stored.takeBetter(tried);
     }
     return stored;

@@ -61,7 +61,7 @@ endfunction()
 
 # nibble_tests(FOLDER LABEL label LINK targets...): one Qt Test executable per tests/FOLDER/test_*.cpp.
 # A source may carry its own ctest settings in lines of the form "// ctest: KEY=VALUE ...", where
-# KEY is LABELS, TIMEOUT, ENVIRONMENT, RUN_SERIAL or COST (some seconds: long tests start first).
+# KEY is LABELS, TIMEOUT, ENVIRONMENT, RUN_SERIAL, FIXTURES_REQUIRED or COST (some seconds: long tests start first).
 function(nibble_tests folder)
     cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
     string(REPLACE "/" "_" prefix ${folder})
@@ -85,7 +85,8 @@ LD_PRELOAD=set:${CMAKE_BINARY_DIR}/tests/support/libnibble_keep_libraries.so")
         # Nothing is read from or kept in the user's cache: each run computes what it tests. (Drivers keep their
         # compiled shaders elsewhere.)
         set_property(TEST ${prefix}.${stem} APPEND PROPERTY ENVIRONMENT_MODIFICATION
-            "XDG_CACHE_HOME=set:/dev/null" "NIBBLE_VULKAN_PROBE=set:0" "MESA_SHADER_CACHE_DIR=set:${CMAKE_BINARY_DIR}/shader_cache")
+            "XDG_CACHE_HOME=set:/dev/null" "NIBBLE_TEST_CACHE=set:${CMAKE_BINARY_DIR}/test_cache" "NIBBLE_VULKAN_PROBE=set:0"
+            "MESA_SHADER_CACHE_DIR=set:${CMAKE_BINARY_DIR}/shader_cache")
         file(STRINGS ${source} settings REGEX "^// ctest: ")
         foreach(line ${settings})
             string(REGEX REPLACE "^// ctest: " "" line "${line}")

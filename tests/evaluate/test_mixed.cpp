@@ -1,4 +1,4 @@
-// ctest: TIMEOUT=900 COST=250
+// ctest: FIXTURES_REQUIRED=calibration TIMEOUT=900 COST=250
 #include "core/base/error.h"
 #include "core/base/resources.h"
 #include "core/calibrate/calibrate.h"
@@ -7,12 +7,12 @@
 #include "core/evaluate/quality.h"
 #include "core/model/names.h"
 #include "core/quant/apply.h"
+#include "tests/support/kept_calibration.h"
 #include "tests/support/mixture_model.h"
 
 #include <QDir>
 #include <QElapsedTimer>
 #include <QFile>
-#include <QTemporaryDir>
 #include <QTest>
 
 #include <fstream>
@@ -124,11 +124,6 @@ void checkPrediction(const QString& name, const Recipe& recipe) {
 class TestMixed : public QObject {
     Q_OBJECT
 private slots:
-    void initTestCase() {
-        QVERIFY(m_cache.isValid());
-        qputenv("XDG_CACHE_HOME", m_cache.path().toUtf8());
-    }
-
     /// Twenty random recipes: the measured loss lies within the stated error, its own included.
     void predictionsHoldForRandomRecipes() {
         std::mt19937 random(20261127);
@@ -377,7 +372,7 @@ private slots:
     }
 
 private:
-    QTemporaryDir m_cache;
+    const test::KeptCalibration m_cache;
 };
 
 QTEST_GUILESS_MAIN(TestMixed)

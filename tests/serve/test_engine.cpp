@@ -1,7 +1,8 @@
-// ctest: COST=70
+// ctest: FIXTURES_REQUIRED=calibration COST=70
 #include "core/serve/engine.h"
 
 #include "core/base/resources.h"
+#include "tests/support/kept_calibration.h"
 #include "tests/support/shared_data.h"
 
 #include <QFile>
@@ -188,6 +189,7 @@ private slots:
     }
     /// Levels that look at data are made anew when it is other data, and only they.
     void anotherCalibrationIsApplied() {
+        const test::KeptCalibration kept;
         QTemporaryDir folder;
         QFile file(folder.filePath("own.txt"));
         QVERIFY(file.open(QIODevice::WriteOnly));

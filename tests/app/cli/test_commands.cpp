@@ -1,5 +1,7 @@
+// ctest: FIXTURES_REQUIRED=calibration COST=60
 #include "tests/app/cli/cli_process.h"
 #include "tests/support/block_model.h"
+#include "tests/support/kept_calibration.h"
 #include "tests/support/shared_data.h"
 
 #include <QDir>
@@ -380,6 +382,7 @@ private slots:
     }
     /// What deploy says to type works.
     void deployNamesLevelsThatWork() {
+        const KeptCalibration kept;
         const QString gguf = path("a.gguf"), folder = path("a");
         QCOMPARE(cli({"quantize", "sample", "-o", gguf, "--level", "q8_0"}).code, 0);
         QCOMPARE(

@@ -1,5 +1,6 @@
-// ctest: TIMEOUT=900 COST=100
+// ctest: FIXTURES_REQUIRED=calibration TIMEOUT=900 COST=100
 #include "tests/app/gui/gui_test.h"
+#include "tests/support/kept_calibration.h"
 
 #include "app/gui/chat/chat_store.h"
 #include "app/gui/models/column_model.h"
@@ -368,6 +369,7 @@ private slots:
     }
 
 private:
+    const test::KeptCalibration m_kept;
     std::unique_ptr<Workbench> m_bench;
 };
 

@@ -1,5 +1,6 @@
-// ctest: TIMEOUT=900 COST=107
+// ctest: FIXTURES_REQUIRED=calibration TIMEOUT=900 COST=107
 #include "tests/app/gui/gui_test.h"
+#include "tests/support/kept_calibration.h"
 
 #include "app/gui/main_window.h"
 #include "app/gui/modes/chat_mode.h"
@@ -76,6 +77,7 @@ private slots:
     void cleanupTestCase();
 
 private:
+    const test::KeptCalibration m_kept;
     std::unique_ptr<Workbench> m_workbench;
     std::unique_ptr<MainWindow> m_window;
 };

@@ -1,5 +1,6 @@
-// ctest: TIMEOUT=900 COST=65
+// ctest: FIXTURES_REQUIRED=calibration TIMEOUT=900 COST=65
 #include "tests/app/gui/gui_test.h"
+#include "tests/support/kept_calibration.h"
 
 #include "app/gui/export_menu.h"
 #include "app/gui/models/column_model.h"
@@ -37,6 +38,7 @@ private slots:
 
 private:
     QString format(TensorKey key) { return QString::fromUtf8(m_bench.choice(key)->format->name); }
+    const test::KeptCalibration m_kept;
     Workbench m_bench;
 };
 

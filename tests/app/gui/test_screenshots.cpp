@@ -1,5 +1,6 @@
-// ctest: LABELS=full TIMEOUT=1500 RUN_SERIAL=ON COST=110
+// ctest: FIXTURES_REQUIRED=calibration LABELS=full TIMEOUT=1500 RUN_SERIAL=ON COST=110
 #include "tests/app/gui/gui_test.h"
+#include "tests/support/kept_calibration.h"
 
 #include "app/gui/screenshots.h"
 
@@ -17,6 +18,7 @@ private slots:
 };
 
 void TestScreenshots::everyModeInBothThemes() {
+    const test::KeptCalibration kept;
     QTemporaryDir folder;
     QCOMPARE(screenshotRun(folder.path(), pictureModel(), 2), 0);
     int seen = 0;
