@@ -4,6 +4,9 @@
 #ifdef DOT
 #extension GL_EXT_spirv_intrinsics : require
 #endif
+#ifdef BROADCAST
+#extension GL_KHR_shader_subgroup_ballot : require
+#endif
 #include "weights.glsl"
 
 // M activation rows times TILES · 16 rows of a matrix in any format. An invocation owns a matrix row
@@ -33,6 +36,9 @@ layout(std430, binding = 1) readonly buffer Codes { uvec4 codes[]; };
 layout(std430, binding = 1) readonly buffer Floats { vec4 floats[]; };
 layout(std430, binding = 2) readonly buffer Info { uvec4 blockInfo[]; };
 layout(std430, binding = 2) readonly buffer Lists { uint info[]; };
+#ifdef BROADCAST
+layout(std430, binding = 1) readonly buffer CodeWords { uint codeWords[]; };
+#endif
 
 layout(std430, binding = 7) readonly buffer Routes { uvec2 routes[]; };
 
@@ -68,11 +74,34 @@ float scaleIntegers(BlockScale s, int i0, int i1) {
 uvec4 gCodes0[RECORDS], gCodes1[RECORDS];
 BlockScale gScales[RECORDS];
 
+// Block x of an activation row: its codes, and the factor and sums of its halves.
+void activationBlock(uint x, out uvec4 x0, out uvec4 x1, out uvec3 numbers) {
+#ifdef BROADCAST
+    // All lanes of a subgroup, which has 8 or 16, are in the same slice and need the same block: each
+    // reads one word of it for all.
+    uint code = codeWords[x * 8u + gl_SubgroupInvocationID % 8u],
+         number = info[x * 4u + gl_SubgroupInvocationID % 4u];
+    x0 = uvec4(subgroupBroadcast(code, 0u), subgroupBroadcast(code, 1u), subgroupBroadcast(code, 2u),
+               subgroupBroadcast(code, 3u));
+    x1 = uvec4(subgroupBroadcast(code, 4u), subgroupBroadcast(code, 5u), subgroupBroadcast(code, 6u),
+               subgroupBroadcast(code, 7u));
+    numbers.x = subgroupBroadcast(number, 0u);
+    if (kHasZero || kHasOffset)
+        numbers.yz = uvec2(subgroupBroadcast(number, 1u), subgroupBroadcast(number, 2u));
+#else
+    x0 = codes[x * 2u];
+    x1 = codes[x * 2u + 1u];
+    numbers = blockInfo[x].xyz;
+#endif
+}
+
 // Activations of block x of every row, times the loaded blocks from `first` on, a tile each; they are
 // read once for all tiles.
 void addIntegerBlocks(uint first, uint x, uint stride, inout float sums[SUMS]) {
     [[unroll]] for (uint m = 0u; m < M; ++m) {
-        uvec4 x0 = codes[x * 2u], x1 = codes[x * 2u + 1u], numbers = blockInfo[x];
+        uvec4 x0, x1;
+        uvec3 numbers;
+        activationBlock(x, x0, x1, numbers);
         float factor = uintBitsToFloat(numbers.x);
         int s0 = 0, s1 = 0;
         if (kHasZero || kHasOffset) {
@@ -149,7 +178,12 @@ Planes ofExpert(Planes p, uint expert) {
 }
 
 void main() {
-    uint lane = gl_LocalInvocationID.x, row = lane % TILE_ROWS, slice = lane / TILE_ROWS;
+#ifdef BROADCAST
+    uint lane = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+#else
+    uint lane = gl_LocalInvocationID.x;
+#endif
+    uint row = lane % TILE_ROWS, slice = lane / TILE_ROWS;
     uint firstTile = gl_WorkGroupID.x * TILES, firstRow = gl_WorkGroupID.y * M;
     uint lastTile = (a.planes.rows - 1u) / TILE_ROWS;
     Planes planes = a.planes;

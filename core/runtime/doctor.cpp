@@ -88,14 +88,18 @@ private:
             "matmul {} × {}{}, M {}{}", format.name, name(activations.format), beside, shape.rows,
             !m_paths || isFloat                         ? ""
             : m_paths->matrix && shape.rows > kManyRows ? ", matrix units"
-            : m_paths->dot                              ? ", dot"
-                                                        : ", no dot");
+                                                        : variant());
         return check(path, 1,
                      [&] {
                          return productError(m_backend, *m_reference, format, activations, shape)
                              .value_or(0);
                      })
             .passed;
+    }
+
+    std::string variant() const {
+        return fmt::format("{}, {}", m_paths->broadcast ? ", broadcast" : "",
+                           m_paths->dot ? "dot" : "no dot");
     }
 
     /// Products of codes with outliers beside them, from a threshold that many values reach.
@@ -129,20 +133,24 @@ private:
         if (checkProduct(format, activations, {.rows = rows}) || !m_paths)
             return;
         m_report.checks.back().note += "Differs from the reference; ";
-        if (m_paths->matrix && rows > kManyRows) {
-            m_report.checks.back().note += "the matrix units are off.";
-            m_paths->matrix = false;
+        const auto isRightWithout = [&](bool& path, const char* what) {
+            m_report.checks.back().note += fmt::format("{} off.", what);
+            path = false;
             if (checkProduct(format, activations, {.rows = rows}))
-                return;
+                return true;
             m_report.checks.back().note += "Differs from the reference; ";
-        }
-        if (m_paths->dot && activations != ActivationFormat::Float) {
-            m_report.checks.back().note += "the dot-product instruction is off.";
-            m_paths->dot = false;
-            if (checkProduct(format, activations, {.rows = rows}))
-                return;
-            m_report.checks.back().note += "Differs from the reference; ";
-        }
+            return false;
+        };
+        if (m_paths->matrix && rows > kManyRows &&
+            isRightWithout(m_paths->matrix, "the matrix units are"))
+            return;
+        const bool isInteger = activations != ActivationFormat::Float;
+        if (m_paths->broadcast && isInteger &&
+            isRightWithout(m_paths->broadcast, "reading activations for each other is"))
+            return;
+        if (m_paths->dot && isInteger &&
+            isRightWithout(m_paths->dot, "the dot-product instruction is"))
+            return;
         if (format.code != CodeKind::Float32) {
             m_report.checks.back().note +=
                 fmt::format("{} is converted before it is used.", format.name);
@@ -177,12 +185,17 @@ private:
                 judge(getFormat(format), activations, kRows[next++ % 6]);
         checkMatrixUnits();
         checkOutliers();
-        if (!m_paths || !m_paths->dot)
+        if (!m_paths)
             return;
-        m_paths->dot = false;
-        for (const char* format : {"int8_g32", "int4_g32z"})
-            judge(getFormat(format), ActivationFormat::Int8Block32, kRows[next++ % 6]);
-        m_paths->dot = true;
+        // Each path that has been right so far has one that may have to take its place.
+        for (bool* path : {&m_paths->broadcast, &m_paths->dot}) {
+            if (!*path)
+                continue;
+            *path = false;
+            for (const char* format : {"int8_g32", "int4_g32z"})
+                judge(getFormat(format), ActivationFormat::Int8Block32, kRows[next++ % 6]);
+            *path = true;
+        }
     }
 
     static constexpr int32_t kManyRows = 16; ///< more than these may run on matrix units

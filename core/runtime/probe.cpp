@@ -17,6 +17,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <numeric>
 
 namespace nibble {
 namespace {
@@ -42,6 +43,7 @@ VulkanBackend* vulkanOf(Backend& backend) {
 
 void use(VulkanContext& context, const KernelChoice& choice) {
     context.paths.dot = choice.dot;
+    context.paths.broadcast = choice.broadcast;
     context.paths.matrix = choice.matrix;
     context.tiling.products = choice.products;
     context.measured = choice.measured;
@@ -49,6 +51,7 @@ void use(VulkanContext& context, const KernelChoice& choice) {
 
 KernelChoice present(const VulkanContext& context) {
     return {.dot = context.paths.dot,
+            .broadcast = context.paths.broadcast,
             .matrix = context.paths.matrix,
             .products = context.tiling.products,
             .measured = context.measured};
@@ -63,7 +66,11 @@ public:
         KernelChoice best = m_table;
         best.measured = true;
         if (m_table.matrix)
-            best.matrix = matrixIsFaster();
+            best.matrix = isWorthIt(m_context.paths.matrix, {kManyRows}) && isRight(kCheckedRows);
+        if (m_table.broadcast)
+            best.broadcast = isWorthIt(m_context.paths.broadcast, {1, 16}) && isRight(1);
+        m_context.paths.matrix = best.matrix;
+        m_context.paths.broadcast = best.broadcast;
         times(m_table.dot, {std::begin(kRows), std::end(kRows)},
               KernelBenchOptions::Tilings::Probe);
         if (m_table.dot) {
@@ -78,16 +85,20 @@ public:
 private:
     using Tilings = KernelBenchOptions::Tilings;
 
-    /// To m_times.
-    void times(bool dot, std::vector<int32_t> rows, Tilings tilings) {
-        m_context.paths.dot = dot;
+    std::vector<KernelTime> measure(std::vector<int32_t> rows, Tilings tilings) {
         KernelBenchOptions options;
         options.shapes = {{4096, 4096}};
         options.formats = {kFormat};
         options.rows = std::move(rows);
         options.tilings = tilings;
         const std::chrono::duration<double> gone = std::chrono::steady_clock::now() - m_begun;
-        for (KernelTime& time : timeProducts(m_backend, options, kSeconds - gone.count()))
+        return timeProducts(m_backend, options, kSeconds - gone.count());
+    }
+
+    /// To m_times.
+    void times(bool dot, std::vector<int32_t> rows, Tilings tilings) {
+        m_context.paths.dot = dot;
+        for (KernelTime& time : measure(std::move(rows), tilings))
             m_times.push_back(std::move(time));
     }
 
@@ -99,14 +110,21 @@ private:
         return std::nullopt;
     }
 
-    bool matrixIsFaster() {
-        times(m_table.dot, {kManyRows}, Tilings::Given);
-        m_context.paths.matrix = false;
-        times(m_table.dot, {kManyRows}, Tilings::Given);
-        m_context.paths.matrix = m_table.matrix;
-        if (m_times.size() < 2 || m_times[0].microseconds <= m_times[1].microseconds / kAhead)
-            return isRight(kCheckedRows);
-        return false;
+    /// Whether the table's products are not clearly slower with a path than without it. Leaves it
+    /// on.
+    bool isWorthIt(bool& path, const std::vector<int32_t>& rows) {
+        const auto microseconds = [&](bool with) -> std::optional<double> {
+            path = with;
+            const std::vector<KernelTime> all = measure(rows, Tilings::Given);
+            if (all.size() < rows.size())
+                return std::nullopt; // there was no time for it
+            return std::accumulate(
+                all.begin(), all.end(), 0.0,
+                [](double sum, const KernelTime& time) { return sum + time.microseconds; });
+        };
+        const auto with = microseconds(true), without = microseconds(false);
+        path = true;
+        return !with || !without || *with <= *without / kAhead;
     }
 
     bool withoutDotIsFaster() const {
@@ -175,7 +193,10 @@ Json toJson(const KernelChoice& choice) {
     Json products = Json::array();
     for (const ProductTiling& t : choice.products)
         products.push_back({t.workgroup, t.tiles, t.ahead, t.spread ? 1 : 0});
-    return {{"dot", choice.dot}, {"matrix", choice.matrix}, {"products", products}};
+    return {{"dot", choice.dot},
+            {"broadcast", choice.broadcast},
+            {"matrix", choice.matrix},
+            {"products", products}};
 }
 
 /// Nothing for what the device cannot run, whoever wrote it.
@@ -184,6 +205,7 @@ std::optional<KernelChoice> fromJson(const Json& kept, const KernelChoice& table
     KernelChoice choice = table;
     try {
         choice.dot = kept.at("dot").get<bool>() && table.dot;
+        choice.broadcast = kept.at("broadcast").get<bool>() && table.broadcast;
         choice.matrix = kept.at("matrix").get<bool>() && table.matrix;
         for (size_t i = 0; i < choice.products.size(); ++i) {
             const Json& t = kept.at("products").at(i);
@@ -218,8 +240,8 @@ std::optional<ProductTiling> tilingOf(std::string_view text, bool spread) {
 } // namespace
 
 std::string KernelChoice::text() const {
-    std::string out =
-        fmt::format("{}{}products of", dot ? "dot product, " : "", matrix ? "matrix units, " : "");
+    std::string out = fmt::format("{}{}{}products of", dot ? "dot product, " : "",
+                                  broadcast ? "broadcast, " : "", matrix ? "matrix units, " : "");
     for (size_t i = 0; i < products.size(); ++i)
         out += fmt::format("{} {} row{} {}", i == 0 ? "" : ",", 1u << i, i == 0 ? "" : "s",
                            products[i].text());
@@ -265,13 +287,15 @@ void forceKernels(Backend& backend, const ForcedKernels& forced) {
         const std::string_view name = std::string_view(forced.without).substr(at, comma - at);
         at = comma + 1;
         VulkanPaths& paths = context.paths;
-        bool* path = name == "dot"        ? &paths.dot
-                     : name == "matrix"   ? &paths.matrix
-                     : name == "tails"    ? &paths.tails
-                     : name == "outliers" ? &paths.outliers
-                                          : nullptr;
+        bool* path = name == "dot"         ? &paths.dot
+                     : name == "broadcast" ? &paths.broadcast
+                     : name == "matrix"    ? &paths.matrix
+                     : name == "tails"     ? &paths.tails
+                     : name == "outliers"  ? &paths.outliers
+                                           : nullptr;
         if (!path)
-            fail(ErrorKind::Usage, "There is no kernel path \"{}\": dot, matrix, tails, outliers.",
+            fail(ErrorKind::Usage,
+                 "There is no kernel path \"{}\": dot, broadcast, matrix, tails, outliers.",
                  printable(std::string(name)));
         *path = false;
     }

@@ -10,7 +10,7 @@ namespace nibble {
 
 /// Which product kernels a device runs: those of its table's row, or what was measured on it.
 struct KernelChoice {
-    bool dot = false, matrix = false;
+    bool dot = false, broadcast = false, matrix = false;
     ProductTilings products{};
     bool measured = false;
     std::string text() const;
@@ -27,7 +27,7 @@ std::optional<KernelChoice> kernelChoice(Backend& backend);
 
 /// Kernels that the user asks for, right or wrong, fast or slow.
 struct ForcedKernels {
-    std::string without; ///< of "dot", "matrix", "tails" and "outliers", separated by commas
+    std::string without; ///< of "dot", "broadcast", "matrix", "tails" and "outliers", by commas
     std::string tiling;  ///< "256x1x2" (ProductTiling); empty = as chosen
 };
 /// Error{Usage} for a name or a tiling that the device does not have.

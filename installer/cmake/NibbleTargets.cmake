@@ -78,7 +78,7 @@ function(nibble_tests folder)
         if(NIBBLE_SANITIZE MATCHES "address") # see tests/support/keep_libraries.cpp
             set_tests_properties(
                 ${prefix}.${stem} PROPERTIES ENVIRONMENT_MODIFICATION
-                "ASAN_OPTIONS=set:verify_asan_link_order=0;\
+                "ASAN_OPTIONS=set:verify_asan_link_order=0:malloc_context_size=8:quarantine_size_mb=64:max_malloc_fill_size=0;\
 LSAN_OPTIONS=set:suppressions=${CMAKE_SOURCE_DIR}/tests/support/leaks.txt:print_suppressions=0;\
 LD_PRELOAD=set:${CMAKE_BINARY_DIR}/tests/support/libnibble_keep_libraries.so")
         endif()

@@ -102,7 +102,9 @@ private slots:
         NIBBLE_NEED_LAVAPIPE(backend);
         const ProductTilings table = kernelChoice(*backend)->products;
         qputenv("NIBBLE_VULKAN_CORRUPT",
-                QByteArray("product_dot:") + QByteArray::number(ID_M) + "=3");
+                (vulkanPaths(*backend)->broadcast ? QByteArray("product_dot_broadcast:")
+                                                  : QByteArray("product_dot:")) +
+                    QByteArray::number(ID_M) + "=3");
         probeKernels(*backend);
         qunsetenv("NIBBLE_VULKAN_CORRUPT");
         QCOMPARE(kernelChoice(*backend)->products, table);
@@ -110,8 +112,8 @@ private slots:
 
     void forcing() {
         NIBBLE_NEED_LAVAPIPE(backend);
-        forceKernels(*backend, {"dot,tails", "128x1x1"});
-        QVERIFY(!kernelChoice(*backend)->dot);
+        forceKernels(*backend, {"dot,broadcast,tails", "128x1x1"});
+        QVERIFY(!kernelChoice(*backend)->dot && !kernelChoice(*backend)->broadcast);
         QVERIFY(!vulkanPaths(*backend)->tails);
         QCOMPARE(kernelChoice(*backend)->products[2], (ProductTiling{128, 1, 1, false}));
         QVERIFY(worstProduct(*backend) <= 1);

@@ -77,8 +77,9 @@ Action defineDoctor(CLI::App& app) {
     auto options = std::make_shared<Options>();
     app.add_option("--device", options->device, "auto, cpu, cpu:scalar, vulkan or vulkan:N")
         ->capture_default_str();
-    app.add_option("--without", options->forced.without,
-                   "Leave kernels out: dot, matrix, tails, outliers, separated by commas");
+    app.add_option(
+        "--without", options->forced.without,
+        "Leave kernels out: dot, broadcast, matrix, tails, outliers, separated by commas");
     app.add_option("--tiling", options->forced.tiling,
                    "Products in WORKGROUPxTILESxAHEAD instead of those chosen, e.g. 256x1x2");
     addJson(app, options->json);

@@ -186,6 +186,8 @@ DeviceInfo describeDevice(VkPhysicalDevice physical) {
     }
     if (features.dot)
         info.features.emplace_back("dot");
+    if (features.broadcast)
+        info.features.emplace_back("broadcast");
     if (features.matrix != VulkanFeatures::Matrix::None)
         info.features.emplace_back("matrix units");
     return info;

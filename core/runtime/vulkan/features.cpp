@@ -39,6 +39,9 @@ struct Quirk {
 constexpr Quirk kQuirks[] = {
     // It compiles every branch of a kernel before it looks at its specialization constants.
     {VK_DRIVER_ID_GOOGLE_SWIFTSHADER, "specialization"},
+    // They take two to ten times as long to compile unrolled loops, which are no faster.
+    {VK_DRIVER_ID_GOOGLE_SWIFTSHADER, "unrolling"},
+    {VK_DRIVER_ID_MESA_LLVMPIPE, "unrolling"},
     // With matrix units an Arc A770 takes a thousand times as long for some shapes (llama.cpp's
     // issue 24404): too long for a probe.
     {VK_DRIVER_ID_INTEL_PROPRIETARY_WINDOWS, "matrix_khr"},
@@ -119,6 +122,23 @@ VulkanFeatures::Matrix findMatrix(VkPhysicalDevice physical, VkDriverId driver) 
     return VulkanFeatures::Matrix::None;
 }
 
+bool hasBroadcast(VkPhysicalDevice physical) {
+    VkPhysicalDeviceVulkan13Properties sizes{};
+    sizes.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES;
+    VkPhysicalDeviceSubgroupProperties subgroup{};
+    subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES;
+    subgroup.pNext = &sizes;
+    VkPhysicalDeviceProperties2 properties{};
+    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
+    properties.pNext = &subgroup;
+    vkGetPhysicalDeviceProperties2(physical, &properties);
+    const uint32_t size = subgroup.subgroupSize;
+    return properties.properties.apiVersion >= VK_API_VERSION_1_3 && (size == 8 || size == 16) &&
+           sizes.minSubgroupSize == size && sizes.maxSubgroupSize == size &&
+           (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&
+           (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT) != 0;
+}
+
 } // namespace
 
 VkPhysicalDeviceDriverProperties driverOf(VkPhysicalDevice physical) {
@@ -144,7 +164,9 @@ VulkanFeatures findFeatures(VkPhysicalDevice physical) {
         vkGetPhysicalDeviceFeatures2(physical, &features);
         found.dot = dot.shaderIntegerDotProduct == VK_TRUE && !isHidden(driver, "dot");
     }
+    found.broadcast = hasBroadcast(physical) && !isHidden(driver, "broadcast");
     found.specialization = !isHidden(driver, "specialization");
+    found.unrolling = !isHidden(driver, "unrolling");
     found.matrix = findMatrix(physical, driver);
     found.memoryBudget = hasExtension(physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     return found;

@@ -14,9 +14,14 @@ struct VulkanFeatures {
     enum class Matrix : uint8_t { None, Khr, Nv };
     Matrix matrix = Matrix::None;
     bool dot = false;
+    /// Subgroups of always the same 8 or 16 invocations that can read for each other: those of a
+    /// product's slice need the same activations.
+    bool broadcast = false;
     bool memoryBudget = false;
     /// The driver itself folds specialization constants before it compiles.
     bool specialization = true;
+    /// The driver's compiler unrolls loops that a kernel tells it to.
+    bool unrolling = true;
 };
 
 /// Less what its driver is known to do badly (the table of quirks).

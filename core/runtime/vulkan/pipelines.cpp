@@ -128,7 +128,7 @@ std::vector<uint32_t> Pipelines::formOf(const std::string& name) const {
     const std::span<const uint32_t> words = wordsOf(name);
     if (name == "product_matrix" && m_device->features().matrix == VulkanFeatures::Matrix::Khr)
         return toKhrMatrices(words);
-    if (m_device->isSoftware())
+    if (!m_device->features().unrolling)
         return withoutUnrolling(words);
     return {words.begin(), words.end()};
 }

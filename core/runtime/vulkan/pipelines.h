@@ -16,8 +16,7 @@ namespace nibble {
 inline constexpr uint32_t kKernelBuffers = 12;
 inline constexpr uint32_t kPushBytes = 128;
 
-/// A module as software devices get it: their compilers take up to ten times as long for loops that
-/// they are told to unroll (SwiftShader), and the code is no faster.
+/// A module as drivers get it that shall not unroll loops.
 std::vector<uint32_t> withoutUnrolling(std::span<const uint32_t> words);
 
 /// Compute pipelines, made when first used. All share one layout: kKernelBuffers storage buffers

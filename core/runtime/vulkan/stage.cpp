@@ -80,6 +80,7 @@ VulkanContext::VulkanContext(std::shared_ptr<VulkanDevice> device)
                std::make_shared<MemoryPool>(device, MemoryPool::Kind::Written)},
       tiling(kernelTiling(*device)) {
     paths.dot = device->features().dot;
+    paths.broadcast = device->features().broadcast;
     paths.matrix = device->features().matrix != VulkanFeatures::Matrix::None &&
                    Pipelines::hasModule("product_matrix");
 }

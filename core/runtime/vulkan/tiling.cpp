@@ -14,7 +14,7 @@ namespace {
 /// only falls out of the registers. Many rows are bound by reading activations, which two tiles
 /// share.
 constexpr KernelTiling kSoftware{
-    .products = {{{64, 1, 1}, {64, 1, 1}, {64, 1, 1}, {64, 1, 1}, {64, 2, 1}}}};
+    .products = {{{64, 4, 1}, {64, 4, 1}, {64, 2, 1}, {64, 2, 1}, {64, 2, 1}}}};
 
 /// A GPU hides the latency of memory behind many loads in flight.
 constexpr KernelTiling kGpu{.products = {{{512, 1, 2, true},
@@ -104,6 +104,8 @@ Dispatch productDispatch(const DeviceMatrix& w, const DeviceMatrix::Part& part, 
     const bool isFloat = w.form->form.isFloat();
     const uint32_t m = std::min<uint32_t>(count, kWidestRows), ahead = isFloat ? 1 : tiling.ahead;
     d.module = paths.dot && !isFloat ? "product_dot" : "product";
+    if (paths.broadcast && !isFloat)
+        d.module += "_broadcast";
     d.constants[ID_WORKGROUP] = tiling.workgroup;
     d.constants[ID_M] = m;
     d.constants[ID_TILES] = tiling.tiles;
