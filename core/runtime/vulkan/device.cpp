@@ -243,6 +243,13 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
         matrixKhr.pNext = matrixNv.pNext = &core;
         info.pNext = khr ? static_cast<void*>(&matrixKhr) : static_cast<void*>(&matrixNv);
     }
+    VkPhysicalDeviceSubgroupSizeControlFeatures subgroups{};
+    subgroups.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES;
+    subgroups.computeFullSubgroups = VK_TRUE;
+    if (m_features.broadcast) {
+        subgroups.pNext = const_cast<void*>(info.pNext);
+        info.pNext = &subgroups;
+    }
     if (m_features.memoryBudget)
         extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     info.enabledExtensionCount = static_cast<uint32_t>(extensions.size());

@@ -123,6 +123,10 @@ VulkanFeatures::Matrix findMatrix(VkPhysicalDevice physical, VkDriverId driver) 
 }
 
 bool hasBroadcast(VkPhysicalDevice physical) {
+    VkPhysicalDeviceProperties plain;
+    vkGetPhysicalDeviceProperties(physical, &plain);
+    if (plain.apiVersion < VK_API_VERSION_1_3)
+        return false;
     VkPhysicalDeviceVulkan13Properties sizes{};
     sizes.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES;
     VkPhysicalDeviceSubgroupProperties subgroup{};
@@ -132,9 +136,15 @@ bool hasBroadcast(VkPhysicalDevice physical) {
     properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
     properties.pNext = &subgroup;
     vkGetPhysicalDeviceProperties2(physical, &properties);
+    VkPhysicalDeviceSubgroupSizeControlFeatures control{};
+    control.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES;
+    VkPhysicalDeviceFeatures2 features{};
+    features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
+    features.pNext = &control;
+    vkGetPhysicalDeviceFeatures2(physical, &features);
     const uint32_t size = subgroup.subgroupSize;
-    return properties.properties.apiVersion >= VK_API_VERSION_1_3 && (size == 8 || size == 16) &&
-           sizes.minSubgroupSize == size && sizes.maxSubgroupSize == size &&
+    return (size == 8 || size == 16) && sizes.minSubgroupSize == size &&
+           sizes.maxSubgroupSize == size && control.computeFullSubgroups == VK_TRUE &&
            (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&
            (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT) != 0;
 }

@@ -139,7 +139,8 @@ VkShaderModule Pipelines::shader(const std::string& name) {
     return m_shaders[name] = makeShader(*m_device, formOf(name));
 }
 
-VkPipeline Pipelines::make(VkShaderModule shader, const VkSpecializationInfo* constants) {
+VkPipeline Pipelines::make(const std::string& module, VkShaderModule shader,
+                           const VkSpecializationInfo* constants) {
     VkComputePipelineCreateInfo info{};
     info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
     info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
@@ -147,6 +148,8 @@ VkPipeline Pipelines::make(VkShaderModule shader, const VkSpecializationInfo* co
     info.stage.module = shader;
     info.stage.pName = "main";
     info.stage.pSpecializationInfo = constants;
+    if (module.ends_with("_broadcast")) // lanes count from subgroup to subgroup
+        info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
     info.layout = m_layout;
     info.flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT; // see Recording::dispatch
     VkPipeline pipeline = VK_NULL_HANDLE;
@@ -159,7 +162,7 @@ VkPipeline Pipelines::make(VkShaderModule shader, const VkSpecializationInfo* co
 VkPipeline Pipelines::makeFolded(const std::string& module, const KernelConstants& constants) {
     const VkShaderModule folded = makeShader(*m_device, specialize(formOf(module), constants));
     try {
-        const VkPipeline pipeline = make(folded, nullptr);
+        const VkPipeline pipeline = make(module, folded, nullptr);
         m_device->api().vkDestroyShaderModule(m_device->handle(), folded, nullptr);
         return pipeline;
     } catch (...) {
@@ -184,7 +187,7 @@ VkPipeline Pipelines::get(const std::string& module, const KernelConstants& want
     }
     const VkSpecializationInfo special{static_cast<uint32_t>(entries.size()), entries.data(),
                                        values.size() * 4, values.data()};
-    return m_pipelines[key] = make(shader(module), &special);
+    return m_pipelines[key] = make(module, shader(module), &special);
 }
 
 } // namespace nibble

@@ -39,7 +39,8 @@ private:
     void destroy();
     std::vector<uint32_t> formOf(const std::string& name) const;
     VkShaderModule shader(const std::string& name);
-    VkPipeline make(VkShaderModule shader, const VkSpecializationInfo* constants);
+    VkPipeline make(const std::string& module, VkShaderModule shader,
+                    const VkSpecializationInfo* constants);
     VkPipeline makeFolded(const std::string& module, const KernelConstants& constants);
 
     std::shared_ptr<VulkanDevice> m_device;
