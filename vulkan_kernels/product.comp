@@ -6,6 +6,7 @@
 #endif
 #ifdef BROADCAST
 #extension GL_KHR_shader_subgroup_ballot : require
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 #endif
 #include "weights.glsl"
 

@@ -39,6 +39,15 @@ layout(constant_id = ID_EXACT + 15) const float EXACT15 = 0.0;
 layout(std430, binding = 0) readonly buffer Weights1 { uint w1[]; };
 layout(std430, binding = 0) readonly buffer Weights2 { uvec2 w2[]; };
 layout(std430, binding = 0) readonly buffer Weights4 { uvec4 w4[]; };
+#ifdef BROADCAST // devices that read lane by lane do it in half the time
+layout(std430, binding = 0) readonly buffer Weights8 { u64vec2 w8[]; };
+uvec4 fourWords(uint i) {
+    u64vec2 v = w8[i];
+    return uvec4(unpack32(v.x), unpack32(v.y));
+}
+#else
+uvec4 fourWords(uint i) { return w4[i]; }
+#endif
 
 const uvec4 kTable = uvec4(TABLE0, TABLE1, TABLE2, TABLE3);
 const vec4 kExact0 = vec4(EXACT0, EXACT1, EXACT2, EXACT3);
@@ -54,13 +63,13 @@ const uint kBlocksPerSuper = SUPER < 32u ? 1u : SUPER / 32u;
 // Codes 0…15 and 16…31 of a record, one a byte.
 void planeCodes(uint bits, uint at, uint record, out uvec4 c0, out uvec4 c1) {
     if (bits == 8u) {
-        c0 = w4[at / 4u + record * 2u];
-        c1 = w4[at / 4u + record * 2u + 1u];
+        c0 = fourWords(at / 4u + record * 2u);
+        c1 = fourWords(at / 4u + record * 2u + 1u);
         return;
     }
     uvec4 u = uvec4(0u);
     if (bits == 4u)
-        u = w4[at / 4u + record];
+        u = fourWords(at / 4u + record);
     if (bits == 2u) {
         uvec2 g = w2[at / 2u + record];
         u = uvec4(g, g >> 2);

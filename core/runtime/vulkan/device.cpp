@@ -246,7 +246,10 @@ VulkanDevice::VulkanDevice(std::shared_ptr<VulkanInstance> instance, VkPhysicalD
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroups{};
     subgroups.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES;
     subgroups.computeFullSubgroups = VK_TRUE;
+    VkPhysicalDeviceFeatures wide{};
+    wide.shaderInt64 = VK_TRUE;
     if (m_features.broadcast) {
+        info.pEnabledFeatures = &wide;
         subgroups.pNext = const_cast<void*>(info.pNext);
         info.pNext = &subgroups;
     }

@@ -145,6 +145,7 @@ bool hasBroadcast(VkPhysicalDevice physical) {
     const uint32_t size = subgroup.subgroupSize;
     return (size == 8 || size == 16) && sizes.minSubgroupSize == size &&
            sizes.maxSubgroupSize == size && control.computeFullSubgroups == VK_TRUE &&
+           features.features.shaderInt64 == VK_TRUE &&
            (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&
            (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT) != 0;
 }

@@ -14,8 +14,8 @@ struct VulkanFeatures {
     enum class Matrix : uint8_t { None, Khr, Nv };
     Matrix matrix = Matrix::None;
     bool dot = false;
-    /// Subgroups of always the same 8 or 16 invocations that can read for each other: those of a
-    /// product's slice need the same activations.
+    /// Subgroups of always the same 8 or 16 invocations that can read for each other (those of a
+    /// product's slice need the same activations), and words of 64 bits.
     bool broadcast = false;
     bool memoryBudget = false;
     /// The driver itself folds specialization constants before it compiles.
