@@ -1,4 +1,4 @@
-// ctest: LABELS=full TIMEOUT=900 COST=150
+// ctest: LABELS=full TIMEOUT=900 COST=900
 #include "core/runtime/doctor.h"
 #include "core/runtime/vulkan/vulkan_backend.h"
 #include "tests/runtime/run_support.h"
@@ -31,13 +31,12 @@ private slots:
         QTest::addColumn<QStringList>("settings");
         const QString lavapipe = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
         // 256 bits, with nothing else changed, is runtime.vulkan_doctor.
-        QTest::addRow("lavapipe 128 bits, without dot, every call in pieces")
+        QTest::addRow("lavapipe 128 bits, specialized beforehand, without dot, in pieces")
             << lavapipe
-            << QStringList{"LP_NATIVE_VECTOR_WIDTH=128", "NIBBLE_VULKAN_DISABLE=dot",
+            << QStringList{"LP_NATIVE_VECTOR_WIDTH=128", "NIBBLE_VULKAN_DISABLE=dot,specialization",
                            "NIBBLE_VULKAN_PIECE=1000"};
-        QTest::addRow("lavapipe 512 bits, kernels specialized beforehand")
-            << lavapipe
-            << QStringList{"LP_NATIVE_VECTOR_WIDTH=512", "NIBBLE_VULKAN_DISABLE=specialization"};
+        // Where a processor has no vectors of 512 bits, compiling for them takes minutes.
+        QTest::addRow("lavapipe 512 bits") << lavapipe << QStringList{"LP_NATIVE_VECTOR_WIDTH=512"};
         QTest::addRow("swiftshader") << swiftshader() << QStringList{};
     }
     void theDoctorPasses() {
@@ -57,7 +56,8 @@ private slots:
         QVERIFY(child.waitForFinished(test::seconds(600)));
         const QByteArray said = child.readAllStandardOutput() + child.readAllStandardError();
         QVERIFY2(child.exitStatus() == QProcess::NormalExit && child.exitCode() == 0, said);
-        QCOMPARE(said.contains(", dot"), !settings.contains("NIBBLE_VULKAN_DISABLE=dot"));
+        QCOMPARE(said.contains(", dot"),
+                 !settings.contains("NIBBLE_VULKAN_DISABLE=dot,specialization"));
     }
 };
 
@@ -90,6 +90,7 @@ int main(int count, char** arguments) {
         qInfo("tiny model: %s", right ? "right" : "WRONG");
         return report.failed() + (right ? 0 : 1);
     }
+    qputenv("QTEST_FUNCTION_TIMEOUT", "3600000"); // all rows together; ctest has its own limit
     QCoreApplication application(count, arguments);
     TestVulkanDrivers test;
     return QTest::qExec(&test, count, arguments);

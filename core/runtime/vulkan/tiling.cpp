@@ -14,7 +14,7 @@ namespace {
 /// only falls out of the registers. Many rows are bound by reading activations, which two tiles
 /// share.
 constexpr KernelTiling kSoftware{
-    .products = {{{64, 4, 1}, {64, 4, 1}, {64, 2, 1}, {64, 2, 1}, {64, 2, 1}}}};
+    .products = {{{64, 4, 1}, {64, 2, 1}, {64, 1, 1}, {64, 1, 1}, {64, 2, 1}}}};
 
 /// A GPU hides the latency of memory behind many loads in flight.
 constexpr KernelTiling kGpu{.products = {{{512, 1, 2, true},
