@@ -98,14 +98,32 @@ bool hasMatrixNv(VkPhysicalDevice physical) {
     });
 }
 
-VulkanFeatures::Matrix findMatrix(VkPhysicalDevice physical, VkDriverId driver) {
-    VkPhysicalDeviceSubgroupProperties subgroup{};
-    subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES;
+uint32_t apiVersionOf(VkPhysicalDevice physical) {
+    VkPhysicalDeviceProperties properties;
+    vkGetPhysicalDeviceProperties(physical, &properties);
+    return properties.apiVersion;
+}
+
+/// One of the structures that extend VkPhysicalDeviceProperties2.
+template <typename T>
+T propertiesOf(VkPhysicalDevice physical, VkStructureType type) {
+    T found{};
+    found.sType = type;
     VkPhysicalDeviceProperties2 properties{};
     properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
-    properties.pNext = &subgroup;
+    properties.pNext = &found;
     vkGetPhysicalDeviceProperties2(physical, &properties);
-    if (properties.properties.apiVersion < VK_API_VERSION_1_2 || subgroup.subgroupSize != 32)
+    found.pNext = nullptr;
+    return found;
+}
+
+VkPhysicalDeviceSubgroupProperties subgroupOf(VkPhysicalDevice physical) {
+    return propertiesOf<VkPhysicalDeviceSubgroupProperties>(
+        physical, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES);
+}
+
+VulkanFeatures::Matrix findMatrix(VkPhysicalDevice physical, VkDriverId driver) {
+    if (apiVersionOf(physical) < VK_API_VERSION_1_2 || subgroupOf(physical).subgroupSize != 32)
         return VulkanFeatures::Matrix::None;
     VkPhysicalDeviceVulkan12Features core{};
     core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
@@ -123,19 +141,11 @@ VulkanFeatures::Matrix findMatrix(VkPhysicalDevice physical, VkDriverId driver) 
 }
 
 bool hasBroadcast(VkPhysicalDevice physical) {
-    VkPhysicalDeviceProperties plain;
-    vkGetPhysicalDeviceProperties(physical, &plain);
-    if (plain.apiVersion < VK_API_VERSION_1_3)
+    if (apiVersionOf(physical) < VK_API_VERSION_1_3)
         return false;
-    VkPhysicalDeviceVulkan13Properties sizes{};
-    sizes.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES;
-    VkPhysicalDeviceSubgroupProperties subgroup{};
-    subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES;
-    subgroup.pNext = &sizes;
-    VkPhysicalDeviceProperties2 properties{};
-    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
-    properties.pNext = &subgroup;
-    vkGetPhysicalDeviceProperties2(physical, &properties);
+    const auto subgroup = subgroupOf(physical);
+    const auto sizes = propertiesOf<VkPhysicalDeviceSubgroupSizeControlProperties>(
+        physical, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES);
     VkPhysicalDeviceSubgroupSizeControlFeatures control{};
     control.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES;
     VkPhysicalDeviceFeatures2 features{};
@@ -153,14 +163,8 @@ bool hasBroadcast(VkPhysicalDevice physical) {
 } // namespace
 
 VkPhysicalDeviceDriverProperties driverOf(VkPhysicalDevice physical) {
-    VkPhysicalDeviceDriverProperties driver{};
-    driver.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES;
-    VkPhysicalDeviceProperties2 properties{};
-    properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
-    properties.pNext = &driver;
-    vkGetPhysicalDeviceProperties2(physical, &properties);
-    driver.pNext = nullptr;
-    return driver;
+    return propertiesOf<VkPhysicalDeviceDriverProperties>(
+        physical, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
 }
 
 VulkanFeatures findFeatures(VkPhysicalDevice physical) {
